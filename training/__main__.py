@@ -1,0 +1,146 @@
+"""Command line: `python -m training train --framework torch|keras --arch resnet20 --data FOLDER --out models/`."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bundle.errors import BundleError
+from training.config import ARCHITECTURES, RECIPES, TrainConfig, make_config
+from training.data import DataSet, load_cifar10, load_folder
+from training.errors import ConfigError, TrainingError
+
+MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
+FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train ResNets and write servable bundles.")
+console = Console(highlight=False)
+
+
+@app.callback()
+def main() -> None:
+    """Train ResNets and write servable bundles."""
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Option(help="A folder with one sub-folder per class, or `cifar10`.")],
+    framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
+    arch: Annotated[str, typer.Option(help=f"One of {', '.join(ARCHITECTURES)}.")] = "resnet20",
+    out: Annotated[Path, typer.Option(help="The model repository that gets the bundle.")] = Path("models"),
+    name: Annotated[str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")] = None,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of checkpoints and curves; default runs/<name>.")] = None,
+    golden_images: Annotated[
+        Path | None, typer.Option(help="Folder of images for the golden samples; default: from the test split.")
+    ] = None,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")] = False,
+) -> None:
+    """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
+    config = make_config(
+        recipe,
+        framework=framework,
+        arch=arch,
+        epochs=epochs,
+        batch_size=batch_size,
+        image_size=image_size,
+        seed=seed,
+        threads=threads,
+    )
+    data_set = _load(data, config, skip_unreadable)
+    name = name or _default_name(data_set.name, config)
+    folder = run or Path("runs") / name
+    module = _framework(config)
+    # Heavy imports, or imports of a framework, wait until the options are known to be right.
+    from training.export import export_bundle
+    from training.loop import train as run_training
+
+    mean, std = data_set.mean_and_std()
+    trainer = module.Trainer(config, len(data_set.classes), mean, std)
+    console.print(
+        f"{config.arch} in {framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training images, "
+        f"{len(data_set.classes)} classes. Checkpoints and curves: {folder} (tensorboard --logdir {folder})"
+    )
+    try:
+        record = run_training(trainer, module.EventWriter, config, data_set, folder, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted. The same command goes on after the last whole epoch.")
+        raise typer.Exit(INTERRUPTED) from None
+    exported = export_bundle(
+        trainer,
+        module,
+        config,
+        data_set,
+        record,
+        models=out,
+        name=name,
+        command=shlex.join(["python", "-m", "training", *sys.argv[1:]]),
+        golden_folder=golden_images,
+    )
+    low, high = exported.interval
+    before, after = exported.calibration_error
+    console.print(
+        f"{exported.path}: test accuracy {exported.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+        f"{len(data_set.test):,} images) through the exported artifact; calibration error {before:.4f} before and "
+        f"{after:.4f} after scaling; logits within {exported.max_logit_difference:.1e} of the network's."
+    )
+    console.print(f"Serve it: SERVICE_MODELS_DIR={out} python -m service")
+
+
+def _load(data: str, config: TrainConfig, skip_unreadable: bool) -> DataSet:
+    if data == "cifar10" and not Path(data).is_dir():
+        if config.image_size != 32:
+            raise ConfigError(f"cifar10 by name comes at 32 pixels. Received: --image-size {config.image_size}")
+        return load_cifar10(Path("data"), validation_fraction=config.validation_fraction, seed=config.seed)
+    data_set = load_folder(
+        Path(data),
+        image_size=config.image_size,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+        skip_unreadable=skip_unreadable,
+    )
+    for line in data_set.skipped:
+        console.print(f"Skipped: {line}")
+    return data_set
+
+
+def _default_name(data_name: str, config: TrainConfig) -> str:
+    """A valid model name from the folder's: `My Photos` with resnet20 in torch gives my-photos-resnet20-pytorch."""
+    base = re.sub(r"[^a-z0-9._-]+", "-", data_name.lower()).strip("-._") or "model"
+    return f"{base[:32]}-{config.arch}-{FRAMEWORK_NAMES[config.framework]}"
+
+
+def _framework(config: TrainConfig) -> Any:
+    try:
+        return importlib.import_module(MODULES[config.framework])
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            f"--framework {config.framework} needs the package {exc.name}, which is not installed. "
+            f"Install the extra: pip install '.[{'torch' if config.framework == 'torch' else 'tensorflow'},training]'"
+        ) from exc
+
+
+def run() -> None:
+    """Run the command line; errors that a user can mend are printed without a traceback, exit code 1."""
+    try:
+        app()
+    except (TrainingError, BundleError) as exc:
+        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {exc}", soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,233 @@
+"""Folders of images as arrays: one sub-folder per class, with the splits given or made.
+
+    FOLDER/train/<class>/*.jpg  and  FOLDER/test/<class>/*.jpg     splits given
+    FOLDER/<class>/*.jpg                                           split made: stratified and deterministic
+
+Every image goes through the decoder and the geometry that serve requests (`bundle.image`, `bundle.geometry`), so a
+network never meets pixels in service that it has not met in training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from bundle.errors import ImageError
+from bundle.geometry import prepare
+from bundle.image import decode_image
+from bundle.manifest import Crop, Input, ShorterSide
+from training.errors import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+T = TypeVar("T")
+
+TRAIN, TEST = "train", "test"
+TEST_FRACTION = 0.2  # of each class, where no split is given
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split: uint8 pixels [N, S, S, 3], int64 labels [N], and the file of each image."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    files: list[Path]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> Split:
+        """The images at `indices`, in that order."""
+        return Split(self.pixels[indices], self.labels[indices], [self.files[i] for i in indices])
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set in memory: what is trained on, what the temperature is fitted on, what is reported."""
+
+    name: str
+    classes: list[str]
+    train: Split
+    validation: Split
+    test: Split
+    skipped: list[str]  # unreadable images that were left out, with the reason
+
+    def fingerprint(self) -> str:
+        """A digest of pixels, labels and classes: a run may be resumed on the same data only."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for split in (self.train, self.validation, self.test):
+            digest.update(np.ascontiguousarray(split.pixels))
+            digest.update(np.ascontiguousarray(split.labels))
+        return digest.hexdigest()
+
+    def mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation float32 [3] of the training pixels, in units of 0 to 255."""
+        values = self.train.pixels.reshape(-1, 3)
+        # A data set of one colour has no deviation; 1 keeps the division defined.
+        return values.mean(0, dtype=np.float64).astype("f4"), np.maximum(values.std(0, dtype=np.float64), 1).astype("f4")
+
+
+def input_geometry(image_size: int) -> Input:
+    """How an image of any size becomes `image_size` squared: shorter side resized, centre cropped."""
+    return Input(
+        height=image_size,
+        width=image_size,
+        color_mode="RGB",
+        dtype="uint8",
+        layout="NHWC",
+        resize=ShorterSide(rule="shorter_side", size=image_size, interpolation="bilinear"),
+        crop=Crop(rule="center", height=image_size, width=image_size),
+    )
+
+
+def load_folder(
+    folder: Path, *, image_size: int, validation_fraction: float, seed: int, skip_unreadable: bool = False
+) -> DataSet:
+    """Read a folder of class folders.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, an empty class, classes that differ between splits, too
+            few images to split, or an unreadable image (unless `skip_unreadable`).
+    """
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {str(folder)!r}. Expected a folder with one sub-folder per class.")
+    if (folder / TRAIN).is_dir():
+        if not (folder / TEST).is_dir():
+            raise DataError(
+                f"{folder} has a sub-folder {TRAIN!r} but no {TEST!r}. Expected both, or one sub-folder per class."
+            )
+        listed = {split: _class_files(folder / split) for split in (TRAIN, TEST)}
+        _refuse_different_classes(listed)
+        classes = sorted(listed[TRAIN])
+        train, test = (
+            [(file, label) for label, name in enumerate(classes) for file in listed[split][name]]
+            for split in (TRAIN, TEST)
+        )
+    else:
+        files = _class_files(folder)
+        classes = sorted(files)
+        pairs = [(file, label) for label, name in enumerate(classes) for file in files[name]]
+        train, test = _divide(pairs, TEST_FRACTION, seed)
+    if len(classes) < 2:
+        raise DataError(f"{folder} has one class folder. Expected two or more classes. Received: {classes[0]!r}")
+    train, validation = _divide(train, validation_fraction, seed)
+    skipped: list[str] = []
+    splits = [
+        _read(pairs, image_size, skip_unreadable, skipped, f"Reading {name} images")
+        for name, pairs in (("training", train), ("validation", validation), ("test", test))
+    ]
+    for split, name in zip(splits, ("training", "validation", "test"), strict=True):
+        if missing := sorted(set(range(len(classes))) - set(split.labels.tolist())):
+            raise DataError(
+                f"The {name} split of {folder} has no readable image of a class. Expected at least one of each. "
+                f"Received none of: {', '.join(classes[i] for i in missing)}"
+            )
+    return DataSet(folder.name, classes, *splits, skipped)
+
+
+def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int) -> DataSet:
+    """CIFAR-10 (Krizhevsky 2009), downloaded and hash-checked by torchvision into `download_folder`.
+
+    Raises:
+        DataError: it can't be downloaded.
+    """
+    from torchvision.datasets import CIFAR10  # imports torch: only for this data set
+
+    try:
+        parts = [CIFAR10(str(download_folder), train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as exc:
+        raise DataError(
+            f"CIFAR-10 could not be downloaded ({exc}). Expected internet access, or a local copy unpacked into "
+            "train/<class>/ and test/<class>/: pass its folder as --data."
+        ) from exc
+    splits = [
+        Split(part.data, np.array(part.targets, np.int64), [Path(f"{i}") for i in range(len(part.data))])
+        for part in parts
+    ]
+    indices = [(i, int(label)) for i, label in enumerate(splits[0].labels)]
+    train, validation = (
+        splits[0].take(np.array([i for i, _ in pairs], np.int64))
+        for pairs in _divide(indices, validation_fraction, seed)
+    )
+    return DataSet("cifar10", list(parts[0].classes), train, validation, splits[1], [])
+
+
+def _class_files(folder: Path) -> dict[str, list[Path]]:
+    """The image files of each class folder, sorted; hidden entries and files that are no images are left out."""
+    classes = {
+        entry.name: sorted(
+            file
+            for file in entry.iterdir()
+            if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
+        )
+        for entry in sorted(folder.iterdir())
+        if entry.is_dir() and not entry.name.startswith(".")
+    }
+    if not classes:
+        raise DataError(f"{folder} has no sub-folders. Expected one sub-folder per class, with the images in it.")
+    if empty := sorted(name for name, files in classes.items() if not files):
+        raise DataError(
+            f"A class folder of {folder} holds no image ({', '.join(sorted(SUFFIXES))}). Add images or remove the "
+            f"folder. Received: {', '.join(empty)}"
+        )
+    return classes
+
+
+def _refuse_different_classes(listed: dict[str, dict[str, list[Path]]]) -> None:
+    if different := sorted(set(listed[TRAIN]) ^ set(listed[TEST])):
+        raise DataError(
+            f"The class folders of {TRAIN!r} and {TEST!r} differ. Expected the same classes in both. "
+            f"Received in one only: {', '.join(different)}"
+        )
+
+
+def _divide(
+    pairs: list[tuple[T, int]], fraction: float, seed: int
+) -> tuple[list[tuple[T, int]], list[tuple[T, int]]]:
+    """Two parts, the second with `fraction` of each class (at least one image), drawn with the seed."""
+    generator = np.random.default_rng([seed, len(pairs)])
+    labels = np.array([label for _, label in pairs])
+    second: set[int] = set()
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = max(1, round(len(members) * fraction))
+        second.update(generator.permutation(members)[:count].tolist())
+    first = [pair for i, pair in enumerate(pairs) if i not in second]
+    return first, [pair for i, pair in enumerate(pairs) if i in second]
+
+
+def _read(
+    pairs: Iterable[tuple[Path, int]], image_size: int, skip_unreadable: bool, skipped: list[str], title: str
+) -> Split:
+    pairs = list(pairs)
+    geometry = input_geometry(image_size)
+
+    def read(pair: tuple[Path, int]) -> NDArray[np.uint8] | str:
+        try:
+            return prepare(decode_image(pair[0].read_bytes()).pixels, geometry)
+        except (ImageError, OSError) as exc:
+            return f"{pair[0]}: {exc}"
+
+    pixels, labels, files = [], [], []
+    with ThreadPoolExecutor() as pool:  # the decoders of Pillow release the interpreter lock
+        for (file, label), image in track(
+            zip(pairs, pool.map(read, pairs), strict=True), title, len(pairs), transient=True
+        ):
+            if isinstance(image, str):
+                if not skip_unreadable:
+                    raise DataError(f"An image can't be read; --skip-unreadable leaves such files out. {image}")
+                skipped.append(image)
+                continue
+            pixels.append(image)
+            labels.append(label)
+            files.append(file)
+    shape = (0, image_size, image_size, 3)
+    return Split(np.stack(pixels) if pixels else np.empty(shape, np.uint8), np.array(labels, np.int64), files)

@@ -1,0 +1,84 @@
+"""Accuracy and calibration of a bundle, measured through its artifact in the runtime that serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+from scipy.stats import binomtest
+
+from bundle.process import RuntimeProcess
+from bundle.scores import calibrated_softmax
+from training.calibration import BINS, expected_calibration_error, fit_temperature
+from training.data import Split
+
+BATCH = 250  # images per forward pass
+LOAD_TIMEOUT_S = 300.0
+BATCH_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a bundle's artifact answers on the validation and the test split, and the figures drawn from it."""
+
+    runtime: str
+    precision: str
+    test_logits: NDArray[np.float32]  # [N, C]
+    metrics: list[dict[str, object]]  # as in the manifest
+    calibration: dict[str, object]  # as in the manifest
+
+
+def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
+    """Measure the source artifact of the bundle in `directory`.
+
+    Raises:
+        BundleError: the bundle does not load.
+    """
+    with RuntimeProcess(directory) as runtime:
+        runtime.start(LOAD_TIMEOUT_S)
+        name, precision = runtime.info.runtime, runtime.info.precision
+        validation_logits = _logits(runtime, validation, "Calibrating on the validation split")
+        test_logits = _logits(runtime, test, "Measuring on the test split")
+    temperature = fit_temperature(validation_logits, validation.labels)
+    calibration = {
+        "method": "temperature",
+        "temperature": temperature,
+        "split": "validation",
+        "samples": len(validation),
+        "expected_calibration_error_before": _error(test_logits, 1.0, test.labels),
+        "expected_calibration_error_after": _error(test_logits, temperature, test.labels),
+        "bins": BINS,
+    }
+    return Evaluation(name, precision, test_logits, [_accuracy(test_logits, test, name, precision)], calibration)
+
+
+def _logits(runtime: RuntimeProcess, split: Split, title: str) -> NDArray[np.float32]:
+    starts = range(0, len(split), BATCH)
+    parts = [
+        runtime.infer(split.pixels[start : start + BATCH], BATCH_TIMEOUT_S)
+        for start in track(starts, title, transient=True)
+    ]
+    return np.concatenate(parts)
+
+
+def _error(logits: NDArray[np.float32], temperature: float, labels: NDArray[np.int64]) -> float:
+    scores = calibrated_softmax(logits, temperature).astype(np.float32)
+    return expected_calibration_error(scores, labels)
+
+
+def _accuracy(logits: NDArray[np.float32], split: Split, runtime: str, precision: str) -> dict[str, object]:
+    """Top-1 accuracy with its 95 % interval (Wilson 1927)."""
+    right = int((logits.argmax(1) == split.labels).sum())
+    interval = binomtest(right, len(split)).proportion_ci(0.95, method="wilson")
+    return {
+        "name": "accuracy",
+        "value": right / len(split),
+        "split": "test",
+        "samples": len(split),
+        "interval_95": [float(interval.low), float(interval.high)],
+        "runtime": runtime,
+        "precision": precision,
+    }

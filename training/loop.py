@@ -1,0 +1,195 @@
+"""The training loop that both frameworks share: epochs, progress, curves, checkpoints, resumption.
+
+A run lives in a folder:
+
+    run.json                 configuration, data fingerprint, history so far and the checkpoint that belongs to it
+    checkpoint-<epoch>       weights and optimizer state, in the format of the framework
+    events.out.tfevents…     TensorBoard curves
+
+Whatever is written is written beside and renamed, so a kill at any moment leaves the last whole epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.augment import batches
+from training.config import TrainConfig
+from training.data import DataSet, Split
+from training.errors import ConfigError, StorageError
+from training.schedule import crop_size, rate_factor
+
+RUN_FILE = "run.json"
+EVALUATION_BATCH = 250  # images
+
+
+class TrainerLike(Protocol):
+    """What a framework offers to the loop; see `training/pytorch.py` and `training/tensorflow.py`."""
+
+    parameters: int
+
+    def train_step(
+        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
+    ) -> tuple[float, int]: ...
+    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+    def save(self, path: Path) -> None: ...
+    def load(self, path: Path) -> None: ...
+    def export(self, directory: Path) -> None: ...
+
+
+class EventWriterLike(Protocol):
+    """What a framework offers for TensorBoard."""
+
+    def write(self, epoch: int, scalars: Mapping[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass
+class Run:
+    """The record of a run, as `run.json` holds it."""
+
+    config: dict[str, Any]
+    data: str
+    history: list[dict[str, float]]
+
+    @property
+    def seconds(self) -> float:
+        """The time spent in epochs, over all sessions of the run, in seconds."""
+        return sum(epoch["seconds"] for epoch in self.history)
+
+
+def open_run(folder: Path, config: TrainConfig, data: DataSet) -> Run:
+    """The record of the run in `folder`: the one that is there, or a new one.
+
+    Raises:
+        ConfigError: the folder holds a run with another configuration or other data.
+    """
+    new = Run(config.as_dict(), data.fingerprint(), [])
+    path = folder / RUN_FILE
+    if not path.exists():
+        return new
+    old = Run(**json.loads(path.read_text()))
+    # The number of threads changes the speed of a run, not what it computes.
+    changed = sorted(
+        name for name in new.config if name != "threads" and old.config.get(name) != new.config[name]
+    )
+    if changed:
+        shown = ", ".join(f"{name}: {old.config.get(name)!r} there, {new.config[name]!r} here" for name in changed)
+        raise ConfigError(
+            f"{folder} holds a run with another configuration ({shown}). Use the same options to resume it, "
+            "another --run folder, or remove the folder."
+        )
+    if old.data != new.data:
+        raise ConfigError(f"{folder} holds a run on other data. Use another --run folder, or remove this one.")
+    return old
+
+
+def train(
+    trainer: TrainerLike,
+    make_writer: Any,
+    config: TrainConfig,
+    data: DataSet,
+    folder: Path,
+    console: Console,
+) -> Run:
+    """Train to the last epoch, from the last checkpoint in `folder` on if there is one; returns the record.
+
+    Raises:
+        ConfigError: see `open_run`.
+        StorageError: a checkpoint could not be written.
+    """
+    run = open_run(folder, config, data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StorageError(f"The run folder {folder} can't be made: {exc.strerror}.") from exc
+    done = len(run.history)
+    if done:
+        trainer.load(folder / f"checkpoint-{done}")
+        console.print(f"Resuming {folder} after epoch {done} of {config.epochs}.")
+    writer: EventWriterLike = make_writer(folder, done)
+    mean, _ = data.mean_and_std()
+    fill = np.round(mean).astype(np.uint8)
+    per_epoch = max(1, len(data.train) // min(config.batch_size, len(data.train)))
+    steps = config.epochs * per_epoch
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), "ETA", TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task("training", total=steps, completed=done * per_epoch)
+            for epoch in range(done, config.epochs):
+                started = time.monotonic()
+                loss = correct = seen = 0.0
+                step = epoch * per_epoch
+                for pixels, labels in batches(data.train.pixels, data.train.labels, config, epoch, fill):
+                    batch_loss, batch_correct = trainer.train_step(pixels, labels, rate_factor(config, step, steps))
+                    loss += batch_loss * len(labels)
+                    correct += batch_correct
+                    seen += len(labels)
+                    step += 1
+                    progress.update(
+                        bar, completed=step, description=f"epoch {epoch + 1}/{config.epochs}  loss {loss / seen:.3f}"
+                    )
+                scalars = {
+                    "loss": loss / seen,
+                    "train_accuracy": correct / seen,
+                    "validation_accuracy": accuracy(trainer, data.validation),
+                    "rate_factor": rate_factor(config, epoch * per_epoch, steps),
+                    "crop_size": float(crop_size(config, epoch)),
+                    "seconds": time.monotonic() - started,
+                }
+                run.history.append(scalars)
+                _save(folder, run, trainer)
+                writer.write(epoch + 1, scalars)
+                console.print(
+                    f"epoch {epoch + 1}/{config.epochs}: loss {scalars['loss']:.4f}, "
+                    f"training accuracy {scalars['train_accuracy']:.2%}, "
+                    f"validation accuracy {scalars['validation_accuracy']:.2%}, {scalars['seconds']:.0f} s"
+                )
+    finally:
+        writer.close()
+    return run
+
+
+def accuracy(trainer: TrainerLike, split: Split) -> float:
+    """The share of `split` that is classified correctly, in [0, 1]."""
+    right = 0
+    for start in range(0, len(split), EVALUATION_BATCH):
+        stop = start + EVALUATION_BATCH
+        right += int((trainer.predict(split.pixels[start:stop]).argmax(1) == split.labels[start:stop]).sum())
+    return right / len(split)
+
+
+def _save(folder: Path, run: Run, trainer: TrainerLike) -> None:
+    """The checkpoint of the last epoch, then the record that names it, then away with the one before."""
+    epoch = len(run.history)
+    try:
+        part = folder / f".checkpoint-{epoch}.part"
+        trainer.save(part)
+        part.replace(folder / f"checkpoint-{epoch}")
+        record = folder / f".{RUN_FILE}.part"
+        with record.open("w") as file:
+            json.dump({"config": run.config, "data": run.data, "history": run.history}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        record.replace(folder / RUN_FILE)
+    except (OSError, RuntimeError) as exc:  # torch.save raises RuntimeError when the disk is full
+        raise StorageError(
+            f"The checkpoint of epoch {epoch} can't be written to {folder}: {exc}. Free some space; the same "
+            f"command then goes on after epoch {epoch - 1}."
+        ) from exc
+    for old in folder.glob("checkpoint-*"):
+        if old.name != f"checkpoint-{epoch}":
+            old.unlink(missing_ok=True)
+    for old in folder.glob(".*.part"):
+        old.unlink(missing_ok=True)

@@ -1,0 +1,217 @@
+"""The TensorFlow side of training: the CIFAR ResNets of He et al. 2016 (section 4.2) as a functional Keras model.
+
+Its twin is `training/pytorch.py`: the same names in the same order, with the same types.
+Reference: K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when tensorflow is imported
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from numpy.typing import NDArray
+
+from training.config import TrainConfig
+
+PACKAGES = ("tensorflow", "keras")  # whose versions the manifest records
+ARTIFACT = {"id": "savedmodel-fp32", "format": "savedmodel", "path": "saved_model", "precision": "fp32", "source": True}
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: the quintic that grows small singular values fastest
+
+
+def conv_norm(x: Any, channels: int, stride: int) -> Any:
+    """A 3x3 convolution and batch normalisation, with PyTorch's padding, momentum and epsilon."""
+    # "same" pads a strided convolution at the end only; PyTorch's padding=1 pads both sides.
+    if stride > 1:
+        x = layers.ZeroPadding2D(1)(x)
+    init = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+    padding = "valid" if stride > 1 else "same"
+    x = layers.Conv2D(channels, 3, stride, padding, use_bias=False, kernel_initializer=init)(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+
+
+def block(x: Any, channels: int, stride: int, residual: bool) -> Any:
+    """Two 3x3 convolutions; with a parameter-free identity shortcut (option A), or plain."""
+    out = layers.ReLU()(conv_norm(x, channels, stride))
+    out = conv_norm(out, channels, 1)
+    if residual:
+        if stride > 1:
+            more_channels = channels - x.shape[-1]
+            x = keras.ops.pad(x[:, ::stride, ::stride, :], [[0, 0], [0, 0], [0, 0], [0, more_channels]])
+        out = layers.Add()([out, x])
+    return layers.ReLU()(out)
+
+
+def cifar_resnet(
+    depth: int, classes: int, mean: NDArray[np.float32], std: NDArray[np.float32], residual: bool
+) -> keras.Model:
+    """ResNet-(6n+2) for small images: uint8 pixels [N, H, W, 3] in; feature map [N, H/4, W/4, 64] and logits out."""
+    pixels = keras.Input((None, None, 3), dtype="uint8")
+    x = (keras.ops.cast(pixels, "float32") - mean) * (1 / std)
+    x = layers.ReLU()(conv_norm(x, 16, 1))
+    channels = 16
+    for width in (16, 32, 64):
+        for _ in range((depth - 2) // 6):
+            x = block(x, width, 1 if width == channels else 2, residual)
+            channels = width
+    # The bounds of torch.nn.Linear: uniform in +-1/sqrt(inputs).
+    init = keras.initializers.RandomUniform(-(channels**-0.5), channels**-0.5)
+    pooled = layers.GlobalAveragePooling2D()(x)
+    logits = layers.Dense(classes, name="classifier", kernel_initializer=init, bias_initializer=init)(pooled)
+    return keras.Model(pixels, [x, logits])
+
+
+class ConvMuon(keras.optimizers.SGD):
+    """SGD; for convolution kernels momentum orthogonalised, each kept at the norm sqrt(filters) (Jordan et al. 2024).
+
+    keras.optimizers.Muon takes matrices only. `kernel_rate` is the length of a step relative to the weights, at the
+    peak of the schedule. The decay is L2, added to the gradient as in torch.optim.SGD.
+    """
+
+    def __init__(self, peak_rate: float, kernel_rate: float | None, momentum: float, decay: float) -> None:
+        super().__init__(peak_rate, momentum, nesterov=True)
+        self.kernel_ratio = None if kernel_rate is None else kernel_rate / peak_rate
+        self.decay = decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if self.kernel_ratio is None or len(variable.shape) != 4:
+            # Keras scales the gradient by the rate before it enters the momentum, PyTorch after: with a rate that
+            # changes slowly the two agree.
+            super().update_step(gradient + self.decay * variable, variable, learning_rate)
+            return
+        momentum = self.momentums[self._get_variable_index(variable)]
+        momentum.assign(self.momentum * momentum + gradient)
+        update = gradient + self.momentum * momentum
+        filters = variable.shape[-1]
+        update = keras.ops.reshape(orthogonalise(keras.ops.reshape(update, (-1, filters))), variable.shape)
+        kernel = variable * (filters**0.5 / keras.ops.norm(keras.ops.reshape(variable, (-1,))))
+        variable.assign(kernel - learning_rate * self.kernel_ratio * update)
+
+
+def orthogonalise(matrix: Any, steps: int = 4) -> Any:
+    """The nearest semi-orthogonal matrix, roughly, by Newton-Schulz iteration."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = keras.ops.transpose(matrix) if tall else matrix
+    x = x / (keras.ops.norm(x) + 1e-7)
+    for _ in range(steps):
+        gram = x @ keras.ops.transpose(x)
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return keras.ops.transpose(x) if tall else x
+
+
+class Trainer:
+    """A network with its optimizer: what the common loop in `training/loop.py` drives."""
+
+    def __init__(
+        self, config: TrainConfig, classes: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> None:
+        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255."""
+        keras.utils.set_random_seed(config.seed)
+        _set_threads(config.threads or os.cpu_count() or 1)
+        self.config = config
+        self.model = cifar_resnet(config.depth, classes, mean, std, config.residual)
+        self.parameters = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
+        muon_rate = config.muon_learning_rate if config.optimizer == "muon" else None
+        self.optimizer = ConvMuon(config.learning_rate, muon_rate, config.momentum, config.weight_decay)
+        self.optimizer.build(self.model.trainable_variables)
+        self._step = tf.function(self._train_step, reduce_retracing=True)
+        self._predict = tf.function(lambda pixels: self.model(pixels, training=False)[1], reduce_retracing=True)
+
+    def _train_step(self, pixels: Any, labels: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            logits = self.model(pixels, training=True)[1]
+            target = tf.one_hot(labels, logits.shape[-1])
+            target = target * (1 - self.config.label_smoothing) + self.config.label_smoothing / logits.shape[-1]
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
+        variables = self.model.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss, tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.int32))
+
+    def train_step(
+        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
+    ) -> tuple[float, int]:
+        """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
+        self.optimizer.learning_rate.assign(self.config.learning_rate * factor)
+        loss, correct = self._step(tf.constant(pixels), tf.constant(labels))
+        return float(loss), int(correct)
+
+    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """float32 logits [N, C] of uint8 pixels [N, H, W, 3], as served: batch statistics frozen."""
+        logits: NDArray[np.float32] = self._predict(tf.constant(pixels)).numpy()
+        return logits
+
+    def _state(self) -> list[Any]:
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def save(self, path: Path) -> None:
+        """Write weights and optimizer state to `path`."""
+        with path.open("wb") as file:
+            np.savez(file, *(variable.numpy() for variable in self._state()))
+
+    def load(self, path: Path) -> None:
+        """Read what `save` wrote for the same configuration."""
+        with np.load(path) as arrays:
+            for variable, name in zip(self._state(), arrays.files, strict=True):
+                variable.assign(arrays[name])
+
+    def export(self, directory: Path) -> None:
+        """Write the artifact `saved_model/` into `directory`, in fp32, with the signatures of a bundle."""
+        served = tf.Module()
+        served.model = self.model
+        classifier = self.model.get_layer("classifier")
+
+        def predict(pixels: Any) -> dict[str, Any]:
+            return {"logits": self.model(pixels, training=False)[1]}
+
+        def explain(pixels: Any, class_index: Any) -> dict[str, Any]:
+            """Class activation maps [N, h, w] (Zhou et al. 2016)."""
+            features, logits = self.model(pixels, training=False)
+            weights = tf.gather(tf.transpose(classifier.kernel), class_index)  # [N, 64]
+            return {"logits": logits, "heatmap": tf.einsum("nhwc,nc->nhw", features, weights)}
+
+        size = self.config.image_size
+        pixels = tf.TensorSpec([None, size, size, 3], tf.uint8, name="pixels")
+        class_index = tf.TensorSpec([None], tf.int64, name="class_index")
+        served.predict = tf.function(predict, input_signature=[pixels])
+        served.explain = tf.function(explain, input_signature=[pixels, class_index])
+        tf.saved_model.save(
+            served,
+            str(directory / ARTIFACT["path"]),
+            signatures={"serving_default": served.predict, "explain": served.explain},
+        )
+
+
+def _set_threads(threads: int) -> None:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as exc:  # TensorFlow takes it only before its first operation
+        if tf.config.threading.get_intra_op_parallelism_threads() != threads:
+            raise RuntimeError("A second Keras run in one process can't change the number of threads.") from exc
+
+
+class EventWriter:
+    """TensorBoard event files of a run."""
+
+    def __init__(self, directory: Path, first_epoch: int) -> None:
+        """TensorBoard shows the last value written for an epoch, so a resumed run continues its curves."""
+        self.writer = tf.summary.create_file_writer(str(directory))
+
+    def write(self, epoch: int, scalars: Mapping[str, float]) -> None:
+        with self.writer.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value, epoch)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
