@@ -1,0 +1,206 @@
+"""What the first bytes and the headers of a picture say, read from the bytes alone, before any decoder runs.
+
+Nothing here allocates in proportion to the picture, and every loop over the file is either bounded by a
+``MAX_...`` constant or done by ``bytes.find`` and ``re`` at the speed of C.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bundle.errors import UnreadableImage
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_JPEG_SEGMENTS = 10_000
+"""Marker segments of a JPEG besides scans; a camera writes fewer than 100."""
+MAX_JPEG_STRAY_BYTES = 65_536
+"""Bytes between the segments of a JPEG header; Pillow reads them one by one in Python."""
+MAX_PNG_CHUNKS = 50_000
+"""Chunks of a PNG; 20 MB in the usual 8 kB chunks are 2,500."""
+MAX_TIFF_VALUES = 200_000
+"""Numbers in the first directory of a TIFF; four planes of 16,384 one-line strips need 131,072."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Format (Pillow's name), size as stored in pixels, and the number of scans (JPEG; else 1)."""
+
+    format: str
+    width: int
+    height: int
+    scans: int = 1
+
+
+def sniff(data: bytes) -> str | None:
+    """The format that the first bytes belong to, one of ``FORMATS``; None for any other."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "TIFF"
+    # "BM" alone is a weak mark, so the header size that follows must be one that BMP has.
+    if data[:2] == b"BM" and data[14:18] in _BMP_HEADERS:
+        return "BMP"
+    return None
+
+
+_BMP_HEADERS = {struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)}
+
+
+def read_header(data: bytes, format: str, max_scans: int) -> Header:  # noqa: A002
+    """Read the header of a picture whose ``format`` :func:`sniff` found.
+
+    Counting the scans of a JPEG stops at ``max_scans + 1``. Raises :class:`UnreadableImage` when the header
+    is cut off, or made of so many parts that reading it would be the attack.
+    """
+    try:
+        if format == "JPEG":
+            return _jpeg(data, max_scans)
+        return _READERS[format](data)
+    except (struct.error, IndexError) as exc:
+        raise UnreadableImage(
+            f"The file ends inside its header. Send the whole file. Received: {len(data)} bytes of {format}"
+        ) from exc
+
+
+def _absurd(format: str, what: str) -> UnreadableImage:  # noqa: A002
+    return UnreadableImage(f"The {format} file is built to be slow, not to be looked at. Received: {what}")
+
+
+_NEXT_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SOS, _EOI, _SOI, _TEM = 0xDA, 0xD9, 0xD8, 0x01
+
+
+def _jpeg(data: bytes, max_scans: int) -> Header:
+    """Walk the markers as libjpeg does: by length outside scans, by search inside them (FF00, RSTn skipped).
+
+    Several frame headers are an error to libjpeg; the largest is reported, so that none can hide another.
+    """
+    width = height = scans = segments = stray = 0
+    position = 2
+    while match := _NEXT_MARKER.search(data, position):
+        marker = match.group()[-1]
+        if not scans:
+            stray += match.end() - position - 2
+        position = match.end()
+        if marker == _EOI:
+            break
+        if marker in (_SOI, _TEM):
+            length = 0
+        else:
+            length = max(2, int.from_bytes(data[position : position + 2], "big"))
+        if marker in _FRAME_MARKERS:
+            frame_height, frame_width = struct.unpack_from(">HH", data, position + 3)
+            width, height = max(width, frame_width), max(height, frame_height)
+        if marker == _SOS:
+            scans += 1
+            if scans > max_scans:
+                break
+        else:
+            segments += 1
+        if segments > MAX_JPEG_SEGMENTS:
+            raise _absurd("JPEG", f"more than {MAX_JPEG_SEGMENTS} segments")
+        if stray > MAX_JPEG_STRAY_BYTES:
+            raise _absurd("JPEG", f"more than {MAX_JPEG_STRAY_BYTES} bytes between segments")
+        position += length
+    return Header("JPEG", width, height, scans)
+
+
+def _png(data: bytes) -> Header:
+    width, height = struct.unpack_from(">II", data, 16)
+    position = 8
+    chunks = 0
+    while position + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        position += 12 + length
+        chunks += 1
+        if chunks > MAX_PNG_CHUNKS:
+            raise _absurd("PNG", f"more than {MAX_PNG_CHUNKS} chunks")
+    return Header("PNG", width, height)
+
+
+def _webp(data: bytes) -> Header:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = int.from_bytes(_exactly(data, 24, 3), "little") + 1
+        return Header("WEBP", width, int.from_bytes(_exactly(data, 27, 3), "little") + 1)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return Header("WEBP", (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Header("WEBP", width & 0x3FFF, height & 0x3FFF)
+    raise UnreadableImage(f"A WebP file starts with a picture chunk. Received: {kind!r}")
+
+
+def _gif(data: bytes) -> Header:
+    # The first frame may reach beyond this screen; Pillow then enlarges it, and the caller judges again.
+    width, height = struct.unpack_from("<HH", data, 6)
+    return Header("GIF", width, height)
+
+
+def _bmp(data: bytes) -> Header:
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size == 12:
+        width, height = struct.unpack_from("<HH", data, 18)
+    else:
+        width, height = struct.unpack_from("<ii", data, 18)
+    return Header("BMP", abs(width), abs(height))  # a negative height stores the rows from the top
+
+
+_TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8}
+_TIFF_BYTE_TYPES = (1, 2, 6, 7)
+_WIDTH, _HEIGHT = 256, 257
+
+
+def _tiff(data: bytes) -> Header:
+    """Read the first directory. Pillow turns every number in it into a Python object, hence the bound."""
+    order = "<" if data[:1] == b"I" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    if big:
+        (start,) = struct.unpack_from(order + "Q", data, 8)
+        (entries,) = struct.unpack_from(order + "Q", data, start)
+        start, step, inline, entry = start + 8, 20, 12, struct.Struct(order + "HHQ")
+    else:
+        (start,) = struct.unpack_from(order + "I", data, 4)
+        (entries,) = struct.unpack_from(order + "H", data, start)
+        start, step, inline, entry = start + 2, 12, 8, struct.Struct(order + "HHI")
+    size = {_WIDTH: 0, _HEIGHT: 0}
+    values = 0
+    if entries > 0xFFFF:
+        raise _absurd("TIFF", f"a directory of {entries} entries")
+    for position in range(start, start + entries * step, step):
+        tag, kind, count = entry.unpack_from(data, position)
+        if kind in _TIFF_TYPES and kind not in _TIFF_BYTE_TYPES:
+            values += count
+        if tag in size and count == 1 and kind in (3, 4, 16):
+            code = {3: "H", 4: "I", 16: "Q"}[kind]
+            (size[tag],) = struct.unpack_from(order + code, data, position + inline)
+    if values > MAX_TIFF_VALUES:
+        raise _absurd("TIFF", f"{values} numbers in its directory")
+    return Header("TIFF", size[_WIDTH], size[_HEIGHT])
+
+
+def _exactly(data: bytes, start: int, length: int) -> bytes:
+    part = data[start : start + length]
+    if len(part) != length:
+        raise IndexError
+    return part
+
+
+_READERS: dict[str, Callable[[bytes], Header]] = {
+    "PNG": _png,
+    "WEBP": _webp,
+    "GIF": _gif,
+    "BMP": _bmp,
+    "TIFF": _tiff,
+}

@@ -1,0 +1,74 @@
+"""Loading an artifact into a running model. Each module imports its framework inside :func:`load` only."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import RuntimeUnavailable
+from bundle.manifest import Artifact
+
+Device = Literal["auto", "cpu", "cuda"]
+Logits = npt.NDArray[np.float32]
+Heatmap = npt.NDArray[np.float32]
+
+
+class Model(Protocol):
+    """A loaded artifact. Not safe for concurrent calls: the worker process makes one at a time."""
+
+    runtime: str
+    runtime_version: str
+    device: str
+
+    def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+        """uint8 [N, H, W, 3] to float32 logits [N, C]."""
+
+    def explain(
+        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
+    ) -> tuple[Logits, Heatmap]:
+        """Also the raw class activation map of ``class_index`` [N]: float32 [N, h, w] (Zhou et al. 2016)."""
+
+
+_MODULES = {"torchscript": "bundle.runtimes.torchscript", "savedmodel": "bundle.runtimes.savedmodel"}
+
+
+def load_model(bundle: Path, artifact: Artifact, device: Device, threads: int | None) -> Model:
+    """Load ``artifact`` of the bundle folder on ``device``.
+
+    ``auto`` is the first CUDA device where the framework sees one, else the CPU. ``threads`` bounds the
+    CPU threads; None leaves the framework's default. Raises :class:`RuntimeUnavailable`, chained, for
+    whatever the framework raises.
+    """
+    module = importlib.import_module(_MODULES[artifact.format])
+    try:
+        model: Model = module.load(bundle / artifact.path, device, threads)
+    except RuntimeUnavailable:
+        raise
+    except ImportError as exc:
+        raise RuntimeUnavailable(
+            f"The framework for {artifact.format} is not installed. Install the matching extra "
+            f"(torch or tensorflow). Received: {exc}"
+        ) from exc
+    except Exception as exc:  # the frameworks raise every kind, RuntimeError and ValueError above all
+        raise RuntimeUnavailable(
+            f"The artifact {artifact.id!r} does not load. Export it again with this framework version. "
+            f"Received: {describe(exc)}"
+        ) from exc
+    return model
+
+
+def no_cuda(framework: str) -> RuntimeUnavailable:
+    """The error for ``device="cuda"`` on a machine without one."""
+    return RuntimeUnavailable(
+        f"{framework} sees no CUDA device. Use device 'auto' or 'cpu', or install a CUDA build. Received: 'cuda'"
+    )
+
+
+def describe(exc: BaseException) -> str:
+    """Class and first 500 characters of a foreign exception, on one line."""
+    text: Any = " ".join(str(exc).split())
+    return f"{type(exc).__name__}: {text[:500]}"

@@ -1,0 +1,66 @@
+"""SavedModel artifacts: the signatures ``serving_default`` and ``explain`` on TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import RuntimeUnavailable
+from bundle.runtimes import Device, Heatmap, Logits, no_cuda
+
+
+def load(path: Path, device: Device, threads: int | None) -> SavedModel:
+    """Load the SavedModel folder at ``path`` and take its two signatures."""
+    import tensorflow as tf  # the one heavy import, here so that this package never loads it elsewhere
+
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    gpus = tf.config.list_physical_devices("GPU")
+    if device == "cuda" and not gpus:
+        raise no_cuda("TensorFlow")
+    if device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+        gpus = []
+    for gpu in gpus:
+        # Without this one process takes all the memory of the device, and its neighbours get none.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return SavedModel(tf, tf.saved_model.load(str(path)), "cuda" if gpus else "cpu")
+
+
+class SavedModel:
+    """A loaded SavedModel on one device."""
+
+    runtime = "tensorflow"
+
+    def __init__(self, tf: Any, loaded: Any, device: str) -> None:
+        missing = {"serving_default", "explain"} - set(loaded.signatures)
+        if missing:
+            raise RuntimeUnavailable(
+                "The SavedModel lacks a signature. Export both 'serving_default' and 'explain'. "
+                f"Missing: {sorted(missing)}"
+            )
+        self._tf = tf
+        self._loaded = loaded  # the signatures hold their variables weakly
+        self._serve = loaded.signatures["serving_default"]
+        self._explain = loaded.signatures["explain"]
+        self.runtime_version = str(tf.__version__)
+        self.device = device
+
+    def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+        """See :class:`bundle.runtimes.Model`."""
+        answer = self._serve(pixels=self._tf.constant(pixels))
+        logits: Logits = answer["logits"].numpy()
+        return logits
+
+    def explain(
+        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
+    ) -> tuple[Logits, Heatmap]:
+        """See :class:`bundle.runtimes.Model`."""
+        answer = self._explain(
+            pixels=self._tf.constant(pixels), class_index=self._tf.constant(class_index)
+        )
+        return answer["logits"].numpy(), answer["heatmap"].numpy()

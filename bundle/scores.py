@@ -1,0 +1,51 @@
+"""Logits to labelled scores: the last arrow of the request path, used by serving, evaluation and golden checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Prediction(TypedDict):
+    """One labelled score. ``rank`` starts at 1; ``score`` is in [0, 1]."""
+
+    rank: int
+    index: int
+    label: str
+    score: float
+
+
+def calibrated_softmax(logits: npt.ArrayLike, temperature: float) -> npt.NDArray[np.float64]:
+    """Softmax of ``logits / temperature`` over the last axis (Guo et al. 2017), computed in float64.
+
+    ``logits``: [N, C] or [C]. Returns scores of the same shape; each row sums to 1.
+    Raises ``ValueError`` for a temperature that is not above 0 and for logits that are not finite.
+    """
+    if not temperature > 0:
+        raise ValueError(f"The temperature is a number above 0. Received: {temperature!r}")
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    if not np.isfinite(scaled).all():
+        raise ValueError("Logits are finite numbers. Received: NaN or infinity")
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    scores: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def top_k(scores: npt.ArrayLike, labels: Sequence[str], k: int) -> list[Prediction]:
+    """The ``k`` best of one row of scores [C], best first; equal scores stand in the order of their index.
+
+    ``k`` is at least 1; above C it means C. Raises ``ValueError`` when scores and labels differ in length.
+    """
+    row = np.asarray(scores)
+    if row.shape != (len(labels),):
+        raise ValueError(f"One score per label: expected shape ({len(labels)},). Received: {row.shape}")
+    if k < 1:
+        raise ValueError(f"k is at least 1. Received: {k}")
+    order = np.argsort(-row, kind="stable")[:k]
+    return [
+        {"rank": rank, "index": int(index), "label": labels[index], "score": float(row[index])}
+        for rank, index in enumerate(order, start=1)
+    ]
