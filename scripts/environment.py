@@ -17,7 +17,7 @@ VENV = ROOT / ".venv"
 EXTRAS = "service,torch,tensorflow,frontend,training,dev"
 OLDEST, NEWEST = (3, 11), (3, 13)  # TensorFlow has no wheels outside this range
 
-LOCK = ["--constraints", "requirements.lock"]
+LOCK = ["-c", "requirements.lock"]  # pip and uv both know the short form
 INSTALL = ["pip", "install", *LOCK, "--build-constraints", "requirements.lock", "--editable", f".[{EXTRAS}]"]
 CPU = "--torch-backend=cpu"  # uv's name for the index of the CPU builds
 
