@@ -32,7 +32,7 @@ def to_rgb(image: Image.Image, bits: int = 8) -> tuple[Image.Image, list[str]]:
     elif mode in ("L", "RGB") and key is not None:
         image.info["transparency"] = _scaled_key(key, bits)
         image = image.convert("RGBA")
-    elif mode == "P" and key is not None or mode in ("LA", "La", "PA", "RGBa"):
+    elif (mode == "P" and key is not None) or mode in ("LA", "La", "PA", "RGBa"):
         image = image.convert("RGBA")
     if image.mode == "RGBA":
         flat = Image.new("RGB", image.size, (255, 255, 255))
@@ -45,7 +45,7 @@ def to_rgb(image: Image.Image, bits: int = 8) -> tuple[Image.Image, list[str]]:
     return converted, [*operations, names.get(image.mode, f"{image.mode.lower()}_to_rgb")]
 
 
-def _scaled_key(key: int | tuple[int, ...], bits: int) -> int | tuple[int, ...]:
+def _scaled_key(key: object, bits: int) -> object:
     """The transparent colour of a PNG, stated in ``bits``, as the 8-bit value that Pillow gave its pixels."""
     if isinstance(key, tuple):
         return tuple(_scaled_sample(part, bits) for part in key)

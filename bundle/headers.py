@@ -94,10 +94,8 @@ def _jpeg(data: bytes, max_scans: int) -> Header:
         position = match.end()
         if marker == _EOI:
             break
-        if marker in (_SOI, _TEM):
-            length = 0
-        else:
-            length = max(2, int.from_bytes(data[position : position + 2], "big"))
+        stated = int.from_bytes(data[position : position + 2], "big")
+        length = 0 if marker in (_SOI, _TEM) else max(2, stated)
         if marker in _FRAME_MARKERS:
             frame_height, frame_width = struct.unpack_from(">HH", data, position + 3)
             width, height = max(width, frame_width), max(height, frame_height)

@@ -95,10 +95,16 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> DecodedIma
         except ImageError:
             raise
         except Image.DecompressionBombError as exc:
-            raise ImageTooLarge(f"The picture has too many pixels. {_send_smaller(limits)} Received: {exc}") from exc
+            raise ImageTooLarge(
+                f"The picture has too many pixels. {_send_smaller(limits)} Received: {exc}"
+            ) from exc
         except MemoryError as exc:
-            raise UnreadableImage(f"The {kind} picture needs more memory than there is. Send a smaller one.") from exc
-        except Exception as exc:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, ...
+            raise UnreadableImage(
+                f"The {kind} picture needs more memory than there is. Send a smaller one."
+            ) from exc
+        except (
+            Exception
+        ) as exc:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, ...
             text = " ".join(str(exc).split())[:200]
             raise UnreadableImage(
                 f"The {kind} file is truncated or corrupt. Send a file that opens in an image viewer. "
@@ -133,7 +139,7 @@ def _exif_orientation(image: Image.Image) -> int:
     """Orientation 1 to 8; 1 for a picture without EXIF and for EXIF that cannot be read."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # whatever malformed EXIF makes Pillow raise, the pixels are good
+    except Exception:  # noqa: BLE001 - whatever malformed EXIF makes Pillow raise, the pixels are good
         return 1
     return value if isinstance(value, int) and value in _TRANSPOSE else 1
 

@@ -91,7 +91,7 @@ def verify_files(path: Path, manifest: Manifest) -> None:
 
 def file_digest(path: Path) -> tuple[int, str]:
     """Size in bytes and sha256 (hex) of one regular file, read in chunks. A symlink raises ``OSError``."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return file.tell(), digest
 

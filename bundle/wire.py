@@ -56,7 +56,7 @@ class Wire:
         text = json.dumps(described).encode()
         self._write(memoryview(_HEAD.pack(MAGIC, len(text)) + text), deadline)
         for block in blocks:
-            self._write(memoryview(block.reshape(-1)).cast("B"), deadline)
+            self._write(block.reshape(-1).view(np.uint8).data, deadline)
 
     def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], list[Array]]:
         """Receive one frame. Raises :class:`WireClosed`, :class:`WireTimeout`."""

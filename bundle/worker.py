@@ -7,6 +7,7 @@ the good path.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -46,14 +47,16 @@ def main(arguments: dict[str, Any]) -> None:
         header, arrays = wire.receive()
         try:
             answer = _answer(model, header["method"], arrays)
-        except Exception as exc:  # the frameworks raise every kind; the process stays up for the next request
+        except Exception as exc:  # noqa: BLE001 - the frameworks raise every kind; the process stays up for the next request
             detail = f"The model failed on a request. Received: {describe(exc)}"
             wire.send({"error": RuntimeUnavailable.code, "detail": detail})
         else:
             wire.send({}, answer)
 
 
-def _load(path: Path, artifact_id: str | None, device: Device, threads: int | None) -> tuple[dict[str, Any], Model]:
+def _load(
+    path: Path, artifact_id: str | None, device: Device, threads: int | None
+) -> tuple[dict[str, Any], Model]:
     started = time.monotonic()
     manifest = read_manifest(path)
     verify_files(path, manifest)
@@ -69,6 +72,8 @@ def _load(path: Path, artifact_id: str | None, device: Device, threads: int | No
         "height": manifest.input.height,
         "width": manifest.input.width,
         "classes": len(manifest.labels),
+        "feature_height": manifest.architecture.feature_map.height,
+        "feature_width": manifest.architecture.feature_map.width,
         "golden_max_difference": difference,
         "load_seconds": time.monotonic() - started,
     }
@@ -107,10 +112,8 @@ def _end_with_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(WireClosed):
         main(json.loads(sys.argv[1]))
-    except WireClosed:
-        pass
     # TensorFlow's and CUDA's threads can hang or crash an orderly interpreter exit; nothing is left to save.
     sys.stderr.flush()
     os._exit(0)

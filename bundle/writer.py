@@ -126,7 +126,7 @@ class BundleWriter:
             _fsync(folder)
         target = self._home / str(version)
         try:
-            os.rename(self.directory, target)
+            self.directory.rename(target)
         except OSError as exc:
             if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise FileExistsError(f"The version exists already: {str(target)!r}") from exc

@@ -14,7 +14,8 @@ from bundle.runtimes import Device, Heatmap, Logits, no_cuda
 
 def load(path: Path, device: Device, threads: int | None) -> SavedModel:
     """Load the SavedModel folder at ``path`` and take its two signatures."""
-    import tensorflow as tf  # the one heavy import, here so that this package never loads it elsewhere
+    # The one heavy import, here so that this package never loads it in the web process.
+    import tensorflow as tf  # noqa: PLC0415
 
     if threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -60,7 +61,5 @@ class SavedModel:
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
         """See :class:`bundle.runtimes.Model`."""
-        answer = self._explain(
-            pixels=self._tf.constant(pixels), class_index=self._tf.constant(class_index)
-        )
+        answer = self._explain(pixels=self._tf.constant(pixels), class_index=self._tf.constant(class_index))
         return answer["logits"].numpy(), answer["heatmap"].numpy()

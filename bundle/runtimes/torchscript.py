@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 def load(path: Path, device: Device, threads: int | None) -> TorchScriptModel:
     """Load, put into evaluation mode and freeze the archive at ``path``."""
-    import torch  # the one heavy import, here so that this package never loads it in the web process
+    # The one heavy import, here so that this package never loads it in the web process.
+    import torch  # noqa: PLC0415
 
     if device == "cuda" and not torch.cuda.is_available():
         raise no_cuda("PyTorch")
@@ -27,10 +29,10 @@ def load(path: Path, device: Device, threads: int | None) -> TorchScriptModel:
     with warnings.catch_warnings():
         # TorchScript is deprecated upstream (torch 2.9) but is the format of this schema version.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.(load|freeze)` is deprecated")
-        module = torch.jit.load(str(path), map_location=where).eval()
+        module = torch.jit.load(str(path), map_location=where).eval()  # type: ignore[no-untyped-call]
         # Freezing folds batch normalisation into the convolutions; "explain" would be dropped unless named.
         module = torch.jit.freeze(module, preserved_attrs=["explain"])
-    return TorchScriptModel(module, where)
+    return TorchScriptModel(torch, module, where)
 
 
 class TorchScriptModel:
@@ -38,9 +40,7 @@ class TorchScriptModel:
 
     runtime = "torchscript"
 
-    def __init__(self, module: Any, device: torch.device) -> None:
-        import torch
-
+    def __init__(self, torch: ModuleType, module: Any, device: torch.device) -> None:
         self._torch = torch
         self._module = module
         self._device = device
@@ -61,7 +61,8 @@ class TorchScriptModel:
             return self._numpy(logits), self._numpy(heatmap)
 
     def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        return self._torch.from_numpy(array).to(self._device)
+        tensor: torch.Tensor = self._torch.from_numpy(array).to(self._device)
+        return tensor
 
     def _numpy(self, tensor: torch.Tensor) -> npt.NDArray[np.float32]:
         array: npt.NDArray[np.float32] = tensor.cpu().numpy()

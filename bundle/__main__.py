@@ -1,0 +1,7 @@
+"""``python -m bundle``: see :mod:`bundle.cli`."""
+
+from __future__ import annotations
+
+from bundle.cli import app
+
+app(prog_name="python -m bundle")

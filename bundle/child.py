@@ -1,0 +1,112 @@
+"""The child's process itself: how it is started, what it printed, how it ended. The protocol is not here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import IO, Any
+
+from bundle.wire import Wire
+
+_KEPT_LINES = 40
+_LINE_BYTES = 2_000
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+
+
+class Child:
+    """A running ``python -m bundle.worker`` and the parent's end of its socket.
+
+    ``arguments``: what :func:`bundle.worker.main` takes, less ``socket`` and ``parent``.
+    """
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._pidfd: int | None = None
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        with theirs:
+            text = json.dumps({**arguments, "socket": theirs.fileno(), "parent": os.getpid()})
+            try:
+                self.process = subprocess.Popen(
+                    # -P: the current directory of the caller is no place to import modules from.
+                    [sys.executable, "-P", "-m", "bundle.worker", text],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    env=_environment(arguments["device"], arguments["threads"]),
+                )
+            except BaseException:
+                self._socket.close()
+                raise
+        with contextlib.suppress(OSError):  # a kernel or sandbox without pidfd: the socket's end is enough
+            self._pidfd = os.pidfd_open(self.process.pid)
+        self.wire = Wire(self._socket, self._pidfd)
+        self._reader = threading.Thread(target=self._drain, args=[self.process.stdout], daemon=True)
+        self._reader.start()
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Resident memory; None when the process is gone."""
+        try:
+            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError, ValueError):
+            return None
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def hang_up(self) -> None:
+        """End the conversation: the child sees the end of its input and exits; a call under way fails."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def end(self, timeout_s: float = 0.0) -> str:
+        """Wait ``timeout_s`` seconds for the process to end, then kill it; say how it ended and what it said."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout_s)
+        self.process.kill()
+        code = self.process.wait()
+        self._reader.join(timeout=1.0)
+        last = " / ".join(list(self._lines)[-5:]) or "nothing"
+        return f"Exit: {_exit_status(code)}. Its last lines: {last[-1500:]}"
+
+    def close(self) -> None:
+        """Give the handles back; no call may be under way, and none may follow. Safe to repeat."""
+        self._socket.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _drain(self, output: IO[bytes]) -> None:
+        """Keep the last lines that the child printed, for the reason of its death; nothing is passed on."""
+        with output:
+            while line := output.readline(_LINE_BYTES):
+                if text := line.decode(errors="replace").strip():
+                    self._lines.append(text)
+
+
+def _environment(device: str, threads: int | None) -> dict[str, str]:
+    environment = dict(os.environ)
+    paths = [str(Path(__file__).resolve().parent.parent), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    if threads is not None:
+        environment.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"
+    return environment
+
+
+def _exit_status(code: int) -> str:
+    if code >= 0:
+        return f"status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

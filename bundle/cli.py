@@ -1,0 +1,129 @@
+"""``python -m bundle check DIR`` and ``python -m bundle show DIR``: verify a bundle, print its record.
+
+Exit code 0: fine. 1: refused, with the reason. 2: the command itself is wrong.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bundle.errors import BundleError
+from bundle.manifest import Manifest, read_manifest
+from bundle.process import RuntimeProcess
+from bundle.repository import verify_files
+
+app = typer.Typer(
+    help="Verify a model bundle, or print its record.", no_args_is_help=True, add_completion=False
+)
+
+T = TypeVar("T")
+
+
+class Device(enum.StrEnum):
+    """Where the check loads the model."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The bundle folder: <models>/<name>/<version>.")
+]
+
+
+@app.command()
+def check(
+    directory: Directory,
+    device: Annotated[Device, typer.Option(help="Where to load the model.")] = Device.auto,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that loading may take.")] = 120.0,
+) -> None:
+    """Verify the manifest and every file, load each artifact, and compare the golden answers."""
+    report = _Report(directory)
+    manifest = report.step("manifest", lambda: read_manifest(directory), _describe_manifest)
+    report.step("files", lambda: verify_files(directory, manifest), lambda _: f"{len(manifest.files)} files")
+    for artifact in manifest.artifacts:
+
+        def load(artifact_id: str = artifact.id) -> str:
+            with RuntimeProcess(directory, artifact_id, device.value) as process:
+                info = process.start(timeout)
+            return (
+                f"{info['runtime']} {info['runtime_version']} on {info['device']}; golden scores within "
+                f"{info['golden_max_difference']:.1e} (tolerance {manifest.golden.tolerance:g})"
+            )
+
+        report.step(f"run {artifact.id}", load, str)
+    report.print()
+
+
+@app.command()
+def show(directory: Directory) -> None:
+    """Print the record of a bundle. The files are not verified: that is what check does."""
+    console = Console()
+    try:
+        manifest = read_manifest(directory)
+    except BundleError as exc:
+        _refuse(console, exc)
+    record = manifest.model_dump(mode="json")
+    table = Table(
+        title=escape(f"{manifest.name} {manifest.version}"), show_header=False, title_justify="left"
+    )
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for field, value in record.items():
+        if field == "files":
+            total = sum(file.size for file in manifest.files.values())
+            value = f"{len(manifest.files)} files, {total:,} bytes"
+        table.add_row(
+            field, escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        )
+    console.print(table)
+
+
+class _Report:
+    """The rows of the check, printed at its end: all of them, or up to the step that refuses."""
+
+    def __init__(self, directory: Path) -> None:
+        self._console = Console()
+        self._table = Table(title=escape(str(directory)), title_justify="left")
+        for column in ("step", "result", "seconds", "detail"):
+            self._table.add_column(
+                column, overflow="fold", justify="right" if column == "seconds" else "left"
+            )
+
+    def step(self, name: str, run: Callable[[], T], describe: Callable[[T], str]) -> T:
+        started = time.monotonic()
+        try:
+            with self._console.status(f"{name} ..."):
+                result = run()
+        except BundleError as exc:
+            self._add(name, f"[red]{exc.code}[/red]", started, "refused, see below")
+            self.print()
+            _refuse(self._console, exc)
+        self._add(name, "[green]ok[/green]", started, describe(result))
+        return result
+
+    def print(self) -> None:
+        self._console.print(self._table)
+
+    def _add(self, name: str, result: str, started: float, detail: str) -> None:
+        self._table.add_row(escape(name), result, f"{time.monotonic() - started:.1f}", escape(detail))
+
+
+def _describe_manifest(manifest: Manifest) -> str:
+    return f"{manifest.name} version {manifest.version}, {len(manifest.labels)} labels"
+
+
+def _refuse(console: Console, exc: BundleError) -> NoReturn:
+    console.print(f"[red]{exc.code}[/red]: {escape(str(exc))}")
+    raise typer.Exit(1) from exc
