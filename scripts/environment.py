@@ -66,7 +66,9 @@ def torch_build(uv: Path) -> list[str]:
 def works(*command: str | Path, env: dict[str, str] | None = None) -> bool:
     """Whether the command exists and ends with 0; its output is not shown."""
     try:
-        result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+        result = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+        )
     except OSError:
         return False
     return result.returncode == 0

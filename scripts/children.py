@@ -1,0 +1,79 @@
+"""A child process whose output is shown line by line under its name, and which never outlives its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+
+from rich.console import Console
+from rich.text import Text
+
+LINES_KEPT = 15
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+COLOURS = {"service": "cyan", "frontend": "magenta"}
+
+
+class Child:
+    """One server in a session of its own, so that a Ctrl-C reaches it only through the launcher, in order."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], out: Console) -> None:
+        self.name = name
+        self._out = out
+        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent
+            if sys.platform == "linux"
+            else None,  # one thread, started by the main one
+        )
+        self._reader = threading.Thread(target=self._follow, daemon=True)
+        self._reader.start()
+
+    def _follow(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe, see above
+        for raw in self._process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            if line:
+                self._lines.append(line)
+                label = Text(f"{self.name:8} | ", style=COLOURS.get(self.name, ""))
+                self._out.print(label + Text.from_ansi(line))
+
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
+    def how_it_ended(self) -> str:
+        """ "ended with exit code 3" or "was killed by SIGKILL"."""
+        code = self._process.returncode
+        return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+    def last_lines(self) -> str:
+        """The end of its output, indented."""
+        self._reader.join(timeout=1)
+        return "\n".join(f"    {line}" for line in self._lines) or "    (it printed nothing)"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the signal to the process itself; its own children are its own affair while it lives."""
+        self._process.send_signal(number)
+
+    def finish(self) -> None:
+        """Kill what is left of it: the process, and everything in its session that it left behind."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(timeout=1)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,187 @@
+"""`make serve`: start the service and the page, say when both answer, follow their logs, stop both together.
+
+    HOST=127.0.0.1        address that both listen on; 0.0.0.0 opens them to the network
+    SERVICE_PORT=8000     port of the service
+    FRONTEND_PORT=8501    port of the page
+    START_TIMEOUT_S=300   seconds until both have to answer
+
+The service's own settings (SERVICE_MODELS_DIR, ...) pass through. The exit code is 0 after Ctrl-C or SIGTERM, and 1
+when something could not start or ended by itself; whatever still runs is stopped first.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+import ports
+from children import Child
+from rich.console import Console
+from rich.markup import escape
+from waiting import NotYet, get, service_state
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = "frontend/samples/cat.jpg"
+STOP_TIMEOUT_S = 25.0  # the service drains for up to 20 s
+POLL_S = 0.25
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+class CannotStart(Exception):
+    """A reason not to start or to stop at once; the text is for the person at the terminal."""
+
+
+class Stop:
+    """Counts the requests to stop (Ctrl-C, SIGTERM, a closed terminal)."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._count)
+
+    def _count(self, *_: object) -> None:
+        self.requests += 1
+
+    def __bool__(self) -> bool:
+        return self.requests > 0
+
+
+def main() -> int:
+    """Serve until asked to stop. Returns the exit code."""
+    os.chdir(ROOT)
+    stop = Stop()
+    children: list[Child] = []
+    try:
+        host = os.environ.get("HOST") or "127.0.0.1"
+        service_port, page_port = port("SERVICE_PORT", 8000), port("FRONTEND_PORT", 8501)
+        require_free(host, {"SERVICE_PORT": service_port, "FRONTEND_PORT": page_port})
+        service_url, page_url = url(host, service_port), url(host, page_port)
+        children += [start_service(host, service_port), start_page(host, page_port, service_url)]
+        if wait_until_both_answer(children, stop, service_url, page_url):
+            welcome(service_url, page_url)
+            while not stop:
+                require_alive(children)
+                time.sleep(POLL_S)
+    except CannotStart as exc:
+        out.print(f"[bold red]make serve:[/] {escape(str(exc))}")
+        return 1
+    finally:
+        stop_all(children, stop)
+    return 0
+
+
+def port(name: str, default: int) -> int:
+    """The port that the environment variable `name` gives, or the default."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise CannotStart(f"{name} has to be a port, 1 to 65535. Received: {text!r}")
+    return int(text)
+
+
+def require_free(host: str, wanted: dict[str, int]) -> None:
+    """Refuse to start where a port is taken: by whom, and how to choose another. All of them in one message."""
+    reasons = []
+    for name, number in wanted.items():
+        try:
+            if ports.is_taken(host, number):
+                who = ports.holder(number) or "a process that is not visible from here"
+                reasons.append(
+                    f"port {number} is taken by {who}. Choose another: {name}={number + 10} make serve"
+                )
+        except OSError as exc:
+            reasons.append(f"can't listen on {host} port {number} ({exc.strerror}); see HOST and {name}")
+    if len(set(wanted.values())) < len(wanted):
+        reasons.append(
+            f"{' and '.join(wanted)} have to differ. Received: {', '.join(map(str, wanted.values()))}"
+        )
+    if reasons:
+        raise CannotStart("\n            ".join(reasons))
+
+
+def url(host: str, number: int) -> str:
+    """The address a browser on this machine uses for a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
+    return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
+
+
+def start_service(host: str, number: int) -> Child:
+    """The HTTP service, as a child."""
+    return Child(
+        "service", [sys.executable, "-m", "service"], {"SERVICE_HOST": host, "SERVICE_PORT": str(number)}, out
+    )
+
+
+def start_page(host: str, number: int, service_url: str) -> Child:
+    """The Streamlit page, as a child that knows the service by its URL."""
+    options = [f"--server.address={host}", f"--server.port={number}", "--server.headless=true"]
+    command = [sys.executable, "-m", "streamlit", "run", "frontend/app.py", *options]
+    return Child("frontend", command, {"SERVICE_URL": service_url}, out)
+
+
+def wait_until_both_answer(children: list[Child], stop: Stop, service_url: str, page_url: str) -> bool:
+    """Say what is still awaited, as it changes. Returns False when asked to stop before both answer."""
+    patience = float(os.environ.get("START_TIMEOUT_S") or 300)
+    begin, said = time.monotonic(), ""
+    while not stop:
+        require_alive(children)
+        seconds = time.monotonic() - begin
+        try:
+            state = service_state(service_url)
+            get(f"{page_url}/_stcore/health")
+            get(page_url)
+        except NotYet as exc:
+            if str(exc) != said:
+                said = str(exc)
+                out.print(f"[dim]{seconds:5.1f} s[/]  {escape(said)}")
+            if seconds > patience:
+                raise CannotStart(
+                    f"no answer within START_TIMEOUT_S={patience:g} seconds. Last: {said}"
+                ) from exc
+            time.sleep(POLL_S)
+            continue
+        out.print(f"[dim]{seconds:5.1f} s[/]  {escape(state)}")
+        return True
+    return False
+
+
+def require_alive(children: list[Child]) -> None:
+    """Refuse to go on when a child has ended by itself: which one, how, and its last lines."""
+    for child in children:
+        if child.ended():
+            raise CannotStart(
+                f"the {child.name} {child.how_it_ended()}. Its last lines:\n{child.last_lines()}"
+            )
+
+
+def welcome(service_url: str, page_url: str) -> None:
+    """The two addresses and a request to copy."""
+    command = shlex.join(["curl", "-F", f"file=@{SAMPLE}", f"{service_url}/predict"])
+    out.print(
+        f"\n  page     [bold]{page_url}[/]\n  service  [bold]{service_url}[/]  ({service_url}/docs)\n"
+        f"\n  {command}\n\n  Ctrl-C stops both.\n"
+    )
+
+
+def stop_all(children: list[Child], stop: Stop) -> None:
+    """End every child and whatever it started: politely, and by force after a while or on a second Ctrl-C."""
+    requests, deadline = stop.requests, time.monotonic() + STOP_TIMEOUT_S
+    running = [child for child in reversed(children) if not child.ended()]
+    if running:
+        out.print(f"stopping {' and '.join(child.name for child in running)}")
+    for child in running:
+        child.signal(signal.SIGTERM)
+    while any(not child.ended() for child in running):
+        if time.monotonic() > deadline or stop.requests > requests:
+            break
+        time.sleep(0.05)
+    for child in children:
+        child.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
