@@ -1,0 +1,1 @@
+"""The web page: a Streamlit app that knows the service only by its URL."""

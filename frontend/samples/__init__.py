@@ -1,0 +1,31 @@
+"""The sample pictures that ship with the page; README.md beside them states their origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: its name on the page, its file, and what it shows in words."""
+
+    name: str
+    file: str
+    shows: str
+
+    def read(self) -> bytes:
+        """Return the encoded file as it is."""
+        return (FOLDER / self.file).read_bytes()
+
+
+SAMPLES = (
+    Sample("Airplane", "airplane.jpg", "Drawing of a white airliner climbing in a blue sky"),
+    Sample("Ship", "ship.jpg", "Drawing of a container ship on the open sea"),
+    Sample("Truck", "truck.png", "Drawing of a lorry with a white box body on a road"),
+    Sample("Car", "automobile.webp", "Drawing of a red car on a grey road"),
+    Sample("Cat", "cat.jpg", "Drawing of the face of a ginger cat"),
+    Sample("Frog", "frog.jpg", "Drawing of a green frog sitting on brown ground"),
+)

@@ -1,0 +1,55 @@
+"""The page's one setting, read from the environment and checked before anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+VARIABLE = "SERVICE_URL"
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class SettingsError(ValueError):
+    """A variable of the environment has a value that the page cannot work with."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the page needs to know.
+
+    Attributes:
+        service_url: root of the service, `http` or `https`, without a trailing slash.
+    """
+
+    service_url: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings; an unset or blank variable means its default.
+
+        Raises:
+            SettingsError: naming the variable, what was expected and the value found.
+        """
+        return cls(service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL))
+
+
+def _checked_url(value: str) -> str:
+    expected = f"{VARIABLE} must be the address of the service, like {DEFAULT_URL}"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as exc:
+        raise SettingsError(f"{expected}: {exc}. Received: {value!r}") from exc
+    if parts.scheme not in ("http", "https"):
+        raise SettingsError(f"{expected}: it has to begin with http:// or https://. Received: {value!r}")
+    if not parts.hostname or any(character.isspace() for character in value):
+        raise SettingsError(f"{expected}: the name of the host is missing or not valid. Received: {value!r}")
+    if parts.username is not None or parts.password is not None:
+        # The value is not repeated here: it holds a password, and this text is shown on a page.
+        raise SettingsError(f"{expected}: it cannot hold a user name or a password.")
+    if parts.query or parts.fragment:
+        raise SettingsError(f"{expected}: it cannot hold '?' or '#'. Received: {value!r}")
+    if port == 0:
+        raise SettingsError(f"{expected}: port 0 cannot be asked. Received: {value!r}")
+    return value.rstrip("/")
