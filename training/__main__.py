@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,16 +14,20 @@ import typer
 from rich.console import Console
 
 from bundle.errors import BundleError
+from bundle.manifest import NAME_PATTERN
 from training.config import ARCHITECTURES, RECIPES, TrainConfig, make_config
 from training.data import DataSet, load_cifar10, load_folder
-from training.errors import ConfigError, TrainingError
+from training.errors import ConfigError, StorageError, TrainingError
+from training.loop import train as run_training
 
 MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
 FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train ResNets and write servable bundles.")
-console = Console(highlight=False)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Train ResNets and write servable bundles."
+)
+console = Console(highlight=False, soft_wrap=True)
 
 
 @app.callback()
@@ -36,18 +41,27 @@ def train(
     framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
     arch: Annotated[str, typer.Option(help=f"One of {', '.join(ARCHITECTURES)}.")] = "resnet20",
     out: Annotated[Path, typer.Option(help="The model repository that gets the bundle.")] = Path("models"),
-    name: Annotated[str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")
+    ] = None,
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of checkpoints and curves; default runs/<name>.")] = None,
-    golden_images: Annotated[
-        Path | None, typer.Option(help="Folder of images for the golden samples; default: from the test split.")
+    seed: Annotated[
+        int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")
     ] = None,
-    skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoints and curves; default runs/<name>.")
+    ] = None,
+    golden_images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images for the golden samples; default: from the test split."),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option(help="Leave unreadable images out instead of stopping.")
+    ] = False,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
     config = make_config(
@@ -62,11 +76,11 @@ def train(
     )
     data_set = _load(data, config, skip_unreadable)
     name = name or _default_name(data_set.name, config)
+    _refuse_bad_target(out, name)
     folder = run or Path("runs") / name
     module = _framework(config)
-    # Heavy imports, or imports of a framework, wait until the options are known to be right.
-    from training.export import export_bundle
-    from training.loop import train as run_training
+    # scipy takes seconds to import: not before the options are known to be right.
+    from training.export import export_bundle  # noqa: PLC0415
 
     mean, std = data_set.mean_and_std()
     trainer = module.Trainer(config, len(data_set.classes), mean, std)
@@ -103,7 +117,9 @@ def train(
 def _load(data: str, config: TrainConfig, skip_unreadable: bool) -> DataSet:
     if data == "cifar10" and not Path(data).is_dir():
         if config.image_size != 32:
-            raise ConfigError(f"cifar10 by name comes at 32 pixels. Received: --image-size {config.image_size}")
+            raise ConfigError(
+                f"cifar10 by name comes at 32 pixels. Received: --image-size {config.image_size}"
+            )
         return load_cifar10(Path("data"), validation_fraction=config.validation_fraction, seed=config.seed)
     data_set = load_folder(
         Path(data),
@@ -115,6 +131,18 @@ def _load(data: str, config: TrainConfig, skip_unreadable: bool) -> DataSet:
     for line in data_set.skipped:
         console.print(f"Skipped: {line}")
     return data_set
+
+
+def _refuse_bad_target(out: Path, name: str) -> None:
+    """Find out before the training, not after it, that its result could not be written."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(f"A model name matches {NAME_PATTERN}. Received: {name!r}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as exc:
+        raise StorageError(f"The folder for the bundle can't be written to: {exc}.") from exc
 
 
 def _default_name(data_name: str, config: TrainConfig) -> str:

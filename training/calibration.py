@@ -28,9 +28,9 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
 
 def expected_calibration_error(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """The gap between confidence and accuracy, averaged over the bins, of scores [N, C] for labels [N]; in [0, 1]."""
-    # torchmetrics brings torch along; only this line of an evaluation needs it.
-    import torch
-    from torchmetrics.functional.classification import multiclass_calibration_error
+    # torchmetrics brings torch along, which a Keras run needs for this one figure only.
+    import torch  # noqa: PLC0415
+    from torchmetrics.functional.classification import multiclass_calibration_error  # noqa: PLC0415
 
     error = multiclass_calibration_error(
         torch.from_numpy(np.ascontiguousarray(scores)),

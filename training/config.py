@@ -51,7 +51,9 @@ class TrainConfig:
         if self.framework not in ("torch", "keras"):
             raise ConfigError(f"The framework is torch or keras. Received: {self.framework!r}")
         if self.arch not in ARCHITECTURES:
-            raise ConfigError(f"Expected an architecture among {', '.join(ARCHITECTURES)}. Received: {self.arch!r}")
+            raise ConfigError(
+                f"Expected an architecture among {', '.join(ARCHITECTURES)}. Received: {self.arch!r}"
+            )
         for name in ("epochs", "batch_size", "image_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1. Received: {getattr(self, name)}")
@@ -64,7 +66,9 @@ class TrainConfig:
                 f"Received: {self.validation_fraction}"
             )
         if not 0 <= self.small_crop <= self.image_size:
-            raise ConfigError(f"small_crop lies between 0 and image_size ({self.image_size}). Received: {self.small_crop}")
+            raise ConfigError(
+                f"small_crop lies between 0 and image_size ({self.image_size}). Received: {self.small_crop}"
+            )
 
     @property
     def residual(self) -> bool:
@@ -108,7 +112,11 @@ def make_config(recipe: str = "fast", **changes: Any) -> TrainConfig:
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     said = {name: value for name, value in changes.items() if value is not None}
     if unknown := sorted(set(said) - known):
-        raise ConfigError(f"Unknown option. Expected one of {', '.join(sorted(known))}. Received: {', '.join(unknown)}")
+        raise ConfigError(
+            f"Unknown option. Expected one of {', '.join(sorted(known))}. Received: {', '.join(unknown)}"
+        )
     values = {**RECIPES[recipe], **said}
-    values.setdefault("small_crop", min(TrainConfig.small_crop, said.get("image_size", TrainConfig.image_size) * 3 // 4))
+    values.setdefault(
+        "small_crop", min(TrainConfig.small_crop, said.get("image_size", TrainConfig.image_size) * 3 // 4)
+    )
     return TrainConfig(**values)

@@ -10,11 +10,9 @@ network never meets pixels in service that it has not met in training.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +25,6 @@ from bundle.manifest import Crop, Input, ShorterSide
 from training.errors import DataError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-T = TypeVar("T")
-
 TRAIN, TEST = "train", "test"
 TEST_FRACTION = 0.2  # of each class, where no split is given
 
@@ -72,7 +68,9 @@ class DataSet:
         """Mean and standard deviation float32 [3] of the training pixels, in units of 0 to 255."""
         values = self.train.pixels.reshape(-1, 3)
         # A data set of one colour has no deviation; 1 keeps the division defined.
-        return values.mean(0, dtype=np.float64).astype("f4"), np.maximum(values.std(0, dtype=np.float64), 1).astype("f4")
+        return values.mean(0, dtype=np.float64).astype("f4"), np.maximum(
+            values.std(0, dtype=np.float64), 1
+        ).astype("f4")
 
 
 def input_geometry(image_size: int) -> Input:
@@ -98,7 +96,15 @@ def load_folder(
             few images to split, or an unreadable image (unless `skip_unreadable`).
     """
     if not folder.is_dir():
-        raise DataError(f"There is no folder {str(folder)!r}. Expected a folder with one sub-folder per class.")
+        raise DataError(
+            f"There is no folder {str(folder)!r}. Expected a folder with one sub-folder per class."
+        )
+    skipped: list[str] = []
+
+    def read(files: dict[str, list[Path]], title: str) -> Split:
+        pairs = [(file, label) for label, name in enumerate(sorted(files)) for file in files[name]]
+        return _read(pairs, image_size, skip_unreadable, skipped, title)
+
     if (folder / TRAIN).is_dir():
         if not (folder / TEST).is_dir():
             raise DataError(
@@ -107,30 +113,22 @@ def load_folder(
         listed = {split: _class_files(folder / split) for split in (TRAIN, TEST)}
         _refuse_different_classes(listed)
         classes = sorted(listed[TRAIN])
-        train, test = (
-            [(file, label) for label, name in enumerate(classes) for file in listed[split][name]]
-            for split in (TRAIN, TEST)
-        )
+        _refuse_one_class(folder, classes)
+        train = read(listed[TRAIN], "Reading training images")
+        test = read(listed[TEST], "Reading test images")
     else:
         files = _class_files(folder)
         classes = sorted(files)
-        pairs = [(file, label) for label, name in enumerate(classes) for file in files[name]]
-        train, test = _divide(pairs, TEST_FRACTION, seed)
-    if len(classes) < 2:
-        raise DataError(f"{folder} has one class folder. Expected two or more classes. Received: {classes[0]!r}")
+        _refuse_one_class(folder, classes)
+        train, test = _divide(read(files, "Reading images"), TEST_FRACTION, seed)
     train, validation = _divide(train, validation_fraction, seed)
-    skipped: list[str] = []
-    splits = [
-        _read(pairs, image_size, skip_unreadable, skipped, f"Reading {name} images")
-        for name, pairs in (("training", train), ("validation", validation), ("test", test))
-    ]
-    for split, name in zip(splits, ("training", "validation", "test"), strict=True):
+    for split, name in ((train, "training"), (validation, "validation"), (test, "test")):
         if missing := sorted(set(range(len(classes))) - set(split.labels.tolist())):
             raise DataError(
                 f"The {name} split of {folder} has no readable image of a class. Expected at least one of each. "
                 f"Received none of: {', '.join(classes[i] for i in missing)}"
             )
-    return DataSet(folder.name, classes, *splits, skipped)
+    return DataSet(folder.resolve().name, classes, train, validation, test, skipped)
 
 
 def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int) -> DataSet:
@@ -139,7 +137,7 @@ def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int
     Raises:
         DataError: it can't be downloaded.
     """
-    from torchvision.datasets import CIFAR10  # imports torch: only for this data set
+    from torchvision.datasets import CIFAR10  # noqa: PLC0415 - imports torch: only for this data set
 
     try:
         parts = [CIFAR10(str(download_folder), train=train, download=True) for train in (True, False)]
@@ -148,16 +146,12 @@ def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int
             f"CIFAR-10 could not be downloaded ({exc}). Expected internet access, or a local copy unpacked into "
             "train/<class>/ and test/<class>/: pass its folder as --data."
         ) from exc
-    splits = [
-        Split(part.data, np.array(part.targets, np.int64), [Path(f"{i}") for i in range(len(part.data))])
+    train, test = (
+        Split(part.data, np.array(part.targets, np.int64), [Path(str(i)) for i in range(len(part.data))])
         for part in parts
-    ]
-    indices = [(i, int(label)) for i, label in enumerate(splits[0].labels)]
-    train, validation = (
-        splits[0].take(np.array([i for i, _ in pairs], np.int64))
-        for pairs in _divide(indices, validation_fraction, seed)
     )
-    return DataSet("cifar10", list(parts[0].classes), train, validation, splits[1], [])
+    train, validation = _divide(train, validation_fraction, seed)
+    return DataSet("cifar10", list(parts[0].classes), train, validation, test, [])
 
 
 def _class_files(folder: Path) -> dict[str, list[Path]]:
@@ -172,7 +166,9 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
         if entry.is_dir() and not entry.name.startswith(".")
     }
     if not classes:
-        raise DataError(f"{folder} has no sub-folders. Expected one sub-folder per class, with the images in it.")
+        raise DataError(
+            f"{folder} has no sub-folders. Expected one sub-folder per class, with the images in it."
+        )
     if empty := sorted(name for name, files in classes.items() if not files):
         raise DataError(
             f"A class folder of {folder} holds no image ({', '.join(sorted(SUFFIXES))}). Add images or remove the "
@@ -189,25 +185,27 @@ def _refuse_different_classes(listed: dict[str, dict[str, list[Path]]]) -> None:
         )
 
 
-def _divide(
-    pairs: list[tuple[T, int]], fraction: float, seed: int
-) -> tuple[list[tuple[T, int]], list[tuple[T, int]]]:
+def _refuse_one_class(folder: Path, classes: list[str]) -> None:
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder} has one class folder. Expected two or more classes. Received: {classes[0]!r}"
+        )
+
+
+def _divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Two parts, the second with `fraction` of each class (at least one image), drawn with the seed."""
-    generator = np.random.default_rng([seed, len(pairs)])
-    labels = np.array([label for _, label in pairs])
-    second: set[int] = set()
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    generator = np.random.default_rng([seed, len(split)])
+    second = np.zeros(len(split), bool)
+    for label in np.unique(split.labels):
+        members = np.flatnonzero(split.labels == label)
         count = max(1, round(len(members) * fraction))
-        second.update(generator.permutation(members)[:count].tolist())
-    first = [pair for i, pair in enumerate(pairs) if i not in second]
-    return first, [pair for i, pair in enumerate(pairs) if i in second]
+        second[generator.permutation(members)[:count]] = True
+    return split.take(np.flatnonzero(~second)), split.take(np.flatnonzero(second))
 
 
 def _read(
-    pairs: Iterable[tuple[Path, int]], image_size: int, skip_unreadable: bool, skipped: list[str], title: str
+    pairs: list[tuple[Path, int]], image_size: int, skip_unreadable: bool, skipped: list[str], title: str
 ) -> Split:
-    pairs = list(pairs)
     geometry = input_geometry(image_size)
 
     def read(pair: tuple[Path, int]) -> NDArray[np.uint8] | str:
@@ -223,7 +221,9 @@ def _read(
         ):
             if isinstance(image, str):
                 if not skip_unreadable:
-                    raise DataError(f"An image can't be read; --skip-unreadable leaves such files out. {image}")
+                    raise DataError(
+                        f"An image can't be read; --skip-unreadable leaves such files out. {image}"
+                    )
                 skipped.append(image)
                 continue
             pixels.append(image)

@@ -24,8 +24,6 @@ BATCH_TIMEOUT_S = 300.0
 class Evaluation:
     """What a bundle's artifact answers on the validation and the test split, and the figures drawn from it."""
 
-    runtime: str
-    precision: str
     test_logits: NDArray[np.float32]  # [N, C]
     metrics: list[dict[str, object]]  # as in the manifest
     calibration: dict[str, object]  # as in the manifest
@@ -38,8 +36,7 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
         BundleError: the bundle does not load.
     """
     with RuntimeProcess(directory) as runtime:
-        runtime.start(LOAD_TIMEOUT_S)
-        name, precision = runtime.info.runtime, runtime.info.precision
+        info = runtime.start(LOAD_TIMEOUT_S)
         validation_logits = _logits(runtime, validation, "Calibrating on the validation split")
         test_logits = _logits(runtime, test, "Measuring on the test split")
     temperature = fit_temperature(validation_logits, validation.labels)
@@ -52,7 +49,8 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
         "expected_calibration_error_after": _error(test_logits, temperature, test.labels),
         "bins": BINS,
     }
-    return Evaluation(name, precision, test_logits, [_accuracy(test_logits, test, name, precision)], calibration)
+    metric = _accuracy(test_logits, test, info["runtime"], info["precision"])
+    return Evaluation(test_logits, [metric], calibration)
 
 
 def _logits(runtime: RuntimeProcess, split: Split, title: str) -> NDArray[np.float32]:

@@ -78,7 +78,9 @@ def export_bundle(
         with tempfile.TemporaryDirectory(prefix="export-") as scratch:
             # The metrics in the manifest are measured through the artifact in its runtime, and that loads bundles
             # only: a first bundle, with no metrics and temperature 1, is measured; then the real one is written.
-            draft = _write(trainer, Path(scratch), name, record, golden, golden_logits, data.classes, 1.0, None)
+            draft = _write(
+                trainer, Path(scratch), name, record, golden, golden_logits, data.classes, 1.0, None
+            )
             measured = evaluate(draft, data.validation, data.test)
             difference = float(np.abs(measured.test_logits[: len(compared)] - expected).max())
             if not difference < MAX_LOGIT_DIFFERENCE:
@@ -92,7 +94,9 @@ def export_bundle(
                 "export": {"max_logit_difference": difference, "samples": len(compared)},
             }
             temperature = float(measured.calibration["temperature"])  # type: ignore[arg-type]
-            path = _write(trainer, models, name, record, golden, golden_logits, data.classes, temperature, draft)
+            path = _write(
+                trainer, models, name, record, golden, golden_logits, data.classes, temperature, draft
+            )
     except OSError as exc:
         raise StorageError(f"The bundle can't be written to {models / name}: {exc}.") from exc
     metric = measured.metrics[0]
@@ -152,8 +156,12 @@ def _golden_images(folder: Path | None, data: DataSet) -> list[tuple[str, bytes]
     if folder is not None:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg"))
         if not files:
-            raise TrainingError(f"Expected JPEG or PNG images for the golden samples. Found none in {folder}.")
-        return [(f"{i}{file.suffix.lower()}", file.read_bytes()) for i, file in enumerate(files[:GOLDEN_SAMPLES])]
+            raise TrainingError(
+                f"Expected JPEG or PNG images for the golden samples. Found none in {folder}."
+            )
+        return [
+            (f"{i}{file.suffix.lower()}", file.read_bytes()) for i, file in enumerate(files[:GOLDEN_SAMPLES])
+        ]
     images = []
     for number, i in enumerate(np.linspace(0, len(data.test) - 1, GOLDEN_SAMPLES).round().astype(int)):
         content = io.BytesIO()
@@ -168,7 +176,7 @@ def _record(
     """The manifest without what is measured, what the writer knows, and the golden samples."""
     mean, std = data.mean_and_std()
     last = run.history[-1]
-    side = -(-(-(-config.image_size // 2)) // 2)  # two strided convolutions, each rounding up
+    side = (config.image_size + 3) // 4  # two convolutions of stride 2, each rounding up
     return {
         "schema_version": 1,
         "name": name,

@@ -85,13 +85,17 @@ def open_run(folder: Path, config: TrainConfig, data: DataSet) -> Run:
         name for name in new.config if name != "threads" and old.config.get(name) != new.config[name]
     )
     if changed:
-        shown = ", ".join(f"{name}: {old.config.get(name)!r} there, {new.config[name]!r} here" for name in changed)
+        shown = ", ".join(
+            f"{name}: {old.config.get(name)!r} there, {new.config[name]!r} here" for name in changed
+        )
         raise ConfigError(
             f"{folder} holds a run with another configuration ({shown}). Use the same options to resume it, "
             "another --run folder, or remove the folder."
         )
     if old.data != new.data:
-        raise ConfigError(f"{folder} holds a run on other data. Use another --run folder, or remove this one.")
+        raise ConfigError(
+            f"{folder} holds a run on other data. Use another --run folder, or remove this one."
+        )
     return old
 
 
@@ -123,7 +127,13 @@ def train(
     fill = np.round(mean).astype(np.uint8)
     per_epoch = max(1, len(data.train) // min(config.batch_size, len(data.train)))
     steps = config.epochs * per_epoch
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), "ETA", TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        "ETA",
+        TimeRemainingColumn(),
+    )
     try:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("training", total=steps, completed=done * per_epoch)
@@ -132,13 +142,17 @@ def train(
                 loss = correct = seen = 0.0
                 step = epoch * per_epoch
                 for pixels, labels in batches(data.train.pixels, data.train.labels, config, epoch, fill):
-                    batch_loss, batch_correct = trainer.train_step(pixels, labels, rate_factor(config, step, steps))
+                    batch_loss, batch_correct = trainer.train_step(
+                        pixels, labels, rate_factor(config, step, steps)
+                    )
                     loss += batch_loss * len(labels)
                     correct += batch_correct
                     seen += len(labels)
                     step += 1
                     progress.update(
-                        bar, completed=step, description=f"epoch {epoch + 1}/{config.epochs}  loss {loss / seen:.3f}"
+                        bar,
+                        completed=step,
+                        description=f"epoch {epoch + 1}/{config.epochs}  loss {loss / seen:.3f}",
                     )
                 scalars = {
                     "loss": loss / seen,

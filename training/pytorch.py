@@ -13,16 +13,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tensorboardX import SummaryWriter  # torch.utils.tensorboard would import tensorflow where it is installed
+from tensorboardX import (
+    SummaryWriter,
+)  # torch.utils.tensorboard would import tensorflow where it is installed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.config import TrainConfig
 
 PACKAGES = ("torch",)  # whose versions the manifest records
-ARTIFACT = {"id": "torchscript-fp32", "format": "torchscript", "path": "model.pt", "precision": "fp32", "source": True}
+ARTIFACT = {
+    "id": "torchscript-fp32",
+    "format": "torchscript",
+    "path": "model.pt",
+    "precision": "fp32",
+    "source": True,
+}
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: the quintic that grows small singular values fastest
+NEWTON_SCHULZ = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Jordan et al. 2024: the quintic that grows small singular values fastest
 
 
 class Block(nn.Module):

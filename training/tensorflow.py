@@ -23,9 +23,19 @@ from numpy.typing import NDArray
 from training.config import TrainConfig
 
 PACKAGES = ("tensorflow", "keras")  # whose versions the manifest records
-ARTIFACT = {"id": "savedmodel-fp32", "format": "savedmodel", "path": "saved_model", "precision": "fp32", "source": True}
+ARTIFACT = {
+    "id": "savedmodel-fp32",
+    "format": "savedmodel",
+    "path": "saved_model",
+    "precision": "fp32",
+    "source": True,
+}
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: the quintic that grows small singular values fastest
+NEWTON_SCHULZ = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Jordan et al. 2024: the quintic that grows small singular values fastest
 
 
 def conv_norm(x: Any, channels: int, stride: int) -> Any:
@@ -125,13 +135,17 @@ class Trainer:
         self.optimizer = ConvMuon(config.learning_rate, muon_rate, config.momentum, config.weight_decay)
         self.optimizer.build(self.model.trainable_variables)
         self._step = tf.function(self._train_step, reduce_retracing=True)
-        self._predict = tf.function(lambda pixels: self.model(pixels, training=False)[1], reduce_retracing=True)
+        self._predict = tf.function(
+            lambda pixels: self.model(pixels, training=False)[1], reduce_retracing=True
+        )
 
     def _train_step(self, pixels: Any, labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             logits = self.model(pixels, training=True)[1]
             target = tf.one_hot(labels, logits.shape[-1])
-            target = target * (1 - self.config.label_smoothing) + self.config.label_smoothing / logits.shape[-1]
+            target = (
+                target * (1 - self.config.label_smoothing) + self.config.label_smoothing / logits.shape[-1]
+            )
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
@@ -197,13 +211,15 @@ def _set_threads(threads: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError as exc:  # TensorFlow takes it only before its first operation
         if tf.config.threading.get_intra_op_parallelism_threads() != threads:
-            raise RuntimeError("A second Keras run in one process can't change the number of threads.") from exc
+            raise RuntimeError(
+                "A second Keras run in one process can't change the number of threads."
+            ) from exc
 
 
 class EventWriter:
     """TensorBoard event files of a run."""
 
-    def __init__(self, directory: Path, first_epoch: int) -> None:
+    def __init__(self, directory: Path, first_epoch: int) -> None:  # noqa: ARG002 - the face of the twin
         """TensorBoard shows the last value written for an epoch, so a resumed run continues its curves."""
         self.writer = tf.summary.create_file_writer(str(directory))
 

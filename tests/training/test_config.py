@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from training.config import RECIPES, TrainConfig, make_config
+from training.errors import ConfigError
+
+
+def test_a_recipe_changes_the_defaults_and_what_is_said_changes_the_recipe() -> None:
+    config = make_config("he2016", epochs=3, seed=None)
+
+    assert (config.epochs, config.optimizer, config.weight_decay, config.seed) == (
+        3,
+        "sgd",
+        1e-4,
+        TrainConfig.seed,
+    )
+
+
+def test_the_paper_recipe_has_64000_steps_on_cifar() -> None:
+    config = make_config("he2016")
+
+    assert abs(config.epochs * 50_000 / config.batch_size - 64_000) < 100
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_a_valid_configuration(recipe: str) -> None:
+    assert make_config(recipe, framework="keras").as_dict()["framework"] == "keras"
+
+
+def test_depth_and_shortcuts_come_from_the_name() -> None:
+    assert (make_config(arch="resnet56").depth, make_config(arch="resnet56").residual) == (56, True)
+    assert (make_config(arch="plain20").depth, make_config(arch="plain20").residual) == (20, False)
+
+
+def test_small_crops_follow_the_image_size() -> None:
+    assert make_config(image_size=16).small_crop == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"recipe": "fastest"}, "fastest"),
+        ({"learnig_rate": 0.1}, "learnig_rate"),
+        ({"arch": "resnet21"}, "resnet21"),
+        ({"framework": "jax"}, "jax"),
+        ({"epochs": 0}, "epochs"),
+        ({"validation_fraction": 0.0}, "validation_fraction"),
+        ({"small_crop": 40}, "small_crop"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_option_is_named(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        make_config(**changes)  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.training.conftest import write_images
+from training.data import DataSet, load_folder
+from training.errors import DataError
+
+
+def load(folder: Path, **changes: object) -> DataSet:
+    options = {"image_size": 16, "validation_fraction": 0.1, "seed": 0, **changes}
+    return load_folder(folder, **options)  # type: ignore[arg-type]
+
+
+def test_given_splits_are_kept_and_validation_comes_out_of_training(colour_folder: Path) -> None:
+    data = load(colour_folder)
+
+    assert data.classes == ["blue", "green", "red"]
+    assert (len(data.train), len(data.validation), len(data.test)) == (108, 12, 30)
+    assert np.bincount(data.validation.labels).tolist() == [4, 4, 4]
+    assert not {*data.train.files} & {*data.validation.files}
+
+
+def test_pixels_are_those_of_the_files(colour_folder: Path) -> None:
+    data = load(colour_folder)
+
+    for i in (0, 50, 107):
+        assert np.array_equal(data.train.pixels[i], np.asarray(Image.open(data.train.files[i])))
+        assert data.classes[data.train.labels[i]] == data.train.files[i].parent.name
+
+
+def test_a_folder_without_splits_is_divided_by_class_and_always_the_same_way(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 20)
+
+    data, again, other = load(folder), load(folder), load(folder, seed=1)
+
+    assert np.bincount(data.test.labels).tolist() == [4, 4, 4]
+    assert not {*data.train.files} & {*data.test.files}
+    assert data.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_images_of_other_sizes_and_modes_are_brought_to_the_input_size(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    Image.new("L", (300, 200), 128).save(folder / "red" / "grey.jpg")
+    Image.new("RGBA", (20, 90), (255, 0, 0, 128)).save(folder / "red" / "alpha.png")
+
+    data = load(folder)
+
+    assert data.train.pixels.shape[1:] == (16, 16, 3)
+    assert len(data.train) + len(data.validation) + len(data.test) == 17
+
+
+def test_hidden_files_and_files_that_are_no_images_are_left_out(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red" / "notes.txt").write_text("no image")
+    (folder / "red" / "._000.png").write_bytes(b"junk of another system")
+    (folder / ".cache").mkdir()
+
+    data = load(folder)
+
+    assert len(data.classes) == 3
+    assert len(data.train) + len(data.validation) + len(data.test) == 15
+
+
+def test_an_unreadable_image_is_named_and_stops_the_run(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "green" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+
+    with pytest.raises(DataError, match=r"--skip-unreadable.*bad\.png"):
+        load(folder)
+
+
+def test_an_unreadable_image_is_named_and_skipped_on_request(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "green" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+
+    data = load(folder, skip_unreadable=True)
+
+    assert len(data.skipped) == 1
+    assert "bad.png" in data.skipped[0]
+
+
+def break_nothing_there(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def break_no_classes(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def break_empty_class(folder: Path) -> None:
+    (folder / "train" / "violet").mkdir()
+    (folder / "test" / "violet").mkdir()
+
+
+def break_class_mismatch(folder: Path) -> None:
+    shutil.move(folder / "test" / "red", folder / "test" / "rouge")
+
+
+def break_no_test(folder: Path) -> None:
+    shutil.rmtree(folder / "test")
+
+
+def break_one_class(folder: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("green", "red"):
+            shutil.rmtree(folder / split / name)
+
+
+def break_one_image(folder: Path) -> None:
+    for file in sorted((folder / "train" / "red").iterdir())[1:]:
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (break_nothing_there, "There is no folder"),
+        (break_no_classes, "no sub-folders"),
+        (break_empty_class, "violet"),
+        (break_class_mismatch, "red, rouge"),
+        (break_no_test, "no 'test'"),
+        (break_one_class, "one class folder.*blue"),
+        (break_one_image, "training split.*red"),
+    ],
+    ids=lambda value: value.__name__.removeprefix("break_") if callable(value) else "",
+)
+def test_a_data_set_that_cannot_be_used_is_refused_with_the_reason(
+    tmp_path: Path, damage: object, text: str
+) -> None:
+    folder = tmp_path / "photos"
+    write_images(folder / "train", 4)
+    write_images(folder / "test", 2)
+    damage(folder)  # type: ignore[operator]
+
+    with pytest.raises(DataError, match=text):
+        load(folder)

@@ -1,0 +1,213 @@
+"""`python -m training train` as a user runs it: bundles, resumption after a kill, errors without a traceback."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from bundle.manifest import read_manifest
+from tests.training.conftest import command, environment, write_images
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Whole(NamedTuple):
+    """A finished run: the folder that holds it, and the options of its command without `--run`."""
+
+    root: Path
+    options: tuple[str | Path, ...]
+
+
+SMALL = ("--image-size", "16", "--batch-size", "10", "--threads", "1")
+EPOCHS = 6
+
+
+@pytest.fixture(scope="module", params=["torch", "keras"])
+def whole(
+    request: pytest.FixtureRequest, train: Run, colour_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Whole:
+    """An uninterrupted run in each framework."""
+    root = tmp_path_factory.mktemp(request.param)
+    options = ("--framework", request.param, "--data", colour_folder, "--out", root / "models", *SMALL)
+    options = (*options, "--epochs", str(EPOCHS), "--name", "colours")
+    done = train(*options, "--run", root / "whole")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Whole(root, options)
+
+
+def test_one_command_trains_and_writes_a_bundle_that_passes_the_check(whole: Whole) -> None:
+    bundle = whole.root / "models" / "colours" / "1"
+
+    check = subprocess.run(
+        [sys.executable, "-m", "bundle", "check", str(bundle)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert check.returncode == 0, check.stdout + check.stderr
+    manifest = read_manifest(bundle)
+    accuracy = manifest.metrics[0]
+    assert accuracy.value > 0.9, "three colours are learnt in a few epochs"
+    assert (accuracy.split, accuracy.samples) == ("test", 30)
+    assert manifest.export.max_logit_difference < 1e-3
+    assert manifest.training.config["batch_size"] == 10
+    assert "--framework" in manifest.training.command
+    assert list((whole.root / "whole").glob("events.out.tfevents.*"))
+
+
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(whole: Whole, train: Run) -> None:
+    record = whole.root / "killed" / "run.json"
+    process = subprocess.Popen(
+        command(*whole.options, "--run", whole.root / "killed"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    )
+    wait_for(record)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = len(json.loads(record.read_text())["history"])
+
+    resumed = train(*whole.options, "--run", whole.root / "killed")
+
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert f"after epoch {before} of {EPOCHS}" in resumed.stdout
+    losses = [
+        [epoch["loss"] for epoch in json.loads((whole.root / name / "run.json").read_text())["history"]]
+        for name in ("whole", "killed")
+    ]
+    assert len(losses[1]) == EPOCHS
+    # One thread and the same batches: what is left is the order of sums inside the kernels.
+    assert np.allclose(losses[0], losses[1], rtol=0.02, atol=0.02)
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 240
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file} does not appear"
+        time.sleep(0.02)
+
+
+def test_ctrl_c_says_how_to_go_on(colour_folder: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(
+            "--data",
+            colour_folder,
+            "--out",
+            tmp_path / "models",
+            "--run",
+            tmp_path / "run",
+            "--epochs",
+            "500",
+            *SMALL,
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    wait_for(tmp_path / "run" / "run.json")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "The same command goes on" in out
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+
+
+def test_a_run_folder_of_another_configuration_is_not_overwritten(
+    train: Run, colour_folder: Path, tmp_path: Path
+) -> None:
+    options = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
+    assert train(*options, "--epochs", "1").returncode == 0
+
+    done = train(*options, "--epochs", "2")
+
+    assert done.returncode == 1
+    assert "epochs: 1 there, 2 here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_a_clear_error(colour_folder: Path, tmp_path: Path) -> None:
+    def no_large_files() -> None:
+        # A file-size limit fails a write as a full disk does, without filling one.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = subprocess.run(
+        command("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        preexec_fn=no_large_files,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "The checkpoint of epoch 1 can't be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--data", "nowhere"), "There is no folder 'nowhere'"),
+        (("--data", "{data}", "--arch", "resnet21"), "resnet21"),
+        (("--data", "{data}", "--framework", "jax"), "jax"),
+        (("--data", "{data}", "--recipe", "best"), "best"),
+        (("--data", "{data}", "--name", "Bad Name!"), "Bad Name!"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_option_is_an_error_without_a_traceback(
+    options: tuple[str, ...], text: str, train: Run, colour_folder: Path, tmp_path: Path
+) -> None:
+    done = train(
+        *(option.format(data=colour_folder) for option in options),
+        "--out",
+        tmp_path,
+        "--run",
+        tmp_path / "run",
+    )
+
+    assert done.returncode in (1, 2)
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreadable_image_is_named(train: Run, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 8)
+    (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    options = (
+        "--data",
+        folder,
+        "--out",
+        tmp_path / "models",
+        "--run",
+        tmp_path / "run",
+        *SMALL,
+        "--epochs",
+        "1",
+    )
+
+    refused = train(*options)
+    skipped = train(*options, "--skip-unreadable")
+
+    assert refused.returncode == 1
+    assert "broken.jpg" in refused.stderr
+    assert skipped.returncode == 0, skipped.stdout + skipped.stderr
+    assert "Skipped" in skipped.stdout
+    assert "broken.jpg" in skipped.stdout
