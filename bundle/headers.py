@@ -6,18 +6,17 @@ Nothing here allocates in proportion to the picture, and every loop over the fil
 
 from __future__ import annotations
 
-import re
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bundle.errors import UnreadableImage
+from bundle.jpeg import absurd, read_jpeg
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_JPEG_SEGMENTS = 10_000
-"""Marker segments of a JPEG besides scans; a camera writes fewer than 100."""
-MAX_JPEG_STRAY_BYTES = 65_536
-"""Bytes between the segments of a JPEG header; Pillow reads them one by one in Python."""
+MAX_BMP_RLE_BYTES = 4_000_000
+"""Size of a run-length BMP; Pillow decodes those in Python, about 4 MB a second."""
 MAX_PNG_CHUNKS = 50_000
 """Chunks of a PNG; 20 MB in the usual 8 kB chunks are 2,500."""
 MAX_TIFF_VALUES = 200_000
@@ -26,12 +25,13 @@ MAX_TIFF_VALUES = 200_000
 
 @dataclass(frozen=True)
 class Header:
-    """Format (Pillow's name), size as stored in pixels, and the number of scans (JPEG; else 1)."""
+    """Format (Pillow's name), size as stored in pixels; number of scans and place of the end marker (JPEG)."""
 
     format: str
     width: int
     height: int
     scans: int = 1
+    end: int = 0
 
 
 def sniff(data: bytes) -> str | None:
@@ -63,7 +63,7 @@ def read_header(data: bytes, format: str, max_scans: int) -> Header:  # noqa: A0
     """
     try:
         if format == "JPEG":
-            return _jpeg(data, max_scans)
+            return Header("JPEG", *read_jpeg(data, max_scans))
         return _READERS[format](data)
     except (struct.error, IndexError) as exc:
         raise UnreadableImage(
@@ -71,58 +71,29 @@ def read_header(data: bytes, format: str, max_scans: int) -> Header:  # noqa: A0
         ) from exc
 
 
-def _absurd(format: str, what: str) -> UnreadableImage:  # noqa: A002
-    return UnreadableImage(f"The {format} file is built to be slow, not to be looked at. Received: {what}")
-
-
-_NEXT_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
-_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_SOS, _EOI, _SOI, _TEM = 0xDA, 0xD9, 0xD8, 0x01
-
-
-def _jpeg(data: bytes, max_scans: int) -> Header:
-    """Walk the markers as libjpeg does: by length outside scans, by search inside them (FF00, RSTn skipped).
-
-    Several frame headers are an error to libjpeg; the largest is reported, so that none can hide another.
-    """
-    width = height = scans = segments = stray = 0
-    position = 2
-    while match := _NEXT_MARKER.search(data, position):
-        marker = match.group()[-1]
-        if not scans:
-            stray += match.end() - position - 2
-        position = match.end()
-        if marker == _EOI:
-            break
-        stated = int.from_bytes(data[position : position + 2], "big")
-        length = 0 if marker in (_SOI, _TEM) else max(2, stated)
-        if marker in _FRAME_MARKERS:
-            frame_height, frame_width = struct.unpack_from(">HH", data, position + 3)
-            width, height = max(width, frame_width), max(height, frame_height)
-        if marker == _SOS:
-            scans += 1
-            if scans > max_scans:
-                break
-        else:
-            segments += 1
-        if segments > MAX_JPEG_SEGMENTS:
-            raise _absurd("JPEG", f"more than {MAX_JPEG_SEGMENTS} segments")
-        if stray > MAX_JPEG_STRAY_BYTES:
-            raise _absurd("JPEG", f"more than {MAX_JPEG_STRAY_BYTES} bytes between segments")
-        position += length
-    return Header("JPEG", width, height, scans)
+_PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT")
 
 
 def _png(data: bytes) -> Header:
     width, height = struct.unpack_from(">II", data, 16)
     position = 8
     chunks = 0
+    view = memoryview(data)
     while position + 8 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        position += 12 + length
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        # Pillow does not compare the checksum of picture data, and shows what zeros in its place decode to.
+        if (
+            kind in _PNG_CRITICAL
+            and zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]
+        ):
+            raise UnreadableImage(f"The PNG file is truncated or corrupt. Checksum of chunk: {kind!r}")
+        if kind == b"IEND":
+            break
+        position = end + 4
         chunks += 1
         if chunks > MAX_PNG_CHUNKS:
-            raise _absurd("PNG", f"more than {MAX_PNG_CHUNKS} chunks")
+            raise absurd("PNG", f"more than {MAX_PNG_CHUNKS} chunks")
     return Header("PNG", width, height)
 
 
@@ -152,6 +123,9 @@ def _bmp(data: bytes) -> Header:
         width, height = struct.unpack_from("<HH", data, 18)
     else:
         width, height = struct.unpack_from("<ii", data, 18)
+        (compression,) = struct.unpack_from("<I", data, 30)
+        if compression in (1, 2) and len(data) > MAX_BMP_RLE_BYTES:
+            raise absurd("BMP", f"{len(data)} bytes of run lengths")
     return Header("BMP", abs(width), abs(height))  # a negative height stores the rows from the top
 
 
@@ -175,7 +149,7 @@ def _tiff(data: bytes) -> Header:
     size = {_WIDTH: 0, _HEIGHT: 0}
     values = 0
     if entries > 0xFFFF:
-        raise _absurd("TIFF", f"a directory of {entries} entries")
+        raise absurd("TIFF", f"a directory of {entries} entries")
     for position in range(start, start + entries * step, step):
         tag, kind, count = entry.unpack_from(data, position)
         if kind in _TIFF_TYPES and kind not in _TIFF_BYTE_TYPES:
@@ -184,7 +158,7 @@ def _tiff(data: bytes) -> Header:
             code = {3: "H", 4: "I", 16: "Q"}[kind]
             (size[tag],) = struct.unpack_from(order + code, data, position + inline)
     if values > MAX_TIFF_VALUES:
-        raise _absurd("TIFF", f"{values} numbers in its directory")
+        raise absurd("TIFF", f"{values} numbers in its directory")
     return Header("TIFF", size[_WIDTH], size[_HEIGHT])
 
 

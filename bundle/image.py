@@ -20,6 +20,7 @@ from PIL import Image
 from bundle.colour import to_rgb
 from bundle.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImageType
 from bundle.headers import Header, read_header, sniff
+from bundle.jpeg import lacks_data
 
 _PILLOW_PIXELS = 178_956_970
 """Pillow's own bound (twice its warning level of a quarter gigabyte of RGB), which stays as it is."""
@@ -91,7 +92,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> DecodedIma
     _judge(header, limits)
     with _quiet_pillow():
         try:
-            return _decode(data, kind, limits)
+            return _decode(data, header, limits)
         except ImageError:
             raise
         except Image.DecompressionBombError as exc:
@@ -112,7 +113,8 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> DecodedIma
             ) from exc
 
 
-def _decode(data: bytes, kind: str, limits: ImageLimits) -> DecodedImage:
+def _decode(data: bytes, header: Header, limits: ImageLimits) -> DecodedImage:
+    kind = header.format
     image: Image.Image = Image.open(BytesIO(data), formats=[kind])
     mode = image.mode
     # A TIFF turns itself upright while it loads, and announces the upright size before.
@@ -120,6 +122,8 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> DecodedImage:
     width, height = image.size if turned_by_pillow < 5 else image.size[::-1]
     _judge(Header(kind, width, height), limits)
     image.load()
+    if kind == "JPEG" and lacks_data(data, header.end, image):
+        raise ValueError("the picture data stops before the picture does")
     operations: list[str] = []
     orientation = turned_by_pillow if kind == "TIFF" else _exif_orientation(image)
     if orientation != 1:
