@@ -75,7 +75,16 @@ def open_session(url: str) -> requests.Session:
     session = requests.Session()
     # A proxy named in the environment is for the internet; the service is a neighbour.
     session.trust_env = False
-    lost = Retry(total=2, connect=2, read=0, redirect=0, status=0, other=0, backoff_factor=0.2)
+    # False hands the first error of a kind through as it is. Without the last argument urllib3 would sleep for
+    # Retry-After and ask again by itself, before the visitor sees that the service is busy.
+    lost = Retry(
+        connect=2,
+        read=False,
+        redirect=False,
+        other=False,
+        backoff_factor=0.2,
+        respect_retry_after_header=False,
+    )
     session.mount(url, HTTPAdapter(max_retries=lost))
     # The longest prefix wins. urllib3 retries a failed connection whatever the method, so POST has its own adapter.
     session.mount(f"{url}/predict", HTTPAdapter(max_retries=0))

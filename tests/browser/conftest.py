@@ -1,0 +1,67 @@
+"""One stack and one browser for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+
+from tests.browser import stack
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Chromium; without it the tests are skipped, or fail where REQUIRE_BROWSER=1 promises that it is there."""
+    if stack.chromium() is None:
+        said = f"Chromium is not installed. As root: {stack.INSTALL}"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(said)
+        pytest.skip(said)
+    with stack.browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def served(
+    chromium: Browser,  # noqa: ARG001  without a browser nothing is started
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[stack.Stack]:
+    """The service with the models that ship, or with tiny ones while those are not there, and the page."""
+    models: Path = stack.shipped_models() or request.getfixturevalue("both_root")
+    with stack.running(models, tmp_path_factory.mktemp("logs")) as started:
+        yield started
+
+
+class Watched:
+    """A page of the browser that remembers what went wrong in it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("request", self._request)
+
+    def _console(self, said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            self.complaints.append(f"{said.type}: {said.text}")
+
+    def _request(self, request: Request) -> None:
+        # The page has to work without the internet.
+        if not request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
+            self.complaints.append(f"fetched from elsewhere: {request.url}")
+
+
+@pytest.fixture
+def watched(chromium: Browser) -> Iterator[Watched]:
+    """A desktop-sized page that must not complain by the end of the test."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context.set_default_timeout(60_000)
+    seen = Watched(context.new_page())
+    yield seen
+    context.close()
+    assert seen.complaints == []

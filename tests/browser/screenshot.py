@@ -1,0 +1,66 @@
+"""Take the pictures of the page that the README shows.
+
+    python -m tests.browser.screenshot            writes docs/images/page.png and docs/images/compare.png
+
+Serves the models that ship; while there are none, tiny ones made on the spot.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser import stack
+from tests.bundles import make_keras_bundle, make_torch_bundle
+
+IMAGES = stack.ROOT / "docs" / "images"
+WIDTH = 1280
+WAIT = 60_000  # ms
+
+
+def main() -> None:
+    """Start the stack, look at both views, save them."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        logs = Path(folder)
+        models = stack.shipped_models() or _tiny(logs / "models")
+        with stack.running(models, logs) as served, stack.browser() as browser:
+            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
+            page.goto(served.page)
+            expect(page.get_by_text("All models of the service")).to_be_visible(timeout=WAIT)
+            page.get_by_role("button", name="Ship").click()
+            _save(page, "One model", IMAGES / "page.png")
+            _save(page, "Compare models", IMAGES / "compare.png")
+
+
+def _save(page: Page, tab: str, path: Path) -> None:
+    page.get_by_role("tab", name=tab).click()
+    expect(page.get_by_text("ship.jpg", exact=True)).to_be_visible(timeout=WAIT)
+    expect(page.locator("[data-testid=stVegaLiteChart]:visible path").first).to_be_visible(timeout=WAIT)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=WAIT)
+    page.mouse.move(2, 2)
+    # Streamlit scrolls inside the page, so the window grows to what there is.
+    end = page.get_by_text("All models of the service").bounding_box()
+    assert end is not None
+    scrolled = page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop")
+    page.set_viewport_size({"width": WIDTH, "height": int(end["y"] + scrolled + 70)})
+    page.wait_for_timeout(1500)
+    page.screenshot(path=path)
+    # A palette of 256 colours is a third of the size and looks the same.
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path.relative_to(stack.ROOT)}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
+
+
+def _tiny(root: Path) -> Path:
+    root.mkdir()
+    make_torch_bundle(root)
+    make_keras_bundle(root)
+    return root
+
+
+if __name__ == "__main__":
+    main()
