@@ -1,6 +1,6 @@
 """`make serve`: start the service and the page, say when both answer, follow their logs, stop both together.
 
-    HOST=127.0.0.1        address that both listen on; 0.0.0.0 opens them to the network
+    BIND_HOST=127.0.0.1   address that both listen on; 0.0.0.0 opens them to the network
     SERVICE_PORT=8000     port of the service
     FRONTEND_PORT=8501    port of the page
     START_TIMEOUT_S=300   seconds until both have to answer
@@ -57,7 +57,7 @@ def main() -> int:
     stop = Stop()
     children: list[Child] = []
     try:
-        host = os.environ.get("HOST") or "127.0.0.1"
+        host = os.environ.get("BIND_HOST") or "127.0.0.1"
         service_port, page_port = port("SERVICE_PORT", 8000), port("FRONTEND_PORT", 8501)
         require_free(host, {"SERVICE_PORT": service_port, "FRONTEND_PORT": page_port})
         service_url, page_url = url(host, service_port), url(host, page_port)
@@ -94,7 +94,7 @@ def require_free(host: str, wanted: dict[str, int]) -> None:
                     f"port {number} is taken by {who}. Choose another: {name}={number + 10} make serve"
                 )
         except OSError as exc:
-            reasons.append(f"can't listen on {host} port {number} ({exc.strerror}); see HOST and {name}")
+            reasons.append(f"can't listen on {host} port {number} ({exc.strerror}); see BIND_HOST and {name}")
     if len(set(wanted.values())) < len(wanted):
         reasons.append(
             f"{' and '.join(wanted)} have to differ. Received: {', '.join(map(str, wanted.values()))}"
