@@ -66,6 +66,7 @@ def state(catalogue: Catalogue) -> None:
         for name, count in counts.items():
             if count:
                 st.badge(f"{count} {'model' if count == 1 else 'models'} {name}", color=_colour(name))
+    st.space("xsmall")
 
 
 def show_error(error: ServiceError) -> None:

@@ -15,10 +15,11 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import stack
 from tests.bundles import make_keras_bundle, make_torch_bundle
+from tests.frontend.servers import ROOT
 
-IMAGES = stack.ROOT / "docs" / "images"
+IMAGES = ROOT / "docs" / "images"
 WIDTH = 1280
-WAIT = 60_000  # ms
+WAIT = 90_000  # ms
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
             page.goto(served.page)
             expect(page.get_by_text("All models of the service")).to_be_visible(timeout=WAIT)
-            page.get_by_role("button", name="Ship").click()
+            page.get_by_role("button", name="Ship", exact=True).click()
             _save(page, "One model", IMAGES / "page.png")
             _save(page, "Compare models", IMAGES / "compare.png")
 
@@ -52,7 +53,7 @@ def _save(page: Page, tab: str, path: Path) -> None:
     # A palette of 256 colours is a third of the size and looks the same.
     with Image.open(path) as picture:
         picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-    print(f"{path.relative_to(stack.ROOT)}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
 
 
 def _tiny(root: Path) -> Path:

@@ -15,8 +15,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import stack
 from tests.browser.conftest import Watched
+from tests.frontend.servers import free_url, serve_page
 
-WAIT = 60_000  # ms; two cores may be training something else
+WAIT = 90_000  # ms; two cores may be training something else
 BARS = "[data-testid=stVegaLiteChart] path[aria-roledescription=bar]"
 
 
@@ -144,8 +145,8 @@ def test_a_phone_needs_no_sideways_scrolling(chromium: Browser, served: stack.St
 
 
 def test_without_a_service_the_page_says_what_to_do(watched: Watched, tmp_path: Path) -> None:
-    service, url = stack.free_url(), stack.free_url()
-    with stack.page_server(service, url, tmp_path):
+    service = free_url()
+    with serve_page(service, tmp_path) as url:
         watched.page.goto(url)
 
         alert = watched.page.get_by_role("alert")

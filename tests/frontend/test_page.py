@@ -21,7 +21,7 @@ def page(client):  # type: ignore[no-untyped-def]
 
 
 def opened(fake: FakeService) -> AppTest:
-    return AppTest.from_function(page, args=(fake.client(),), default_timeout=30).run()
+    return AppTest.from_function(page, args=(fake.client(),), default_timeout=90).run()
 
 
 def said(app: AppTest) -> str:
@@ -193,7 +193,7 @@ def test_no_model_ready_is_said_and_the_reasons_are_listed() -> None:
 def test_a_bad_url_names_the_variable_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICE_URL", "service:8000")
 
-    app = AppTest.from_function(page, args=(None,), default_timeout=30).run()
+    app = AppTest.from_function(page, args=(None,), default_timeout=90).run()
 
     assert not app.exception
     assert "SERVICE_URL must be the address of the service" in said(app)
