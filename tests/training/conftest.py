@@ -7,11 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = ("--image-size", "16", "--batch-size", "10", "--threads", "1")
+EPOCHS = 6
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 70), "red": (210, 50, 40)}
 
 
@@ -45,7 +50,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def train() -> Callable[..., subprocess.CompletedProcess[str]]:
+def train() -> Run:
     """`train(*arguments)` runs `python -m training train` to its end."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -54,3 +59,23 @@ def train() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+class Whole(NamedTuple):
+    """A finished run: the folder that holds it, and the options of its command without `--run`."""
+
+    root: Path
+    options: tuple[str | Path, ...]
+
+
+@pytest.fixture(scope="session", params=["torch", "keras"])
+def whole(
+    request: pytest.FixtureRequest, train: Run, colour_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Whole:
+    """An uninterrupted run in each framework."""
+    root = tmp_path_factory.mktemp(request.param)
+    options = ("--framework", request.param, "--data", colour_folder, "--out", root / "models", *SMALL)
+    options = (*options, "--epochs", str(EPOCHS), "--name", "colours")
+    done = train(*options, "--run", root / "whole")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Whole(root, options)

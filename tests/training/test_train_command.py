@@ -8,41 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from bundle.manifest import read_manifest
-from tests.training.conftest import command, environment, write_images
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-class Whole(NamedTuple):
-    """A finished run: the folder that holds it, and the options of its command without `--run`."""
-
-    root: Path
-    options: tuple[str | Path, ...]
-
-
-SMALL = ("--image-size", "16", "--batch-size", "10", "--threads", "1")
-EPOCHS = 6
-
-
-@pytest.fixture(scope="module", params=["torch", "keras"])
-def whole(
-    request: pytest.FixtureRequest, train: Run, colour_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Whole:
-    """An uninterrupted run in each framework."""
-    root = tmp_path_factory.mktemp(request.param)
-    options = ("--framework", request.param, "--data", colour_folder, "--out", root / "models", *SMALL)
-    options = (*options, "--epochs", str(EPOCHS), "--name", "colours")
-    done = train(*options, "--run", root / "whole")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Whole(root, options)
+from tests.training.conftest import EPOCHS, SMALL, Run, Whole, command, environment, write_images
 
 
 def test_one_command_trains_and_writes_a_bundle_that_passes_the_check(whole: Whole) -> None:

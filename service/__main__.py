@@ -1,0 +1,17 @@
+"""`python -m service` starts the service; `python -m service settings` prints the table of its settings."""
+
+# The decoder processes import this file again under another name: nothing heavy may stand at its top.
+
+if __name__ == "__main__":
+    import sys
+
+    if sys.argv[1:] == ["settings"]:
+        from service.settings import settings_table
+
+        print(settings_table())  # noqa: T201
+    elif sys.argv[1:]:
+        sys.exit("Usage: python -m service [settings]. The settings are environment variables.")
+    else:
+        from service.server import main
+
+        sys.exit(main())

@@ -1,0 +1,69 @@
+"""The application, built from its settings: `create_app(settings)`. Nothing happens at import."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
+
+from service import problems
+from service.decoder import Decoder
+from service.middleware import RequestLog
+from service.registry import Registry
+from service.routes import router
+from service.settings import Settings
+
+TITLE = "ResNet service"
+VERSION = "1"
+DESCRIPTION = """Post an image, get the best classes with calibrated scores.
+
+Every failure is `application/problem+json` (RFC 9457) with a stable `code`."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service over the model repository `settings.models_dir`.
+
+    Models load in the background once the application starts; `/readyz` says when they answer.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        registry, decoder = Registry(settings), Decoder(settings)
+        app.state.registry, app.state.decoder = registry, decoder
+        registry.start()
+        warming = asyncio.create_task(decoder.start())
+        try:
+            yield
+        finally:
+            warming.cancel()
+            await registry.stop()
+            await asyncio.to_thread(decoder.stop)
+
+    # The pages of /docs come from the package, not from a content delivery network.
+    app: FastAPI = FastAPIOffline(
+        title=TITLE, version=VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
+    app.state.settings = settings
+    app.include_router(router)
+    problems.install(app)
+    app.add_middleware(RequestLog)
+
+    def openapi() -> dict[str, Any]:
+        """The description, with the models that exist now as examples."""
+        schema = get_openapi(title=TITLE, version=VERSION, description=DESCRIPTION, routes=app.routes)
+        registry: Registry | None = getattr(app.state, "registry", None)
+        names = sorted({model.name for model in registry.all()}) if registry else []
+        for path in schema["paths"].values():
+            for operation in path.values():
+                for parameter in operation.get("parameters", []):
+                    if parameter["name"] in ("model", "name") and names:
+                        parameter["examples"] = {name: {"value": name} for name in names}
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,114 @@
+"""Dynamic batching: whatever waits goes into the next forward pass, and nobody waits for company."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import ModelUnavailable, QueueFull
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+
+
+class Answer(NamedTuple):
+    """The logits float32 [C] of one image, and where its time went, in seconds."""
+
+    logits: Logits
+    queue_s: float
+    inference_s: float
+
+
+@dataclass(eq=False)
+class Waiting:
+    """One image in the queue."""
+
+    pixels: Pixels  # [H, W, 3]
+    future: asyncio.Future[Answer]
+    since: float = field(default_factory=time.perf_counter)
+
+
+class Queue:
+    """The bounded queue of one model; lives on the event loop, without locks."""
+
+    def __init__(self, size: int, max_batch: int, timeout_s: float) -> None:
+        self._size = size
+        self._max_batch = max_batch
+        self._timeout_s = timeout_s
+        self._items: deque[Waiting] = deque()
+        self._filled = asyncio.Event()
+
+    async def submit(self, images: Sequence[Pixels]) -> list[Answer]:
+        """The answers to `images`, in their order; cancelling drops those that have not been started.
+
+        Raises:
+            QueueFull: not all of them fit; none is queued then.
+            ModelUnavailable: there is no answer in time.
+        """
+        self._drop_cancelled()
+        if len(self._items) + len(images) > self._size:
+            raise QueueFull(
+                f"{len(self._items)} images wait for this model, and {self._size} may. Send "
+                f"{'this one' if len(images) == 1 else f'these {len(images)}'} again a little later."
+            )
+        loop = asyncio.get_running_loop()
+        items = [Waiting(image, loop.create_future()) for image in images]
+        self._items.extend(items)
+        self._filled.set()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return [await item.future for item in items]
+        except TimeoutError as exc:
+            raise ModelUnavailable(
+                f"The model has not answered within {self._timeout_s:g} s. Send the image again a little later."
+            ) from exc
+        finally:
+            for item in items:
+                if not item.future.cancel() and not item.future.cancelled():
+                    item.future.exception()  # looked at, or asyncio logs it when another image failed first
+
+    async def next_batch(self, patience_s: float) -> list[Waiting]:
+        """Up to a batch of what waits, at once if something does; empty after `patience_s` of nothing."""
+        if not self._items:
+            self._filled.clear()
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._filled.wait()
+            except TimeoutError:
+                return []
+        self._drop_cancelled()
+        return [self._items.popleft() for _ in range(min(self._max_batch, len(self._items)))]
+
+    def fail_all(self, error: Exception) -> None:
+        """Answer whatever waits with `error`."""
+        while self._items:
+            fail(self._items.popleft(), error)
+
+    def _drop_cancelled(self) -> None:
+        """Images whose client has gone cost no forward pass and take no place."""
+        self._items = deque(item for item in self._items if not item.future.done())
+
+
+def stack(batch: Sequence[Waiting]) -> Pixels:
+    """uint8 [N, H, W, 3]."""
+    return np.stack([item.pixels for item in batch])
+
+
+def hand_out(batch: Sequence[Waiting], logits: Logits, started: float, ended: float) -> None:
+    """Give each image its row of `logits` [N, C]."""
+    for item, row in zip(batch, logits, strict=True):
+        if not item.future.done():
+            item.future.set_result(Answer(row, started - item.since, ended - started))
+
+
+def fail(item: Waiting, error: Exception) -> None:
+    """Answer one image with `error`."""
+    if not item.future.done():
+        item.future.set_exception(error)

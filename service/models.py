@@ -1,0 +1,193 @@
+"""The loaded models: one process for each version, watched, restarted, and refused when its bundle is not in order."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, ParamSpec, TypeVar
+
+from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, WorkerDied
+from bundle.manifest import Manifest, read_manifest
+from bundle.process import RuntimeInfo, RuntimeProcess
+from service.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out, stack
+from service.errors import ModelRefused, ModelUnavailable
+from service.settings import Settings
+
+State = Literal["loading", "ready", "restarting", "refused"]
+WATCH_S = 0.5  # between two looks at an idle process
+RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # the last one again and again
+STEADY_S = 30.0  # a process that has lived this long starts with a clean record
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+log = logging.getLogger("service")
+
+
+class ServedModel:
+    """One version of one model, from its folder to its answers."""
+
+    def __init__(self, name: str, version: int, path: Path, settings: Settings) -> None:
+        self.name = name
+        self.version = version
+        self.path = path
+        self.state: State = "loading"
+        self.code: str | None = None  # of the error, when refused
+        self.reason: str | None = None
+        self.manifest: Manifest | None = None
+        self.info: RuntimeInfo | None = None
+        self._settings = settings
+        self._queue = Queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
+        self._process: RuntimeProcess | None = None
+        self._deaths = 0
+        self._started_at = 0.0
+        # The pipe to the process takes one call at a time; a thread of its own keeps the event loop free.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-{version}")
+
+    @property
+    def pid(self) -> int | None:
+        """The process that holds the model."""
+        return self._process.pid if self._process is not None else None
+
+    async def predict(self, images: Sequence[Pixels]) -> list[Answer]:
+        """The answers to uint8 [H, W, 3] images, in their order.
+
+        Raises:
+            ModelRefused: the bundle has not passed its verification.
+            ModelUnavailable: no answer in time, or the process died twice under the images.
+            QueueFull: too many images wait already.
+        """
+        self.check_serving()
+        return await self._queue.submit(images)
+
+    def check_serving(self) -> Manifest:
+        """The manifest of a model that takes requests; one that restarts does, they wait for it.
+
+        Raises:
+            ModelRefused, ModelUnavailable: it is refused, or being loaded.
+        """
+        if self.state == "refused":
+            raise self._refusal()
+        if self.manifest is None:
+            raise ModelUnavailable(
+                f"The model {self.name} is being loaded. Send the request again a little later."
+            )
+        return self.manifest
+
+    async def run(self) -> None:
+        """Load, then serve until cancelled."""
+        try:
+            await self._start()
+            while self.state != "refused":
+                batch = await self._queue.next_batch(WATCH_S)
+                if batch:
+                    await self._forward(batch, retries=1)
+                elif self._process is None or not self._process.alive:
+                    log.warning(
+                        "model %s/%s: its process has ended; starting another", self.name, self.version
+                    )
+                    await self._restart()
+        finally:
+            if self._process is not None:
+                self._process.kill()
+            self._thread.shutdown(wait=False)
+
+    async def _start(self) -> None:
+        """Start the process; the model is ready or refused afterwards.
+
+        Raises:
+            WorkerDied: the process ended, or was not ready in time, on a start that is not the first.
+        """
+        first = self.info is None
+        try:
+            manifest = await asyncio.to_thread(read_manifest, self.path)
+            if (manifest.name, manifest.version) != (self.name, self.version):
+                raise ManifestInvalid(
+                    f"The manifest is of another model. Expected {self.name}/{self.version}, as the folders are "
+                    f"called. Received: {manifest.name}/{manifest.version}"
+                )
+            process = RuntimeProcess(
+                self.path, device=self._settings.device, threads=self._settings.runtime_threads
+            )
+            self._process = process
+            info = await self._in_thread(process.start, self._settings.load_timeout_s)
+        except WorkerDied as exc:
+            if not first:
+                raise
+            self._refuse(exc)
+        except BundleError as exc:
+            self._refuse(exc)
+        else:
+            self.manifest, self.info, self.state = manifest, info, "ready"
+            self._started_at = time.monotonic()
+            log.info(
+                "model %s/%s is ready: %s on %s", self.name, self.version, info["runtime"], info["device"]
+            )
+
+    async def _restart(self) -> None:
+        """A new process in place of the dead one, after a delay that grows with every death in a row."""
+        self.state = "restarting"
+        if time.monotonic() - self._started_at > STEADY_S:
+            self._deaths = 0
+        while self.state == "restarting":
+            await asyncio.sleep(RESTART_DELAYS_S[min(self._deaths, len(RESTART_DELAYS_S) - 1)])
+            self._deaths += 1
+            if self._process is not None:
+                await self._in_thread(self._process.kill)
+            try:
+                await self._start()
+            except WorkerDied as exc:
+                log.warning("model %s/%s: %s", self.name, self.version, exc)
+
+    async def _forward(self, batch: list[Waiting], retries: int) -> None:
+        """One forward pass; a batch whose process dies is tried once more on a new one."""
+        if not batch:
+            return
+        process = self._process
+        assert process is not None  # noqa: S101 - there is one from the first start on
+        started = time.perf_counter()
+        try:
+            logits = await self._in_thread(process.infer, stack(batch), self._settings.inference_timeout_s)
+        except WorkerDied as exc:
+            log.warning("model %s/%s: %s", self.name, self.version, exc)
+            await self._restart()
+            if self.state != "ready":
+                error: Exception = self._refusal()
+            elif retries:
+                await self._forward([item for item in batch if not item.future.done()], retries - 1)
+                return
+            else:
+                error = ModelUnavailable(
+                    "The process of the model ended twice on this image. Send another image."
+                )
+            for item in batch:
+                fail(item, error)
+        except RuntimeUnavailable as exc:
+            # The model failed and lives on. One image can be the cause, so each gets a pass of its own.
+            if len(batch) == 1:
+                fail(batch[0], exc)
+            else:
+                for item in batch:
+                    await self._forward([item], retries)
+        else:
+            hand_out(batch, logits, started, time.perf_counter())
+
+    async def _in_thread(self, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+        call = functools.partial(function, *arguments, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def _refuse(self, exc: BundleError) -> None:
+        self.state, self.code, self.reason = "refused", exc.code, str(exc)
+        log.error("model %s/%s is refused: %s", self.name, self.version, exc)
+        self._queue.fail_all(self._refusal())
+
+    def _refusal(self) -> ModelRefused:
+        return ModelRefused(
+            f"The model {self.name}, version {self.version}, is refused ({self.code}): {self.reason} "
+            "Put the bundle in order and restart the service."
+        )

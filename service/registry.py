@@ -1,0 +1,127 @@
+"""Which models there are, which one answers, and whether the service is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from bundle.repository import scan
+from service.errors import Draining, NotReady, UnknownModel, UnknownVersion
+from service.models import ServedModel
+from service.settings import Settings
+
+log = logging.getLogger("service")
+
+
+class Registry:
+    """All versions in the model repository, each in its own process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the repository's folders; nothing is loaded yet."""
+        bundles, ignored = scan(settings.models_dir)
+        for folder in ignored:
+            log.warning("not a model: %s: %s", folder.path, folder.reason)
+        self._settings = settings
+        self._models: dict[str, dict[int, ServedModel]] = {}
+        for bundle in bundles:
+            model = ServedModel(bundle.name, bundle.version, bundle.path, settings)
+            self._models.setdefault(bundle.name, {})[bundle.version] = model
+        self._tasks: list[asyncio.Task[None]] = []
+        self.draining = False
+
+    def start(self) -> None:
+        """Load every model, all at once; the tasks run until `stop`."""
+        self._tasks = [
+            asyncio.create_task(model.run(), name=f"{model.name}/{model.version}") for model in self.all()
+        ]
+        for task in self._tasks:
+            task.add_done_callback(_log_defect)
+
+    async def stop(self) -> None:
+        """End all processes."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def all(self) -> list[ServedModel]:
+        """Every version, sorted by name and number."""
+        return [
+            self._models[name][version]
+            for name in sorted(self._models)
+            for version in sorted(self._models[name])
+        ]
+
+    @property
+    def default_name(self) -> str | None:
+        """The model that answers when none is named: the configured one, or the first PyTorch one, or the first."""
+        if self._settings.default_model is not None:
+            return self._settings.default_model
+        serving = [model for model in self.all() if model.state != "refused"]
+        pytorch = [
+            model for model in serving if model.manifest and model.manifest.framework.name == "pytorch"
+        ]
+        chosen = pytorch or serving
+        return chosen[0].name if chosen else None
+
+    def find(self, name: str | None, version: int | None) -> ServedModel:
+        """The version that answers: the one asked for, or the newest that is not refused.
+
+        Raises:
+            UnknownModel, UnknownVersion: it does not exist; the text names those that do.
+        """
+        name = name if name is not None else self.default_name
+        versions = self._models.get(name or "")
+        if not versions:
+            existing = ", ".join(sorted(self._models)) or f"none, for {self._settings.models_dir} is empty"
+            raise UnknownModel(
+                f"There is no model of this name. Expected one of: {existing}. Received: {name!r}"
+            )
+        if version is None:
+            newest_first = sorted(versions, reverse=True)
+            return versions[
+                next((v for v in newest_first if versions[v].state != "refused"), newest_first[0])
+            ]
+        if version not in versions:
+            existing = ", ".join(map(str, sorted(versions)))
+            raise UnknownVersion(
+                f"{name} has no such version. Expected one of: {existing}. Received: {version}"
+            )
+        return versions[version]
+
+    def check_ready(self) -> None:
+        """Whether requests can be answered.
+
+        Raises:
+            Draining: the service is shutting down.
+            NotReady: models are loading or restarting, or the default one can't answer; the text says which and why.
+        """
+        if self.draining:
+            raise Draining("The service is shutting down; it finishes what it has.")
+        models = self.all()
+        if not models:
+            raise NotReady(
+                f"The model repository holds no model. Expected {self._settings.models_dir}/<name>/<version>/"
+                "manifest.json; put a bundle there and restart the service."
+            )
+        if loading := [f"{m.name}/{m.version}" for m in models if m.state == "loading"]:
+            raise NotReady(f"Models are being loaded: {', '.join(loading)}.")
+        name = self.default_name
+        if name is None:
+            reasons = "; ".join(f"{m.name}/{m.version}: {m.reason}" for m in models)
+            raise NotReady(f"Every model is refused. {reasons}")
+        if name not in self._models:
+            raise NotReady(
+                f"The default model does not exist. Expected SERVICE_DEFAULT_MODEL to be one of "
+                f"{', '.join(sorted(self._models))}. Received: {name!r}"
+            )
+        default = self.find(name, None)
+        if default.state != "ready":
+            raise NotReady(
+                f"The default model {name}, version {default.version}, is {default.state}: {default.reason}"
+            )
+
+
+def _log_defect(task: asyncio.Task[None]) -> None:
+    """A model's task ends by cancellation only, or because its bundle is refused."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("model %s has stopped serving", task.get_name(), exc_info=task.exception())

@@ -1,0 +1,298 @@
+"""The routes: what comes in, who works on it, what goes out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Path, Query, Request
+
+from bundle.errors import BundleError, ImageError
+from bundle.manifest import NAME_PATTERN, Input, Manifest
+from bundle.scores import calibrated_softmax, top_k
+from service import schemas
+from service.batcher import Answer
+from service.decoder import Decoder
+from service.decoding import Decoded
+from service.errors import InvalidParameter, ServiceError
+from service.models import ServedModel
+from service.openapi import BATCH_BODY, IMAGE_BODY, problems
+from service.problems import ClientGone, problem, request_id
+from service.registry import Registry
+from service.settings import Settings
+from service.uploads import Upload, read_image, read_images
+
+T = TypeVar("T")
+
+router = APIRouter()
+
+NameQuery = Annotated[
+    str | None,
+    Query(
+        alias="model",
+        pattern=rf"^{NAME_PATTERN}$",
+        description="Name of the model; default: the default one.",
+    ),
+]
+VersionQuery = Annotated[
+    int | None, Query(ge=1, description="Version of the model; default: the newest that serves.")
+]
+TopKQuery = Annotated[
+    int | None, Query(ge=1, description="Number of answers; default 5, or all classes if fewer.")
+]
+DEFAULT_TOP_K = 5
+
+
+@router.post(
+    "/predict",
+    response_model=schemas.PredictAnswer,
+    responses=problems(400, 404, 408, 413, 415, 422, 429, 503),
+    openapi_extra={"requestBody": IMAGE_BODY},
+    summary="Classify one image",
+    tags=["predict"],
+)
+async def predict(
+    request: Request, name: NameQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+) -> dict[str, Any]:
+    """Send the image as the form field `file`, or as the raw body with an image content type."""
+    started = time.perf_counter()
+    settings: Settings = request.app.state.settings
+    model, manifest, k = _model(request, name, version, top_k)
+    upload = await read_image(request, settings.max_image_bytes)
+
+    async def work() -> tuple[Decoded, float, Answer]:
+        begun = time.perf_counter()
+        decoded = await _decoder(request).decode(upload.data, manifest.input)
+        decode_s = time.perf_counter() - begun
+        (answer,) = await model.predict([decoded.pixels])
+        return decoded, decode_s, answer
+
+    decoded, decode_s, answer = await _unless_gone(request, work())
+    return {
+        "predictions": _predictions(manifest, answer, k),
+        "model": _used(model, manifest),
+        "image": _image(decoded),
+        "timing_ms": _timing(decode_s, [answer], started),
+        "request_id": request_id(request),
+    }
+
+
+@router.post(
+    "/predict/batch",
+    response_model=schemas.BatchAnswer,
+    responses=problems(400, 404, 408, 413, 415, 422, 429, 503),
+    openapi_extra={"requestBody": BATCH_BODY},
+    summary="Classify several images",
+    tags=["predict"],
+)
+async def predict_batch(
+    request: Request, name: NameQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+) -> dict[str, Any]:
+    """Send each image as a form field `files`; a bad image has an error in its place and harms no other."""
+    started = time.perf_counter()
+    settings: Settings = request.app.state.settings
+    model, manifest, k = _model(request, name, version, top_k)
+    uploads = await read_images(request, settings.max_request_bytes, settings.max_files)
+
+    async def work() -> tuple[list[Decoded | Exception], float, list[Answer]]:
+        begun = time.perf_counter()
+        decoded = await _decode_all(_decoder(request), uploads, manifest.input)
+        decode_s = time.perf_counter() - begun
+        images = [item.pixels for item in decoded if isinstance(item, Decoded)]
+        return decoded, decode_s, await model.predict(images) if images else []
+
+    decoded, decode_s, answers = await _unless_gone(request, work())
+    identity = request_id(request)
+    remaining = iter(answers)
+    results: list[dict[str, Any]] = []
+    for upload, item in zip(uploads, decoded, strict=True):
+        if isinstance(item, Decoded):
+            result = {"predictions": _predictions(manifest, next(remaining), k), "image": _image(item)}
+        else:
+            result = {"error": problem(item, identity)}
+        results.append({"filename": upload.filename, **result})
+    return {
+        "results": results,
+        "model": _used(model, manifest),
+        "timing_ms": _timing(decode_s, answers, started),
+        "request_id": identity,
+    }
+
+
+@router.get(
+    "/models", response_model=schemas.ModelList, summary="The models and their states", tags=["models"]
+)
+async def models(request: Request) -> dict[str, Any]:
+    """Every version in the repository, the refused ones with the reason."""
+    registry = _registry(request)
+    return {"default": registry.default_name, "models": [_summary(model) for model in registry.all()]}
+
+
+@router.get(
+    "/models/{name}",
+    response_model=schemas.ModelRecord,
+    responses=problems(404, 422),
+    summary="The record of one model",
+    tags=["models"],
+)
+async def model_record(
+    request: Request,
+    name: Annotated[str, Path(pattern=rf"^{NAME_PATTERN}$", description="Name of the model.")],
+    version: VersionQuery = None,
+) -> dict[str, Any]:
+    """Labels, input, metrics, calibration and provenance, as the manifest has them."""
+    model = _registry(request).find(name, version)
+    manifest, info = model.manifest, model.info
+    copied = (
+        "created", "description", "labels", "input", "training", "metrics", "calibration", "export", "artifacts", "files"
+    )  # fmt: skip
+    return {
+        **_summary(model),
+        **{field: getattr(manifest, field) if manifest else None for field in copied},
+        "parameters": manifest.architecture.parameters if manifest else None,
+        "framework_versions": manifest.framework.versions if manifest else None,
+        "runtime_version": info["runtime_version"] if info else None,
+        "golden_max_difference": info["golden_max_difference"] if info else None,
+    }
+
+
+@router.get("/healthz", response_model=schemas.Alive, summary="Is the process alive?", tags=["health"])
+async def healthz() -> dict[str, str]:
+    """200 as long as the process answers at all; says nothing of the models."""
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    response_model=schemas.Ready,
+    responses=problems(503),
+    summary="Can requests be answered?",
+    tags=["health"],
+)
+async def readyz(request: Request) -> dict[str, Any]:
+    """200 once every model is loaded and self-tested or refused, and the default one serves."""
+    registry = _registry(request)
+    registry.check_ready()
+    return {
+        "status": "ready",
+        "models": [{"name": m.name, "version": m.version, "state": m.state} for m in registry.all()],
+        "refused": [
+            {"name": m.name, "version": m.version, "code": m.code, "reason": m.reason}
+            for m in registry.all()
+            if m.state == "refused"
+        ],
+    }
+
+
+def _registry(request: Request) -> Registry:
+    registry: Registry = request.app.state.registry
+    return registry
+
+
+def _decoder(request: Request) -> Decoder:
+    decoder: Decoder = request.app.state.decoder
+    return decoder
+
+
+def _model(
+    request: Request, name: str | None, version: int | None, top_k: int | None
+) -> tuple[ServedModel, Manifest, int]:
+    """The model that answers, its record, and the number of answers; before the body is read, for it may be large."""
+    model = _registry(request).find(name, version)
+    manifest = model.check_serving()
+    classes = len(manifest.labels)
+    if top_k is not None and top_k > classes:
+        raise InvalidParameter(
+            f"top_k: expected 1 to {classes}, the number of classes of {model.name}. Received: {top_k}"
+        )
+    return model, manifest, min(top_k or DEFAULT_TOP_K, classes)
+
+
+async def _decode_all(decoder: Decoder, uploads: list[Upload], geometry: Input) -> list[Decoded | Exception]:
+    async def one(upload: Upload) -> Decoded | Exception:
+        try:
+            return await decoder.decode(upload.data, geometry)
+        except (ImageError, ServiceError, BundleError) as exc:
+            return exc
+
+    return await asyncio.gather(*(one(upload) for upload in uploads))
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled when the client closes the connection meanwhile."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+
+
+def _predictions(manifest: Manifest, answer: Answer, k: int) -> list[Any]:
+    scores = calibrated_softmax(answer.logits[None], manifest.calibration.temperature)[0]
+    return list(top_k(scores, manifest.labels, k))
+
+
+def _used(model: ServedModel, manifest: Manifest) -> dict[str, Any]:
+    info = model.info
+    assert info is not None  # noqa: S101 - it has answered
+    return {
+        "name": model.name,
+        "version": model.version,
+        "framework": manifest.framework.name,
+        "runtime": info["runtime"],
+        "precision": info["precision"],
+        "device": info["device"],
+    }
+
+
+def _image(decoded: Decoded) -> dict[str, Any]:
+    return {
+        "format": decoded.format,
+        "width": decoded.width,
+        "height": decoded.height,
+        "mode": decoded.mode,
+        "operations": decoded.operations,
+    }
+
+
+def _timing(decode_s: float, answers: list[Answer], started: float) -> dict[str, float]:
+    seconds = {
+        "decode": decode_s,
+        "queue": max((answer.queue_s for answer in answers), default=0.0),
+        "inference": max((answer.inference_s for answer in answers), default=0.0),
+        "total": time.perf_counter() - started,
+    }
+    return {name: round(value * 1000, 3) for name, value in seconds.items()}
+
+
+def _summary(model: ServedModel) -> dict[str, Any]:
+    manifest, info = model.manifest, model.info
+    accuracy = [
+        metric.value
+        for metric in (manifest.metrics if manifest else [])
+        if metric.name == "accuracy" and metric.split == "test"
+    ]
+    return {
+        "name": model.name,
+        "version": model.version,
+        "state": model.state,
+        "reason": model.reason,
+        "framework": manifest.framework.name if manifest else None,
+        "architecture": manifest.architecture.name if manifest else None,
+        "classes": len(manifest.labels) if manifest else None,
+        "accuracy": accuracy[0] if accuracy else None,
+        "runtime": info["runtime"] if info else None,
+        "precision": info["precision"] if info else None,
+        "device": info["device"] if info else None,
+    }

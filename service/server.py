@@ -1,0 +1,85 @@
+"""Running the service: settings, logging, uvicorn, and a shutdown that loses no request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.protocol import deadline_protocol
+from service.settings import Settings, SettingsError, read_settings
+
+USAGE = 2  # exit code for wrong settings, as command lines have it
+
+
+class DrainingServer(uvicorn.Server):
+    """Says "draining" on /readyz for a while before it stops listening, so that load balancers look elsewhere."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, delay_s: float) -> None:
+        super().__init__(config)
+        self._application = app
+        self._delay_s = delay_s
+        self._signalled = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """First signal: un-ready, and stop after the delay; second one: stop now."""
+        registry = getattr(self._application.state, "registry", None)
+        if registry is not None:
+            registry.draining = True
+        if self._delay_s and not self._signalled:
+            self._signalled = True
+            logging.getLogger("service").info("draining: serving on for %g s", self._delay_s)
+            self._loop.call_soon_threadsafe(
+                self._loop.call_later, self._delay_s, super().handle_exit, sig, frame
+            )
+            return
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """As uvicorn does; keeps the loop, which a signal handler can't ask for."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)  # type: ignore[arg-type]
+
+
+def main() -> int:
+    """Serve until a signal; returns the exit code."""
+    try:
+        settings = read_settings()
+        if not settings.models_dir.is_dir():
+            raise SettingsError(
+                "SERVICE_MODELS_DIR: there is no such folder. Expected a model repository. "
+                f"Received: '{settings.models_dir}'"
+            )
+    except SettingsError as exc:
+        print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return USAGE
+    configure_logging(settings)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=deadline_protocol(settings.request_timeout_s),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(settings.drain_timeout_s),
+    )
+    server = DrainingServer(config, app, settings.drain_delay_s)
+    server.run()
+    return 0 if server.started else 1
+
+
+def configure_logging(settings: Settings) -> None:
+    """One line per event on standard output."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stdout,
+    )
