@@ -29,8 +29,9 @@ def to_rgb(image: Image.Image, bits: int = 8) -> tuple[Image.Image, list[str]]:
     elif mode in ("I", "F"):
         operations.append("float_to_8_bit" if mode == "F" else "32_bit_to_8_bit")
         image = _from_wide(image)
-    elif mode in ("L", "RGB") and key is not None:
-        image.info["transparency"] = _scaled_key(key, bits)
+    elif mode in ("1", "L", "RGB") and key is not None:
+        if mode != "1":  # Pillow has brought that one to 0 or 255 itself
+            image.info["transparency"] = _scaled_key(key, bits)
         image = image.convert("RGBA")
     elif (mode == "P" and key is not None) or mode in ("LA", "La", "PA", "RGBa"):
         image = image.convert("RGBA")

@@ -52,6 +52,20 @@ def many_scans(count: int = 15_000) -> bytes:
     return data[:-2] + last * count + data[-2:]
 
 
+def many_frames_tiff(count: int = 5000) -> bytes:
+    """A grey 16 x 16 TIFF of ``count`` frames that share one strip; Pillow would take minutes to write it."""
+    entries = [(256, 16), (257, 16), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 16), (279, 256)]
+    size = 2 + 12 * len(entries) + 4
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    frames = [
+        struct.pack("<H", len(entries))
+        + tags
+        + struct.pack("<I", 264 + size * number if number < count else 0)
+        for number in range(1, count + 1)
+    ]
+    return b"II*\0" + struct.pack("<I", 264) + bytes(range(256)) + b"".join(frames)
+
+
 def good_files() -> dict[str, bytes]:
     """The same picture in every format and in the variants that decode by different code."""
     image = photo()

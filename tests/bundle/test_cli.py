@@ -22,7 +22,7 @@ def test_check_accepts_a_good_bundle(torch_bundle_root: Path) -> None:
 
 def test_check_refuses_a_damaged_bundle_with_the_reason(torch_bundle_root: Path, tmp_path: Path) -> None:
     path = shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "1")
-    (path / "model.pt").open("ab").write(b"x")
+    (path / "model.pt").write_bytes(b"x")
 
     code, output = run("check", str(path))
 

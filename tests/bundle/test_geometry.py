@@ -11,11 +11,11 @@ from bundle.geometry import prepare
 from bundle.manifest import Input
 
 
-def geometry(size: int, **resize: Any) -> Input:
-    crop = {"rule": "center", "height": size, "width": size}
-    resize = {"rule": "shorter_side", "size": size, "interpolation": "bilinear"} | resize
+def geometry(side: int, **resize: Any) -> Input:
+    crop = {"rule": "center", "height": side, "width": side}
+    resize = {"rule": "shorter_side", "size": side, "interpolation": "bilinear"} | resize
     fixed = {"color_mode": "RGB", "dtype": "uint8", "layout": "NHWC"}
-    return Input.model_validate({"height": size, "width": size, "resize": resize, "crop": crop, **fixed})
+    return Input.model_validate({"height": side, "width": side, "resize": resize, "crop": crop, **fixed})
 
 
 def noise(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -32,7 +32,7 @@ def link_to_outside(bundle: Path) -> None:
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "flipped-byte": flip_one_byte,
-    "longer": lambda bundle: (bundle / "model.pt").open("ab").write(b"x"),
+    "longer": lambda bundle: (bundle / "model.pt").write_bytes((bundle / "model.pt").read_bytes() + b"x"),
     "missing": lambda bundle: (bundle / "golden" / "red.png").unlink(),
     "extra": lambda bundle: (bundle / "golden" / "more.png").write_bytes(b""),
     "extra-hidden": lambda bundle: (bundle / ".hidden").write_bytes(b""),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ def test_scores_sum_to_one_and_keep_the_order_of_the_logits(
     assert scores.sum() == pytest.approx(1)
     assert len(best) == min(k, len(logits))
     assert [item["rank"] for item in best] == list(range(1, len(best) + 1))
-    assert all(first["score"] >= second["score"] for first, second in zip(best, best[1:], strict=False))
+    assert all(first["score"] >= second["score"] for first, second in pairwise(best))
     assert best[0]["score"] == scores[int(np.argmax(logits))]
 
 

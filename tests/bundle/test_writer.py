@@ -23,6 +23,11 @@ def fill(writer: BundleWriter) -> None:
     (writer.directory / "golden.png").write_bytes(b"picture")
 
 
+def stop_midway(writer: BundleWriter) -> None:
+    fill(writer)
+    raise RuntimeError("stop")
+
+
 def write(root: Path, fields: dict[str, Any] = FIELDS, version: int | None = None) -> Path:
     with BundleWriter(root, "tiny", version) as writer:
         fill(writer)
@@ -51,8 +56,7 @@ def test_a_manifest_object_can_be_written_again(tmp_path: Path) -> None:
 
 def test_nothing_remains_after_an_exception_or_wrong_fields(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"), BundleWriter(tmp_path, "tiny") as writer:
-        fill(writer)
-        raise RuntimeError("stop")
+        stop_midway(writer)
     with pytest.raises(ManifestInvalid, match="labels"):
         write(tmp_path, {key: value for key, value in FIELDS.items() if key != "labels"})
     with pytest.raises(ManifestInvalid, match="JSON"):
