@@ -9,6 +9,7 @@ from functools import cached_property
 from frontend.answers import ImageRead
 
 _DONE = {
+    "bilevel_to_rgb": "black and white spread over three channels",
     "cmyk_to_rgb": "CMYK converted to RGB",
     "alpha_over_white": "transparent parts laid over white",
     "16_bit_to_8_bit": "16 bits per channel reduced to 8",

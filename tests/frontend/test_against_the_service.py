@@ -62,7 +62,7 @@ def test_both_frameworks_agree_about_a_picture(client: ServiceClient) -> None:
     [
         (b"%PDF-1.7 not a picture", 415, "unsupported_image_type"),
         (png(colour_picture("red"))[:300], 422, "unreadable_image"),
-        (png(colour_picture("red")) + bytes(20_000_000), 413, "image_too_large"),
+        (png(colour_picture("red")) + bytes(20_000_000), 413, "request_too_large"),
     ],
     ids=["not-a-picture", "truncated", "too-large"],
 )
