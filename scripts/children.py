@@ -13,6 +13,7 @@ from collections import deque
 
 from rich.console import Console
 from rich.text import Text
+from waiting import REQUEST_ID
 
 LINES_KEPT = 15
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -44,7 +45,7 @@ class Child:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe, see above
         for raw in self._process.stdout:
             line = raw.decode(errors="replace").rstrip()
-            if line:
+            if line and REQUEST_ID not in line:  # the launcher's own questions are no news
                 self._lines.append(line)
                 label = Text(f"{self.name:8} | ", style=COLOURS.get(self.name, ""))
                 self._out.print(label + Text.from_ansi(line))

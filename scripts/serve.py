@@ -27,7 +27,7 @@ from waiting import NotYet, get, service_state
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = "frontend/samples/cat.jpg"
 STOP_TIMEOUT_S = 25.0  # the service drains for up to 20 s
-POLL_S = 0.25
+POLL_S = 0.5
 
 out = Console(highlight=False, soft_wrap=True)
 
