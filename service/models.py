@@ -21,6 +21,7 @@ from service.settings import Settings
 State = Literal["loading", "ready", "restarting", "refused"]
 WATCH_S = 0.5  # between two looks at an idle process
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # the last one again and again
+LOAD_ATTEMPTS = 2
 STEADY_S = 30.0  # a process that has lived this long starts with a clean record
 
 P = ParamSpec("P")
@@ -82,7 +83,7 @@ class ServedModel:
     async def run(self) -> None:
         """Load, then serve until cancelled."""
         try:
-            await self._start()
+            await self._load()
             while self.state != "refused":
                 batch = await self._queue.next_batch(WATCH_S)
                 if batch:
@@ -97,13 +98,27 @@ class ServedModel:
                 self._process.kill()
             self._thread.shutdown(wait=False)
 
+    async def _load(self) -> None:
+        """The first start; a process that dies is tried again, for the machine may be short of memory or time."""
+        for _ in range(LOAD_ATTEMPTS):
+            try:
+                await self._start()
+            except WorkerDied as exc:
+                log.warning("model %s/%s: %s", self.name, self.version, exc)
+            else:
+                return
+        # What the process printed is in the log; clients are not shown it.
+        reason = (
+            f"Its process ended, or was not ready in time, {LOAD_ATTEMPTS} times; the log has its last lines."
+        )
+        self._refuse(WorkerDied.code, reason)
+
     async def _start(self) -> None:
         """Start the process; the model is ready or refused afterwards.
 
         Raises:
-            WorkerDied: the process ended, or was not ready in time, on a start that is not the first.
+            WorkerDied: the process ended, or was not ready in time.
         """
-        first = self.info is None
         try:
             manifest = await asyncio.to_thread(read_manifest, self.path)
             if (manifest.name, manifest.version) != (self.name, self.version):
@@ -116,12 +131,10 @@ class ServedModel:
             )
             self._process = process
             info = await self._in_thread(process.start, self._settings.load_timeout_s)
-        except WorkerDied as exc:
-            if not first:
-                raise
-            self._refuse(exc)
+        except WorkerDied:
+            raise
         except BundleError as exc:
-            self._refuse(exc)
+            self._refuse(exc.code, str(exc))
         else:
             self.manifest, self.info, self.state = manifest, info, "ready"
             self._started_at = time.monotonic()
@@ -181,9 +194,9 @@ class ServedModel:
         call = functools.partial(function, *arguments, **options)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _refuse(self, exc: BundleError) -> None:
-        self.state, self.code, self.reason = "refused", exc.code, str(exc)
-        log.error("model %s/%s is refused: %s", self.name, self.version, exc)
+    def _refuse(self, code: str, reason: str) -> None:
+        self.state, self.code, self.reason = "refused", code, reason
+        log.error("model %s/%s is refused (%s): %s", self.name, self.version, code, reason)
         self._queue.fail_all(self._refusal())
 
     def _refusal(self) -> ModelRefused:

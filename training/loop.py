@@ -31,6 +31,9 @@ from training.errors import ConfigError, StorageError
 from training.schedule import crop_size, rate_factor
 
 RUN_FILE = "run.json"
+# What may differ when a run is resumed. Threads change its speed, not what it computes; a run that is shortened or
+# lengthened goes on with the schedule of its new length, and its history records the rates that it really had.
+CHANGEABLE = {"threads", "epochs"}
 EVALUATION_BATCH = 250  # images
 
 
@@ -80,9 +83,8 @@ def open_run(folder: Path, config: TrainConfig, data: DataSet) -> Run:
     if not path.exists():
         return new
     old = Run(**json.loads(path.read_text()))
-    # The number of threads changes the speed of a run, not what it computes.
     changed = sorted(
-        name for name in new.config if name != "threads" and old.config.get(name) != new.config[name]
+        name for name in new.config if name not in CHANGEABLE and old.config.get(name) != new.config[name]
     )
     if changed:
         shown = ", ".join(
@@ -92,11 +94,16 @@ def open_run(folder: Path, config: TrainConfig, data: DataSet) -> Run:
             f"{folder} holds a run with another configuration ({shown}). Use the same options to resume it, "
             "another --run folder, or remove the folder."
         )
+    if config.epochs < len(old.history):
+        raise ConfigError(
+            f"{folder} has run for {len(old.history)} epochs already. Expected at least as many. "
+            f"Received: --epochs {config.epochs}"
+        )
     if old.data != new.data:
         raise ConfigError(
             f"{folder} holds a run on other data. Use another --run folder, or remove this one."
         )
-    return old
+    return Run(new.config, old.data, old.history)
 
 
 def train(

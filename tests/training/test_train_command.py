@@ -106,10 +106,10 @@ def test_a_run_folder_of_another_configuration_is_not_overwritten(
     options = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
     assert train(*options, "--epochs", "1").returncode == 0
 
-    done = train(*options, "--epochs", "2")
+    done = train(*options, "--epochs", "1", "--seed", "7")
 
     assert done.returncode == 1
-    assert "epochs: 1 there, 2 here" in done.stderr
+    assert "seed: 0 there, 7 here" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,0 +1,124 @@
+"""The service as a process on a free port, as `python -m service` runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+READY_TIMEOUT_S = 240
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**settings: Any) -> dict[str, str]:
+    """This process's environment with `models_dir=...` as SERVICE_MODELS_DIR and so on."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
+    return {**inherited, **{f"SERVICE_{name.upper()}": str(value) for name, value in settings.items()}}
+
+
+class Server:
+    """A running service."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115 - lives as long as the server
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            env=environment(port=self.port, **settings),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def log(self) -> str:
+        return Path(self._log.name).read_text()
+
+    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            assert self.process.poll() is None, self.log()
+            try:
+                if condition():
+                    return
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < deadline, f"not {what} after {timeout_s} s\n{self.log()}"
+            time.sleep(0.05)
+
+    def wait_ready(self) -> None:
+        self.wait(lambda: self.client.get("/readyz").status_code == 200, "ready")
+
+    def predict(self, data: bytes, **query: Any) -> httpx.Response:
+        return self.client.post("/predict", params=query, files={"file": ("image", data)})
+
+    def tree(self) -> list[psutil.Process]:
+        """The service and all its processes."""
+        main = psutil.Process(self.process.pid)
+        return [main, *main.children(recursive=True)]
+
+    def worker_pids(self) -> dict[str, int]:
+        """Bundle folder → process that holds its model."""
+        found = {}
+        for process in self.tree():
+            command = process.cmdline()
+            if "bundle.worker" in command:
+                found[command[-1]] = process.pid
+        return found
+
+    def memory(self) -> int:
+        """Proportional set size of the service and all its processes, in bytes: shared pages count once."""
+        total = 0
+        for process in self.tree():
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss
+        return total
+
+    def stop(self) -> int:
+        """End it as an operator does; returns its exit code. Nothing of it may stay."""
+        processes = self.tree() if self.process.poll() is None else []
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        _, alive = psutil.wait_procs(processes, timeout=10)
+        assert not alive, f"processes are left behind: {alive}"
+        return code
+
+
+@contextmanager
+def serving(*, ready: bool = True, **settings: Any) -> Iterator[Server]:
+    """A service with these settings, stopped at the end whatever happens."""
+    server = Server(**settings)
+    try:
+        if ready:
+            server.wait_ready()
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(both_root: Path) -> Iterator[Server]:
+    """The service over both tiny models, for tests that leave it as it was."""
+    with serving(models_dir=both_root) as running:
+        yield running

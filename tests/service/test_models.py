@@ -1,0 +1,204 @@
+"""Loading, refusing, restarting: what happens to the others when one model is in trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from tests.service.conftest import serving
+from tests.service.images import coloured
+
+
+def edit_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def flip_a_byte(bundle: Path) -> None:
+    data = bytearray((bundle / "model.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / "model.pt").write_bytes(data)
+
+
+def remove_a_file(bundle: Path) -> None:
+    (bundle / "model.pt").unlink()
+
+
+def add_a_file(bundle: Path) -> None:
+    (bundle / "extra.py").write_text("print('hello')")
+
+
+def rename_in_manifest(new: str) -> Callable[[Path], None]:
+    def change(manifest: dict) -> None:
+        manifest["files"][new] = manifest["files"].pop("model.pt")
+        manifest["artifacts"][0]["path"] = new
+
+    return lambda bundle: edit_manifest(bundle, change)
+
+
+def wrong_golden_answer(bundle: Path) -> None:
+    def change(manifest: dict) -> None:
+        manifest["golden"]["samples"][0]["top"][0]["score"] -= 0.05
+
+    edit_manifest(bundle, change)
+
+
+def other_name(bundle: Path) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.update(name="another"))
+
+
+def no_json(bundle: Path) -> None:
+    (bundle / "manifest.json").write_text("{")
+
+
+DAMAGES = {
+    "flipped": (flip_a_byte, "integrity_failed", "sha256"),
+    "missing": (remove_a_file, "integrity_failed", "missing"),
+    "extra": (add_a_file, "integrity_failed", "not listed"),
+    "absolute": (rename_in_manifest("/etc/passwd"), "manifest_invalid", "relative"),
+    "parent": (rename_in_manifest("../1/model.pt"), "manifest_invalid", ".."),
+    "golden": (wrong_golden_answer, "golden_mismatch", "golden"),
+    "renamed": (other_name, "manifest_invalid", "another"),
+    "nojson": (no_json, "manifest_invalid", "JSON"),
+}
+
+
+def test_broken_bundles_are_refused_with_the_reason_and_the_rest_serves(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(torch_bundle_root / "tiny-torch", tmp_path / "good")
+    edit_manifest(tmp_path / "good" / "1", lambda manifest: manifest.update(name="good"))
+    for name, (damage, _, _) in DAMAGES.items():
+        bundle = tmp_path / name / "1"
+        shutil.copytree(torch_bundle_root / "tiny-torch" / "1", bundle)
+        if name not in ("renamed", "nojson"):
+            edit_manifest(bundle, lambda manifest, name=name: manifest.update(name=name))
+        damage(bundle)
+
+    with serving(models_dir=tmp_path, runtime_threads=1) as server:
+        ready = server.client.get("/readyz").json()
+        refused = {entry["name"]: entry for entry in ready["refused"]}
+        assert set(refused) == set(DAMAGES)
+        for name, (_, code, text) in DAMAGES.items():
+            assert refused[name]["code"] == code, refused[name]
+            assert text in refused[name]["reason"], refused[name]
+        states = {model["name"]: model["state"] for model in server.client.get("/models").json()["models"]}
+        assert states == {**dict.fromkeys(DAMAGES, "refused"), "good": "ready"}
+        assert server.predict(coloured()).json()["model"]["name"] == "good"
+        answer = server.predict(coloured(), model="flipped")
+        assert (answer.status_code, answer.json()["code"]) == (503, "model_refused")
+        assert "sha256" in answer.json()["detail"]
+
+
+def test_no_request_is_lost_when_a_model_process_is_killed(both_root: Path) -> None:
+    with serving(models_dir=both_root) as server:
+        before = server.worker_pids()
+        torch_worker = next(key for key in before if "tiny-torch" in key)
+        statuses: list[int] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            with httpx.Client(base_url=server.url, timeout=120) as client:
+                while not stop.is_set():
+                    statuses.append(client.post("/predict", files={"file": coloured()}).status_code)
+
+        with ThreadPoolExecutor(4) as pool:
+            askers = [pool.submit(ask) for _ in range(4)]
+            time.sleep(1)
+            os.kill(before[torch_worker], signal.SIGKILL)
+            server.wait(lambda: torch_worker in server.worker_pids(), "restarted")
+            server.wait_ready()
+            answered = len(statuses)
+            server.wait(lambda: len(statuses) > answered + 4, "answering", 60)
+            stop.set()
+            for asker in askers:
+                asker.result()
+
+        after = server.worker_pids()
+        assert set(statuses) == {200}
+        assert after[torch_worker] != before[torch_worker]
+        assert {key: pid for key, pid in after.items() if key != torch_worker} == {
+            key: pid for key, pid in before.items() if key != torch_worker
+        }
+
+
+def test_a_process_that_dies_idle_is_replaced(torch_bundle_root: Path) -> None:
+    with serving(models_dir=torch_bundle_root) as server:
+        (pid,) = server.worker_pids().values()
+        os.kill(pid, signal.SIGKILL)
+
+        server.wait(lambda: [*server.worker_pids().values()] not in ([], [pid]), "restarted")
+        server.wait_ready()
+
+        assert server.predict(coloured()).status_code == 200
+
+
+def test_a_full_queue_refuses_at_once(torch_bundle_root: Path) -> None:
+    with serving(models_dir=torch_bundle_root, queue_size=2, max_batch=1) as server:
+        files = [("files", coloured())] * 3
+
+        answer = server.client.post("/predict/batch", files=files)
+
+        results = answer.json()
+        codes = {results.get("code")} | {r.get("error", {}).get("code") for r in results.get("results", [])}
+        assert "queue_full" in codes
+        assert server.predict(coloured()).status_code == 200
+
+
+def test_shutdown_finishes_what_it_has_and_leaves_no_process(torch_bundle_root: Path) -> None:
+    with serving(models_dir=torch_bundle_root, drain_delay_s=2) as server:
+        server.process.send_signal(signal.SIGTERM)
+        server.wait(lambda: server.client.get("/readyz").status_code == 503, "draining", 5)
+        problem = server.client.get("/readyz").json()
+        still_served = server.predict(coloured()).status_code
+        processes = server.tree()
+        code = server.process.wait(30)
+
+    assert problem["code"] == "draining"
+    assert still_served == 200
+    assert code == 0
+    assert not [process for process in processes if process.is_running()]
+
+
+def test_a_killed_service_leaves_no_process(torch_bundle_root: Path) -> None:
+    with serving(models_dir=torch_bundle_root) as server:
+        processes = server.tree()[1:]
+        server.process.kill()
+        server.process.wait()
+
+        deadline = time.monotonic() + 30
+        while alive := [p for p in processes if p.is_running() and p.status() != "zombie"]:
+            assert time.monotonic() < deadline, alive
+            time.sleep(0.1)
+
+
+def test_an_unknown_default_model_keeps_the_service_unready(torch_bundle_root: Path) -> None:
+    with serving(models_dir=torch_bundle_root, default_model="resnet50", ready=False) as server:
+        server.wait(lambda: "does not exist" in server.client.get("/readyz").text, "saying why")
+        answer = server.client.get("/readyz")
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert "tiny-torch" in answer.json()["detail"]
+        assert server.predict(coloured(), model="tiny-torch").status_code == 200
+
+
+def test_an_empty_repository_starts_and_says_what_is_missing(tmp_path: Path) -> None:
+    with serving(models_dir=tmp_path, ready=False) as server:
+        server.wait(lambda: server.client.get("/healthz").status_code == 200, "alive")
+        answer = server.client.get("/readyz")
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert "manifest.json" in answer.json()["detail"]
+        assert server.client.get("/models").json() == {"default": None, "models": []}
+        assert server.predict(coloured()).json()["code"] == "unknown_model"

@@ -1,0 +1,174 @@
+"""Every failure in one shape; and docs/errors.md lists every code."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+import service
+from service.errors import catalogue
+from tests.service.conftest import Server
+from tests.service.images import coloured, encode, varied
+
+DOCS = Path(service.__file__).parent.parent / "docs" / "errors.md"
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
+    """The shape of every failure (RFC 9457).
+
+    - The content type is `application/problem+json`.
+    - `type` is `urn:problem:<code>`, `title` a short text that depends on the code alone, `status` the HTTP status.
+    - `detail` says what happened, what was expected and how to mend it; `error` is the same text.
+    - `instance` is `urn:request:<request id>`; `request_id` and the header `X-Request-Id` hold the same id.
+    - `code` is stable and listed in docs/errors.md.
+    - 405 has `Allow`; 429 and 503 have `Retry-After` in seconds.
+    - No text shows a traceback.
+    """
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert set(body) == {"type", "title", "status", "detail", "instance", "code", "error", "request_id"}
+    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
+    assert body["type"] == f"urn:problem:{code}"
+    assert body["title"] == catalogue()[code][1]
+    assert len(body["detail"]) > 20
+    assert body["error"] == body["detail"]
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert body["instance"] == f"urn:request:{body['request_id']}"
+    assert "Traceback" not in answer.text
+    if status == 405:
+        assert answer.headers["allow"]
+    if status in (429, 503):
+        assert int(answer.headers["retry-after"]) > 0
+
+
+def form(
+    server: Server, field: str = "file", path: str = "/predict", data: bytes | None = None
+) -> httpx.Response:
+    return server.client.post(path, files={field: ("photo.jpg", coloured() if data is None else data)})
+
+
+FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
+    "no such route": (404, "not_found", lambda s: s.client.get("/nowhere")),
+    "wrong method": (405, "method_not_allowed", lambda s: s.client.get("/predict")),
+    "unknown model": (404, "unknown_model", lambda s: s.predict(coloured(), model="resnet9000")),
+    "unknown version": (
+        404,
+        "unknown_version",
+        lambda s: s.predict(coloured(), model="tiny-torch", version=7),
+    ),
+    "unknown model's record": (404, "unknown_model", lambda s: s.client.get("/models/resnet9000")),
+    "name with a path": (422, "invalid_parameter", lambda s: s.predict(coloured(), model="../../etc")),
+    "record with a path": (422, "invalid_parameter", lambda s: s.client.get("/models/..%5Cetc")),
+    "version zero": (422, "invalid_parameter", lambda s: s.predict(coloured(), version=0)),
+    "version text": (422, "invalid_parameter", lambda s: s.predict(coloured(), version="new")),
+    "top_k zero": (422, "invalid_parameter", lambda s: s.predict(coloured(), top_k=0)),
+    "top_k over the classes": (422, "invalid_parameter", lambda s: s.predict(coloured(), top_k=4)),
+    "no content type": (415, "unsupported_media_type", lambda s: s.client.post("/predict", content=b"x")),
+    "json": (415, "unsupported_media_type", lambda s: s.client.post("/predict", json={"url": "http://x"})),
+    "batch without a form": (
+        415,
+        "unsupported_media_type",
+        lambda s: s.client.post("/predict/batch", content=coloured(), headers={"content-type": "image/png"}),
+    ),
+    "wrong field": (400, "malformed_request", lambda s: form(s, "image")),
+    "text field": (
+        400,
+        "malformed_request",
+        lambda s: s.client.post("/predict", files={"file": (None, "text")}),
+    ),
+    "empty form": (
+        400,
+        "malformed_request",
+        lambda s: s.client.post(
+            "/predict", content=b"--x--\r\n", headers={"content-type": "multipart/form-data; boundary=x"}
+        ),
+    ),
+    "no boundary": (
+        400,
+        "malformed_request",
+        lambda s: s.client.post("/predict", content=b"x", headers={"content-type": "multipart/form-data"}),
+    ),
+    "broken form": (
+        400,
+        "malformed_request",
+        lambda s: s.client.post(
+            "/predict",
+            content=b"no boundary in here",
+            headers={"content-type": "multipart/form-data; boundary=x"},
+        ),
+    ),
+    "empty body": (
+        400,
+        "malformed_request",
+        lambda s: s.client.post("/predict", content=b"", headers={"content-type": "image/png"}),
+    ),
+    "two files": (
+        400,
+        "malformed_request",
+        lambda s: s.client.post("/predict", files=[("file", coloured()), ("file", coloured())]),
+    ),
+    "too many files": (
+        400,
+        "malformed_request",
+        lambda s: s.client.post("/predict/batch", files=[("files", b"x")] * 65),
+    ),
+    "empty file": (415, "unsupported_image_type", lambda s: form(s, data=b"")),
+    "a PDF": (415, "unsupported_image_type", lambda s: form(s, data=b"%PDF-1.7 ...")),
+    "an SVG": (
+        415,
+        "unsupported_image_type",
+        lambda s: form(s, data=b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+    ),
+    "cut image": (422, "unreadable_image", lambda s: form(s, data=encode(varied(), "JPEG")[:-200])),
+    "too long an image": (413, "image_too_large", lambda s: form(s, data=encode(varied(17_000, 400)))),
+    "too large a body": (413, "request_too_large", lambda s: form(s, data=bytes(20_100_000))),
+    "too large a file": (413, "image_too_large", lambda s: form(s, data=bytes(20_010_000))),
+}
+
+
+@pytest.mark.parametrize(("status", "code", "fail"), FAILURES.values(), ids=list(FAILURES))
+def test_every_failure_has_the_one_shape(
+    server: Server, status: int, code: str, fail: Callable[[Server], httpx.Response]
+) -> None:
+    assert_problem(fail(server), status, code)
+
+
+def test_an_unknown_model_is_answered_with_those_that_exist(server: Server) -> None:
+    detail = server.predict(coloured(), model="resnet9000").json()["detail"]
+
+    assert "tiny-keras, tiny-torch" in detail
+    assert "'resnet9000'" in detail
+
+
+def test_bytes_that_are_no_http_have_the_shape_too(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00 not http\r\n\r\n")
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    headers = [tuple(line.split(b": ", 1)) for line in head.split(b"\r\n")[1:]]
+
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert_problem(httpx.Response(400, headers=headers, content=body), 400, "malformed_request")
+
+
+def test_a_chunked_body_is_cut_at_the_limit(server: Server) -> None:
+    def endless() -> object:
+        for _ in range(100):
+            yield bytes(1_000_000)
+
+    answer = server.client.post("/predict", content=endless(), headers={"content-type": "image/png"})  # type: ignore[arg-type]
+
+    assert_problem(answer, 413, "request_too_large")
+
+
+def test_the_page_of_errors_lists_exactly_the_codes_that_exist() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", DOCS.read_text(), flags=re.MULTILINE))
+
+    assert rows == {code: str(status) for code, (status, _, _) in catalogue().items()}
