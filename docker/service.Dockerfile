@@ -5,6 +5,11 @@
 #   PIP_...      another package index than the default one, when the image is built
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
+# The dependencies alone, so that a change of ruff's settings does not install everything again.
+FROM ${BASE_IMAGE} AS project
+COPY pyproject.toml /all.toml
+RUN sed '/^\[tool\./,$d' /all.toml > /pyproject.toml
+
 FROM ${BASE_IMAGE} AS build
 WORKDIR /app
 ARG GPU=no
@@ -14,7 +19,8 @@ ARG PIP_FIND_LINKS
 ARG PIP_TRUSTED_HOST
 COPY requirements.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip pip install -c requirements.lock uv
-COPY pyproject.toml docker/cpu-excludes.txt scripts/environment.py ./
+COPY --from=project /pyproject.toml ./
+COPY docker/cpu-excludes.txt scripts/environment.py ./
 COPY docker/install.sh /usr/local/bin/
 RUN --mount=type=cache,target=/root/.cache/uv install.sh service,torch,tensorflow
 COPY bundle bundle

@@ -4,7 +4,7 @@
     SERVICE_PORT, FRONTEND_PORT, BIND_HOST and what else docker-compose.yml reads
 
 Needs a Docker engine with compose. Each line of the report is one promise; the exit code is 1 when one is broken.
-The containers are stopped at the end, the images stay.
+The containers are stopped at the end, the images stay; ARGS=--no-build takes the images that are there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def main() -> int:
             "make containers: there is no model to serve; name a repository that holds one with MODELS_DIR"
         )
         return 2
-    timed("build", lambda: compose("build", quiet=False))
+    if "--no-build" not in sys.argv:
+        timed("build", lambda: compose("build", quiet=False))
     broken = 0
     try:
         timed("start until healthy", lambda: compose("up", "--wait", "--no-build"))
