@@ -81,7 +81,7 @@ class UnsupportedImageType(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """Bytes, pixels, side, aspect ratio or JPEG scans are over a limit; judged before anything is decoded."""
+    """Bytes, pixels, side, aspect ratio, JPEG scans or GIF frames are over a limit; judged before decoding."""
 
     status = 413
     code = "image_too_large"

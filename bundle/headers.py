@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bundle.errors import UnreadableImage
+from bundle.gif import read_gif
 from bundle.jpeg import absurd, read_jpeg
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -25,13 +26,14 @@ MAX_TIFF_VALUES = 200_000
 
 @dataclass(frozen=True)
 class Header:
-    """Format (Pillow's name), size as stored in pixels; number of scans and place of the end marker (JPEG)."""
+    """Format (Pillow's name), size as stored in pixels; scans and place of the end marker (JPEG); frames (GIF)."""
 
     format: str
     width: int
     height: int
     scans: int = 1
     end: int = 0
+    frames: int = 1
 
 
 def sniff(data: bytes) -> str | None:
@@ -55,15 +57,18 @@ def sniff(data: bytes) -> str | None:
 _BMP_HEADERS = {struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 
 
-def read_header(data: bytes, format: str, max_scans: int) -> Header:  # noqa: A002
+def read_header(data: bytes, format: str, max_scans: int, max_frames: int) -> Header:  # noqa: A002
     """Read the header of a picture whose ``format`` :func:`sniff` found.
 
-    Counting the scans of a JPEG stops at ``max_scans + 1``. Raises :class:`UnreadableImage` when the header
+    Counting the scans of a JPEG stops at ``max_scans + 1``, the frames of a GIF at ``max_frames + 1``. Raises :class:`UnreadableImage` when the header
     is cut off, or made of so many parts that reading it would be the attack.
     """
     try:
         if format == "JPEG":
             return Header("JPEG", *read_jpeg(data, max_scans))
+        if format == "GIF":
+            width, height, frames = read_gif(data, max_frames)
+            return Header("GIF", width, height, frames=frames)
         return _READERS[format](data)
     except (struct.error, IndexError) as exc:
         raise UnreadableImage(
@@ -109,12 +114,6 @@ def _webp(data: bytes) -> Header:
         width, height = struct.unpack_from("<HH", data, 26)
         return Header("WEBP", width & 0x3FFF, height & 0x3FFF)
     raise UnreadableImage(f"A WebP file starts with a picture chunk. Received: {kind!r}")
-
-
-def _gif(data: bytes) -> Header:
-    # The first frame may reach beyond this screen; Pillow then enlarges it, and the caller judges again.
-    width, height = struct.unpack_from("<HH", data, 6)
-    return Header("GIF", width, height)
 
 
 def _bmp(data: bytes) -> Header:
@@ -172,7 +171,6 @@ def _exactly(data: bytes, start: int, length: int) -> bytes:
 _READERS: dict[str, Callable[[bytes], Header]] = {
     "PNG": _png,
     "WEBP": _webp,
-    "GIF": _gif,
     "BMP": _bmp,
     "TIFF": _tiff,
 }

@@ -45,6 +45,7 @@ class ImageLimits:
     max_side: int = 16_384  # pixels of the longer side
     max_aspect_ratio: float = 50.0  # longer side / shorter side
     max_jpeg_scans: int = 100  # a progressive camera picture has about 10
+    max_gif_frames: int = 1000  # of which the first is classified
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -88,7 +89,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> DecodedIma
             "The file is not a picture of a known type. Expected JPEG, PNG, WebP, GIF, BMP or TIFF. "
             + (f"Received: a file that starts with {data[:8]!r}" if data else "Received: an empty file")
         )
-    header = read_header(data, kind, limits.max_jpeg_scans)
+    header = read_header(data, kind, limits.max_jpeg_scans, limits.max_gif_frames)
     _judge(header, limits)
     with _quiet_pillow():
         try:
@@ -167,6 +168,8 @@ def _judge(header: Header, limits: ImageLimits) -> None:
         raise _too_large("times the shorter side on the longer side", limits.max_aspect_ratio, size)
     if header.scans > limits.max_jpeg_scans:
         raise _too_large("JPEG scans", limits.max_jpeg_scans, f"at least {header.scans}")
+    if header.frames > limits.max_gif_frames:
+        raise _too_large("GIF frames", limits.max_gif_frames, f"at least {header.frames}")
 
 
 def _too_large(what: str, limit: float, found: object) -> ImageTooLarge:

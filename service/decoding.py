@@ -5,6 +5,7 @@ The processes of the pool import this module and nothing else of the service, so
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from pathlib import Path
@@ -32,6 +33,8 @@ class Decoded(NamedTuple):
 def start_decoder(memory_bytes: int) -> None:
     """Prepare the process: Ctrl-C is its parent's affair, and memory is bounded above what it holds now."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # libtiff prints what it thinks of a corrupt file to file descriptor 2, past Python.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

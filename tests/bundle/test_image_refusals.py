@@ -133,12 +133,12 @@ def test_a_bomb_is_refused_quickly_and_with_little_memory(name: str) -> None:
     assert peak < 50_000_000
 
 
-@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP"])
-def test_only_the_first_of_5000_frames_is_read(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "count"), [("GIF", 1000), ("TIFF", 5000), ("WEBP", 5000)])
+def test_only_the_first_of_many_frames_is_read(kind: str, count: int) -> None:
     if kind == "TIFF":
-        file = many_frames_tiff()
+        file = many_frames_tiff(count)
     else:
-        frames = [Image.new("RGB", (16, 16), (i % 250, i // 250, 0)) for i in range(5000)]
+        frames = [Image.new("RGB", (16, 16), (i % 250, i // 250, 0)) for i in range(count)]
         options = {"lossless": True, "method": 0, "quality": 0} if kind == "WEBP" else {}
         file = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     started = time.process_time()
@@ -147,6 +147,24 @@ def test_only_the_first_of_5000_frames_is_read(kind: str) -> None:
 
     assert decoded.pixels.shape == (16, 16, 3)
     assert time.process_time() - started < 0.5
+
+
+def test_frames_of_a_gif_are_counted_without_being_decoded() -> None:
+    frames = [Image.new("RGB", (400, 300), (i, 0, 0)) for i in range(12)]
+    file = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+    assert decode_image(file, ImageLimits(max_gif_frames=12)).format == "GIF"
+    with pytest.raises(ImageTooLarge, match="at most 11 GIF frames"):
+        decode_image(file, ImageLimits(max_gif_frames=11))
+
+
+def test_a_gif_of_endless_tiny_blocks_is_refused() -> None:
+    file = saved(Image.new("P", (16, 16), 3), "GIF")
+    frame_at = file.index(b",")
+    comment = b"!\xfe" + b"\x01x" * 300_000 + b"\0"
+
+    with pytest.raises(UnreadableImage, match="200000 blocks"):
+        decode_image(file[:frame_at] + comment + file[frame_at:])
 
 
 def test_each_limit_is_held_and_named() -> None:

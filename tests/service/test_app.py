@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
-from fastapi.testclient import TestClient
+import httpx
 
 from service.app import create_app
 from service.settings import Settings
@@ -20,8 +21,12 @@ def test_a_crash_is_a_500_that_does_not_show_its_text(tmp_path: Path) -> None:
     def crash() -> None:
         raise RuntimeError("the secret of the house")
 
-    with TestClient(app, raise_server_exceptions=False) as client:
-        answer = client.get("/crash")
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/crash")
+
+    answer = asyncio.run(ask())
 
     assert_problem(answer, 500, "internal_error")
     assert "secret" not in answer.text

@@ -172,7 +172,6 @@ def test_the_documentation_comes_from_the_service_itself(server: Server) -> None
     body = schema["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert body["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
     assert "image/jpeg" in body
-    names = [p for p in schema["paths"]["/predict"]["post"]["parameters"] if p["name"] == "model"][0][
-        "examples"
-    ]
+    parameters = schema["paths"]["/predict"]["post"]["parameters"]
+    names = next(p for p in parameters if p["name"] == "model")["examples"]
     assert set(names) == {"tiny-torch", "tiny-keras"}
