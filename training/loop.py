@@ -11,10 +11,12 @@ Whatever is written is written beside and renamed, so a kill at any moment leave
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,14 +119,36 @@ def train(
     """Train to the last epoch, from the last checkpoint in `folder` on if there is one; returns the record.
 
     Raises:
-        ConfigError: see `open_run`.
+        ConfigError: another process trains in `folder`, or see `open_run`.
         StorageError: a checkpoint could not be written.
     """
-    run = open_run(folder, config, data)
+    with _alone_in(folder):
+        return _train(trainer, make_writer, config, data, folder, console)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """The folder, made and locked; the kernel drops the lock with the process, however that ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
         raise StorageError(f"The run folder {folder} can't be made: {exc.strerror}.") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as exc:
+        raise ConfigError(
+            f"Another process trains in {folder}. Wait for it, or use another --run folder."
+        ) from exc
+    finally:
+        os.close(lock)
+
+
+def _train(
+    trainer: TrainerLike, make_writer: Any, config: TrainConfig, data: DataSet, folder: Path, console: Console
+) -> Run:
+    run = open_run(folder, config, data)
     done = len(run.history)
     if done:
         trainer.load(folder / f"checkpoint-{done}")

@@ -72,7 +72,9 @@ def wait_for(file: Path) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_says_how_to_go_on(colour_folder: Path, tmp_path: Path) -> None:
+def test_a_run_has_one_process_and_ctrl_c_says_how_to_go_on(
+    train: Run, colour_folder: Path, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
         command(
             "--data",
@@ -91,9 +93,12 @@ def test_ctrl_c_says_how_to_go_on(colour_folder: Path, tmp_path: Path) -> None:
         env=environment(),
     )
     wait_for(tmp_path / "run" / "run.json")
+    second = train("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
 
+    assert second.returncode == 1
+    assert "Another process trains" in second.stderr
     assert process.returncode == 130
     assert "The same command goes on" in out
     assert "Traceback" not in out + err
