@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 from tests.browser import stack
+
+# The usual 5 s are short on two cores that train something else.
+expect.set_options(timeout=90_000)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from tests.browser import stack
 from tests.browser.conftest import Watched
 from tests.frontend.servers import free_url, serve_page
 
-WAIT = 90_000  # ms; two cores may be training something else
 BARS = "[data-testid=stVegaLiteChart] path[aria-roledescription=bar]"
 
 
@@ -33,11 +32,11 @@ def drop(page: Page, name: str, data: bytes, mime: str) -> None:
 
 
 def ready(page: Page) -> None:
-    expect(page.get_by_text("All models of the service")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("All models of the service")).to_be_visible()
 
 
 def classes(served: stack.Stack) -> int:
-    listed = requests.get(f"{served.service}/models", timeout=10).json()["models"]
+    listed = requests.get(f"{served.service}/models", timeout=60).json()["models"]
     return min(5, *(model["classes"] for model in listed))
 
 
@@ -48,7 +47,7 @@ def test_a_dropped_photo_gets_labelled_bars(watched: Watched, served: stack.Stac
 
     drop(page, "photo.jpg", photo(), "image/jpeg")
 
-    expect(page.get_by_alt_text("Uploaded picture photo.jpg")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_alt_text("Uploaded picture photo.jpg")).to_be_visible()
     expect(page.get_by_text("JPEG · 160 by 120 pixels")).to_be_visible()
     expect(page.locator(BARS)).to_have_count(count)
     said = [page.locator(BARS).nth(bar).get_attribute("aria-label") or "" for bar in range(count)]
@@ -66,7 +65,7 @@ def test_two_models_are_compared_side_by_side(watched: Watched, served: stack.St
 
     page.get_by_role("tab", name="Compare models").click()
 
-    expect(page.get_by_text("Same first label")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Same first label")).to_be_visible()
     expect(page.locator("[data-testid=stVegaLiteChart]:visible")).to_have_count(2)
     expect(page.locator(f"{BARS}:visible")).to_have_count(2 * count)
     expect(page.get_by_text("ms inference").or_(page.get_by_text("s inference"))).to_have_count(2)
@@ -80,12 +79,12 @@ def test_a_sample_and_another_model_are_chosen_with_the_keyboard(
     ready(page)
 
     page.get_by_role("button", name="Cat", exact=True).press("Enter")
-    expect(page.get_by_text("turned upright (EXIF orientation 6)")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("turned upright (EXIF orientation 6)")).to_be_visible()
     page.get_by_role("combobox", name="Model").press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
 
-    expect(page.get_by_text("Keras / TensorFlow ·").first).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Keras / TensorFlow ·").first).to_be_visible()
 
 
 def test_bad_files_are_explained(watched: Watched, served: stack.Stack) -> None:
@@ -97,7 +96,7 @@ def test_bad_files_are_explained(watched: Watched, served: stack.Stack) -> None:
     for code, data in bad.items():
         drop(page, f"{code}.png", data, "image/png")
 
-        expect(page.get_by_role("alert").filter(has_text=code)).to_be_visible(timeout=WAIT)
+        expect(page.get_by_role("alert").filter(has_text=code)).to_be_visible()
         expect(page.get_by_text("It is shown here once the service has accepted it")).to_be_visible()
         expect(page.get_by_text("Traceback")).to_have_count(0)
 
@@ -112,8 +111,8 @@ def test_what_a_browser_cannot_show_is_shown_all_the_same(watched: Watched, serv
         drop(page, name, photo(kind, mode), f"image/{kind.lower()}")
 
         shown = page.get_by_alt_text(f"Uploaded picture {name}")
-        expect(shown).to_be_visible(timeout=WAIT)
-        expect(page.get_by_text(f"{kind} · 160 by 120 pixels")).to_be_visible(timeout=WAIT)
+        expect(shown).to_be_visible()
+        expect(page.get_by_text(f"{kind} · 160 by 120 pixels")).to_be_visible()
         assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
 
 
@@ -128,7 +127,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_sent(
 
     page.locator("input[type=file]").set_input_files(huge)
 
-    expect(page.get_by_text("must be 20.0MB or smaller")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("must be 20.0MB or smaller")).to_be_visible()
 
 
 def test_a_phone_needs_no_sideways_scrolling(chromium: Browser, served: stack.Stack) -> None:
@@ -139,7 +138,7 @@ def test_a_phone_needs_no_sideways_scrolling(chromium: Browser, served: stack.St
 
     for tab in ("One model", "Compare models"):
         page.get_by_role("tab", name=tab).click()
-        expect(page.locator("[data-testid=stVegaLiteChart]:visible").first).to_be_visible(timeout=WAIT)
+        expect(page.locator("[data-testid=stVegaLiteChart]:visible").first).to_be_visible()
         assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
     context.close()
 
@@ -150,7 +149,7 @@ def test_without_a_service_the_page_says_what_to_do(watched: Watched, tmp_path: 
         watched.page.goto(url)
 
         alert = watched.page.get_by_role("alert")
-        expect(alert).to_contain_text("The service is away", timeout=WAIT)
+        expect(alert).to_contain_text("The service is away")
         expect(alert).to_contain_text(service)
         expect(alert).to_contain_text("make serve")
         watched.page.goto("about:blank")
