@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from functools import partial
 
 from rich.console import Console
 from rich.text import Text
@@ -21,9 +22,19 @@ COLOURS = {"service": "cyan", "frontend": "magenta"}
 
 
 class Child:
-    """One server in a session of its own, so that a Ctrl-C reaches it only through the launcher, in order."""
+    """One server in a session of its own, so that a Ctrl-C reaches it only through the launcher, in order.
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], out: Console) -> None:
+    `when_orphaned` is what it gets (on Linux) when the launcher dies without stopping it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        out: Console,
+        when_orphaned: signal.Signals = signal.SIGTERM,
+    ) -> None:
         self.name = name
         self._out = out
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
@@ -34,9 +45,8 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent
-            if sys.platform == "linux"
-            else None,  # one thread, started by the main one
+            # Safe before there are threads that hold locks: readers only wait for lines.
+            preexec_fn=partial(_when_orphaned, when_orphaned) if sys.platform == "linux" else None,
         )
         self._reader = threading.Thread(target=self._follow, daemon=True)
         self._reader.start()
@@ -76,5 +86,5 @@ class Child:
         self._reader.join(timeout=1)
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _when_orphaned(number: signal.Signals) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "frontend/samples/cat.jpg"
 SERVICE = f"http://127.0.0.1:{os.environ.get('SERVICE_PORT') or 8000}"
 PAGE = f"http://127.0.0.1:{os.environ.get('FRONTEND_PORT') or 8501}"
-HEAL_S = 180.0
+HEAL_S = 600.0
 
 out = Console(highlight=False, soft_wrap=True)
 

@@ -120,7 +120,8 @@ def start_page(host: str, number: int, service_url: str) -> Child:
     """The Streamlit page, as a child that knows the service by its URL."""
     options = [f"--server.address={host}", f"--server.port={number}", "--server.headless=true"]
     command = [sys.executable, "-m", "streamlit", "run", "frontend/app.py", *options]
-    return Child("frontend", command, {"SERVICE_URL": service_url}, out)
+    # Streamlit answers SIGTERM with a print, fails at it when nobody reads it any more, and stays.
+    return Child("frontend", command, {"SERVICE_URL": service_url}, out, when_orphaned=signal.SIGKILL)
 
 
 def wait_until_both_answer(children: list[Child], stop: Stop, service_url: str, page_url: str) -> bool:

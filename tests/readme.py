@@ -11,11 +11,15 @@ import ast
 import json
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from service.settings import Settings, settings_table
+import requests
+
+from service.settings import settings_table
+from tests.frontend.servers import serve_models
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -140,15 +144,12 @@ def answer() -> dict[str, Any] | None:
     """What the service answers to the README's request, or None without the shipped models."""
     if not any((ROOT / "models").glob("*/*/manifest.json")):
         return None
-    from fastapi.testclient import TestClient  # noqa: PLC0415 - the marks and the tree need no service
-
-    from service.app import create_app  # noqa: PLC0415
-
-    with TestClient(create_app(Settings(models_dir=ROOT / "models"))) as client:
-        while client.get("/readyz").status_code != 200:
-            pass
-        form = {"file": (SAMPLE.name, SAMPLE.read_bytes(), "image/jpeg")}
-        result: dict[str, Any] = client.post("/predict", files=form).raise_for_status().json()
+    with tempfile.TemporaryDirectory() as logs, serve_models(ROOT / "models", Path(logs)) as url:
+        with SAMPLE.open("rb") as picture:
+            files = {"file": (SAMPLE.name, picture, "image/jpeg")}
+            response = requests.post(f"{url}/predict", files=files, timeout=60)
+        response.raise_for_status()
+        result: dict[str, Any] = response.json()
         return result
 
 

@@ -74,7 +74,8 @@ class Launcher:
         deadline = time.monotonic() + 10
         while self.pids() and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert self.pids() == []
+        left = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ") for pid in self.pids()]
+        assert left == []
 
 
 def clean_environment() -> dict[str, str]:
