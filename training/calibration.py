@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -26,17 +31,27 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
 
 
-def expected_calibration_error(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The gap between confidence and accuracy, averaged over the bins, of scores [N, C] for labels [N]; in [0, 1]."""
-    # torchmetrics brings torch along, which a Keras run needs for this one figure only.
-    import torch  # noqa: PLC0415
+def expected_calibration_errors(
+    scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]
+) -> list[float]:
+    """For each of `scores` [N, C] the gap between confidence and accuracy for labels [N], averaged over the bins."""
+    if "tensorflow" not in sys.modules:
+        return _measure(scores, labels)
+    # torchmetrics brings torch along, and the compilers of torch and tensorflow end a process that holds both.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_measure, scores, labels).result()
+
+
+def _measure(scores: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> list[float]:
+    import torch  # noqa: PLC0415 - seconds to import, for two figures of a run
     from torchmetrics.functional.classification import multiclass_calibration_error  # noqa: PLC0415
 
-    error = multiclass_calibration_error(
-        torch.from_numpy(np.ascontiguousarray(scores)),
-        torch.from_numpy(np.ascontiguousarray(labels)),
-        num_classes=scores.shape[1],
-        n_bins=BINS,
-        norm="l1",
-    )
-    return float(error)
+    target = torch.from_numpy(np.ascontiguousarray(labels))
+    return [
+        float(
+            multiclass_calibration_error(
+                torch.from_numpy(np.ascontiguousarray(each)), target, each.shape[1], n_bins=BINS, norm="l1"
+            )
+        )
+        for each in scores
+    ]

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from bundle.process import RuntimeProcess
 from bundle.scores import calibrated_softmax
-from training.calibration import BINS, expected_calibration_error, fit_temperature
+from training.calibration import BINS, expected_calibration_errors, fit_temperature
 from training.data import Split
 
 BATCH = 250  # images per forward pass
@@ -40,13 +40,15 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
         validation_logits = _logits(runtime, validation, "Calibrating on the validation split")
         test_logits = _logits(runtime, test, "Measuring on the test split")
     temperature = fit_temperature(validation_logits, validation.labels)
+    scores = [calibrated_softmax(test_logits, t).astype(np.float32) for t in (1.0, temperature)]
+    before, after = expected_calibration_errors(scores, test.labels)
     calibration = {
         "method": "temperature",
         "temperature": temperature,
         "split": "validation",
         "samples": len(validation),
-        "expected_calibration_error_before": _error(test_logits, 1.0, test.labels),
-        "expected_calibration_error_after": _error(test_logits, temperature, test.labels),
+        "expected_calibration_error_before": before,
+        "expected_calibration_error_after": after,
         "bins": BINS,
     }
     metric = _accuracy(test_logits, test, info["runtime"], info["precision"])
@@ -60,11 +62,6 @@ def _logits(runtime: RuntimeProcess, split: Split, title: str) -> NDArray[np.flo
         for start in track(starts, title, transient=True)
     ]
     return np.concatenate(parts)
-
-
-def _error(logits: NDArray[np.float32], temperature: float, labels: NDArray[np.int64]) -> float:
-    scores = calibrated_softmax(logits, temperature).astype(np.float32)
-    return expected_calibration_error(scores, labels)
 
 
 def _accuracy(logits: NDArray[np.float32], split: Split, runtime: str, precision: str) -> dict[str, object]:

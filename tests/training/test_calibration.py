@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from training.calibration import expected_calibration_error, fit_temperature
+from training.calibration import expected_calibration_errors, fit_temperature
 
 
 def overconfident(samples: int = 20_000, temperature: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
@@ -25,8 +25,8 @@ def test_the_temperature_that_made_logits_overconfident_is_found() -> None:
 def test_scaling_by_the_fitted_temperature_lowers_the_calibration_error() -> None:
     logits, labels = overconfident()
 
-    before = expected_calibration_error(softmax(logits, axis=1), labels)
-    after = expected_calibration_error(softmax(logits / fit_temperature(logits, labels), axis=1), labels)
+    scaled = logits / fit_temperature(logits, labels)
+    before, after = expected_calibration_errors([softmax(logits, axis=1), softmax(scaled, axis=1)], labels)
 
     assert before > 0.15
     assert after < 0.02
@@ -36,7 +36,7 @@ def test_the_calibration_error_of_a_known_case() -> None:
     # Four answers at confidence 0.9, of which two are right: |0.9 - 0.5|.
     scores = np.full((4, 2), [0.9, 0.1], np.float32)
 
-    assert expected_calibration_error(scores, np.array([0, 0, 1, 1])) == pytest.approx(0.4, abs=1e-6)
+    assert expected_calibration_errors([scores], np.array([0, 0, 1, 1])) == pytest.approx([0.4], abs=1e-6)
 
 
 def test_a_split_without_an_error_gives_a_finite_temperature() -> None:
