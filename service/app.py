@@ -17,7 +17,11 @@ from service.middleware import RequestLog
 from service.registry import Registry
 from service.routes import router
 from service.settings import Settings
+from service.uploads import Memory
 
+LARGEST_REQUESTS = (
+    4  # bodies of the largest size that are held at once; of smaller ones as many as take no more
+)
 TITLE = "ResNet service"
 VERSION = "1"
 DESCRIPTION = """Post an image, get the best classes with calibrated scores.
@@ -35,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry, decoder = Registry(settings), Decoder(settings)
         app.state.registry, app.state.decoder = registry, decoder
+        app.state.memory = Memory(LARGEST_REQUESTS * settings.max_request_bytes)
         registry.start()
         warming = asyncio.create_task(decoder.start())
         try:
@@ -46,7 +51,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     # The pages of /docs come from the package, not from a content delivery network.
     app: FastAPI = FastAPIOffline(
-        title=TITLE, version=VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+        title=TITLE,
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would be the one failure without problem JSON, and builds on Host
     )
     app.state.settings = settings
     app.include_router(router)

@@ -5,6 +5,7 @@ The processes of the pool import this module and nothing else of the service, so
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -14,9 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bundle.errors import UnreadableImage
 from bundle.geometry import prepare
 from bundle.image import ImageLimits, decode_image
 from bundle.manifest import Input
+
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class Decoded(NamedTuple):
@@ -30,9 +34,13 @@ class Decoded(NamedTuple):
     operations: list[str]
 
 
-def start_decoder(memory_bytes: int) -> None:
-    """Prepare the process: Ctrl-C is its parent's affair, and memory is bounded above what it holds now."""
+def start_decoder(memory_bytes: int, parent: int) -> None:
+    """Prepare the process: Ctrl-C is its parent's affair, it ends with it, and its memory is bounded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The end of the pipe would be noticed too, but only after the image at hand.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
     # libtiff prints what it thinks of a corrupt file to file descriptor 2, past Python.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -47,5 +55,11 @@ def decode(data: bytes, limits: ImageLimits, geometry: Input) -> Decoded:
         ImageError: of the type that says why not.
     """
     image = decode_image(data, limits)
-    pixels = prepare(image.pixels, geometry)
+    try:
+        pixels = prepare(image.pixels, geometry)
+    except MemoryError as exc:
+        raise UnreadableImage(
+            "The image needs more memory than a decoder has. Send a smaller one. "
+            f"Received: {image.width} x {image.height} pixels"
+        ) from exc
     return Decoded(pixels, image.format, image.width, image.height, image.mode, list(image.operations))

@@ -1,4 +1,4 @@
-"""Around every request: its id, and one line of log."""
+"""Around every request: its id, one line of log, and an answer even to a crash."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import logging
 import re
 import time
 import uuid
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import ServiceError
+from service.problems import problem_response
 
 HEADER = "X-Request-Id"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -42,6 +46,15 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, send_on)
+        except Exception:
+            # The reason is for the log; the client is told where to ask.
+            log.exception("request %s failed", identity)
+            if status:
+                raise
+            detail = f"The service failed on this request. Its log says why, under the request id {identity}."
+            await problem_response(ServiceError(detail), identity)(scope, receive, send_on)
         finally:
             milliseconds = (time.perf_counter() - started) * 1000
-            log.info("%s %s %d %.1f ms %s", scope["method"], scope["path"], status, milliseconds, identity)
+            # The path is logged as it came, encoded: decoded, it could hold a line break and forge a line.
+            path = quote(scope.get("raw_path") or scope["path"], safe="/%")
+            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, milliseconds, identity)

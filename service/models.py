@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
@@ -38,10 +39,13 @@ class ServedModel:
         self.version = version
         self.path = path
         self.state: State = "loading"
+        self.framework: str | None = None  # by the manifest, known before the model is loaded
         self.code: str | None = None  # of the error, when refused
         self.reason: str | None = None
         self.manifest: Manifest | None = None
         self.info: RuntimeInfo | None = None
+        with suppress(BundleError):  # said when it is loaded
+            self.framework = read_manifest(path).framework.name
         self._settings = settings
         self._queue = Queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
         self._process: RuntimeProcess | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,13 +18,12 @@ from service.errors import (
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
+    RequestTooLarge,
     ServiceError,
 )
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is left to read the answer
-
-log = logging.getLogger("service")
 
 
 class ClientGone(Exception):
@@ -59,6 +57,8 @@ def problem_response(error: Exception, request_id: str, headers: Mapping[str, st
         extra["Retry-After"] = str(error.retry_after_s)
     elif body["status"] == 503:
         extra["Retry-After"] = "2"
+    if isinstance(error, RequestTooLarge):
+        extra["Connection"] = "close"  # the rest of the body is not read
     return JSONResponse(body, status_code=body["status"], headers=extra, media_type=MEDIA_TYPE)
 
 
@@ -69,7 +69,7 @@ def request_id(request: Request) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Make every failure of `app` leave in the one shape."""
+    """Make every failure of `app` leave in the one shape; crashes are `service.middleware`'s."""
 
     async def known(request: Request, exc: Exception) -> Response:
         return problem_response(exc, request_id(request))
@@ -97,20 +97,11 @@ def install(app: FastAPI) -> None:
     async def gone(request: Request, exc: Exception) -> Response:  # noqa: ARG001 - the signature of a handler
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    async def unexpected(request: Request, exc: Exception) -> Response:
-        identity = request_id(request)
-        log.error("request %s failed", identity, exc_info=exc)
-        error = ServiceError(
-            f"The service failed on this request. Its log says why, under the request id {identity}."
-        )
-        return problem_response(error, identity)
-
     for kind in (ServiceError, BundleError, ImageError):
         app.add_exception_handler(kind, known)
     app.add_exception_handler(HTTPException, framework)
     app.add_exception_handler(RequestValidationError, validation)
     app.add_exception_handler(ClientGone, gone)
-    app.add_exception_handler(Exception, unexpected)
 
 
 def _describe(exc: RequestValidationError) -> str:

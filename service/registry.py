@@ -57,9 +57,7 @@ class Registry:
         if self._settings.default_model is not None:
             return self._settings.default_model
         serving = [model for model in self.all() if model.state != "refused"]
-        pytorch = [
-            model for model in serving if model.manifest and model.manifest.framework.name == "pytorch"
-        ]
+        pytorch = [model for model in serving if model.framework == "pytorch"]
         chosen = pytorch or serving
         return chosen[0].name if chosen else None
 

@@ -60,16 +60,17 @@ async def predict(
     started = time.perf_counter()
     settings: Settings = request.app.state.settings
     model, manifest, k = _model(request, name, version, top_k)
-    upload = await read_image(request, settings.max_image_bytes)
+    with request.app.state.memory.hold() as share:
+        upload = await read_image(request, share, settings.max_image_bytes)
 
-    async def work() -> tuple[Decoded, float, Answer]:
-        begun = time.perf_counter()
-        decoded = await _decoder(request).decode(upload.data, manifest.input)
-        decode_s = time.perf_counter() - begun
-        (answer,) = await model.predict([decoded.pixels])
-        return decoded, decode_s, answer
+        async def work() -> tuple[Decoded, float, Answer]:
+            begun = time.perf_counter()
+            decoded = await _decoder(request).decode(upload.data, manifest.input)
+            decode_s = time.perf_counter() - begun
+            (answer,) = await model.predict([decoded.pixels])
+            return decoded, decode_s, answer
 
-    decoded, decode_s, answer = await _unless_gone(request, work())
+        decoded, decode_s, answer = await _unless_gone(request, work())
     return {
         "predictions": _predictions(manifest, answer, k),
         "model": _used(model, manifest),
@@ -94,16 +95,17 @@ async def predict_batch(
     started = time.perf_counter()
     settings: Settings = request.app.state.settings
     model, manifest, k = _model(request, name, version, top_k)
-    uploads = await read_images(request, settings.max_request_bytes, settings.max_files)
+    with request.app.state.memory.hold() as share:
+        uploads = await read_images(request, share, settings.max_request_bytes, settings.max_files)
 
-    async def work() -> tuple[list[Decoded | Exception], float, list[Answer]]:
-        begun = time.perf_counter()
-        decoded = await _decode_all(_decoder(request), uploads, manifest.input)
-        decode_s = time.perf_counter() - begun
-        images = [item.pixels for item in decoded if isinstance(item, Decoded)]
-        return decoded, decode_s, await model.predict(images) if images else []
+        async def work() -> tuple[list[Decoded | Exception], float, list[Answer]]:
+            begun = time.perf_counter()
+            decoded = await _decode_all(_decoder(request), uploads, manifest.input)
+            decode_s = time.perf_counter() - begun
+            images = [item.pixels for item in decoded if isinstance(item, Decoded)]
+            return decoded, decode_s, await model.predict(images) if images else []
 
-    decoded, decode_s, answers = await _unless_gone(request, work())
+        decoded, decode_s, answers = await _unless_gone(request, work())
     identity = request_id(request)
     remaining = iter(answers)
     results: list[dict[str, Any]] = []

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -14,6 +18,7 @@ from service.app import create_app
 from service.protocol import deadline_protocol
 from service.settings import Settings, SettingsError, read_settings
 
+OPEN_FILES = 65_536
 USAGE = 2  # exit code for wrong settings, as command lines have it
 
 
@@ -40,6 +45,13 @@ class DrainingServer(uvicorn.Server):
             return
         super().handle_exit(sig, frame)
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, which then raises the signals anew; this shutdown is complete, and its exit code 0."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         """As uvicorn does; keeps the loop, which a signal handler can't ask for."""
         self._loop = asyncio.get_running_loop()
@@ -59,6 +71,7 @@ def main() -> int:
         print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return USAGE
     configure_logging(settings)
+    _allow_connections()
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -69,11 +82,19 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=round(settings.drain_timeout_s),
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
     )
     server = DrainingServer(config, app, settings.drain_delay_s)
     server.run()
     return 0 if server.started else 1
+
+
+def _allow_connections() -> None:
+    """Raise the soft limit of open files: every connection is one, and idle clients soon hold the usual 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def configure_logging(settings: Settings) -> None:

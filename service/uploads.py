@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -11,7 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from service.errors import MalformedRequest, RequestTooLarge, UnsupportedMediaType
+from service.errors import MalformedRequest, QueueFull, RequestTooLarge, UnsupportedMediaType
 from service.problems import ClientGone
 
 FORM = "multipart/form-data"
@@ -27,23 +29,63 @@ class Upload(NamedTuple):
     data: bytes
 
 
+class Memory:
+    """Bounds what the bodies of all requests hold together; each alone is bounded, and there can be many."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[Share]:
+        """The share of one request, given back at its end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self._held -= share.held
+
+    def take(self, count: int) -> None:
+        """Count `count` bytes more, or raise `QueueFull`."""
+        if self._held + count > self._max_bytes:
+            raise QueueFull(
+                f"The requests under way hold {self._held} bytes, and {self._max_bytes} are the most. "
+                "Send this one again a little later."
+            )
+        self._held += count
+
+
+class Share:
+    """What one request holds of the memory."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Count `count` bytes more, or raise `QueueFull`."""
+        self._memory.take(count)
+        self.held += count
+
+
 class _InMemory(MultiPartParser):
     """Files stay in memory: the size of the whole body is bounded, and the root file system may be read-only."""
 
     spool_max_size = 2**62
 
 
-async def read_image(request: Request, max_bytes: int) -> Upload:
+async def read_image(request: Request, share: Share, max_bytes: int) -> Upload:
     """The image of a request: the field `file` of a form, or the raw body.
 
     Raises:
         UnsupportedMediaType: neither.
         RequestTooLarge: the body is over `max_bytes`, by its declared length or while it is read.
         MalformedRequest: a form that is none, without that field, or an empty body.
+        QueueFull: the requests under way hold as much as they may.
     """
     kind = _content_type(request)
     if kind == FORM:
-        files = await _form_files(request, "file", max_bytes + FORM_OVERHEAD, most=1)
+        files = await _form_files(request, share, "file", max_bytes + FORM_OVERHEAD, most=1)
         return files[0]
     if kind != OCTETS and not kind.startswith("image/"):
         raise _unsupported(
@@ -51,7 +93,7 @@ async def read_image(request: Request, max_bytes: int) -> Upload:
         )
     data = bytearray()
     try:
-        async for chunk in _bounded(request, max_bytes).stream():
+        async for chunk in _bounded(request, share, max_bytes).stream():
             data += chunk
     except ClientDisconnect as exc:
         raise ClientGone from exc
@@ -60,16 +102,16 @@ async def read_image(request: Request, max_bytes: int) -> Upload:
     return Upload(None, bytes(data))
 
 
-async def read_images(request: Request, max_bytes: int, max_files: int) -> list[Upload]:
+async def read_images(request: Request, share: Share, max_bytes: int, max_files: int) -> list[Upload]:
     """The files of a form, all in fields called `files`, in their order.
 
     Raises:
-        UnsupportedMediaType, RequestTooLarge, MalformedRequest: as `read_image`.
+        UnsupportedMediaType, RequestTooLarge, MalformedRequest, QueueFull: as `read_image`.
     """
     kind = _content_type(request)
     if kind != FORM:
         raise _unsupported(kind, "with one field `files` for each image")
-    return await _form_files(request, "files", max_bytes, most=max_files)
+    return await _form_files(request, share, "files", max_bytes, most=max_files)
 
 
 def _content_type(request: Request) -> str:
@@ -83,8 +125,8 @@ def _unsupported(kind: str, else_expected: str) -> UnsupportedMediaType:
     )
 
 
-async def _form_files(request: Request, field: str, max_bytes: int, most: int) -> list[Upload]:
-    bounded = _bounded(request, max_bytes)
+async def _form_files(request: Request, share: Share, field: str, max_bytes: int, most: int) -> list[Upload]:
+    bounded = _bounded(request, share, max_bytes)
     try:
         parser = _InMemory(request.headers, bounded.stream(), max_files=most + 1, max_fields=MOST_FIELDS)
         form = await parser.parse()
@@ -131,8 +173,8 @@ class _closing:  # noqa: N801 - reads as contextlib.aclosing does
         await self._form.close()
 
 
-def _bounded(request: Request, max_bytes: int) -> Request:
-    """The same request, whose body can't exceed `max_bytes`.
+def _bounded(request: Request, share: Share, max_bytes: int) -> Request:
+    """The same request, whose body can't exceed `max_bytes` and is counted in `share`.
 
     Raises:
         RequestTooLarge: at once when the declared length is over the limit, or later when the body is.
@@ -145,9 +187,11 @@ def _bounded(request: Request, max_bytes: int) -> Request:
     async def receive() -> Message:
         nonlocal received
         message = await request.receive()
-        received += len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        received += size
         if received > max_bytes:
             raise _too_large(max_bytes, f"more than {max_bytes} bytes")
+        share.take(size)
         return message
 
     return Request(request.scope, receive)

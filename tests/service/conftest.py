@@ -96,12 +96,15 @@ class Server:
     def stop(self) -> int:
         """End it as an operator does; returns its exit code. Nothing of it may stay."""
         processes = self.tree() if self.process.poll() is None else []
-        self.client.close()
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
         _, alive = psutil.wait_procs(processes, timeout=10)
         assert not alive, f"processes are left behind: {alive}"
         return code
+
+    def close(self) -> None:
+        self.client.close()
+        self._log.close()
 
 
 @contextmanager
@@ -115,6 +118,7 @@ def serving(*, ready: bool = True, **settings: Any) -> Iterator[Server]:
     finally:
         if server.process.poll() is None:
             server.stop()
+        server.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,52 @@
-"""Uploads and clients made to hurt: refused in time, in little memory, with the service answering meanwhile."""
+"""Uploads made to hurt: refused in time, in little memory, with the service answering meanwhile."""
 
 from __future__ import annotations
 
-import json
-import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.service.conftest import Server, serving
+from tests.service.conftest import Server
 from tests.service.images import BOMBS, coloured, encode, varied
+
+# A process of its own, for a thread would wait for those that send the bombs.
+WATCHER = """
+import http.client, sys, time
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
+while True:
+    started = time.perf_counter()
+    connection.request("GET", "/healthz")
+    answer = connection.getresponse()
+    answer.read()
+    print(answer.status, time.perf_counter() - started, flush=True)
+    time.sleep(0.005)
+"""
+
+
+@contextmanager
+def watched(server: Server) -> Iterator[list[float]]:
+    """Fills the list with the delays of /healthz, in seconds."""
+    command = [sys.executable, "-c", WATCHER, str(server.port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        delays: list[float] = []
+        try:
+            yield delays
+            time.sleep(0.1)
+        finally:
+            process.kill()
+            lines = [line.split() for line in process.stdout.read().splitlines() if line.count(" ") == 1]
+    assert {status for status, _ in lines} == {"200"}
+    delays += [float(delay) for _, delay in lines]
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -22,30 +54,26 @@ def test_eight_bombs_at_once_are_refused_and_the_service_answers_meanwhile(serve
     bomb = BOMBS[name]()
     server.predict(coloured())
     before = server.memory()
-    peak, delays, stop = [before], [], threading.Event()
+    peak, stop = [before], threading.Event()
 
-    def watch() -> None:
-        with httpx.Client(base_url=server.url) as client:
-            while not stop.is_set():
-                started = time.perf_counter()
-                assert client.get("/healthz").status_code == 200
-                delays.append(time.perf_counter() - started)
-                peak.append(server.memory())
+    def measure() -> None:
+        while not stop.wait(0.05):
+            peak.append(server.memory())
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    started = time.monotonic()
-    with ThreadPoolExecutor(8) as pool:
+    measuring = threading.Thread(target=measure)
+    measuring.start()
+    with watched(server) as delays, ThreadPoolExecutor(8) as pool:
+        started = time.monotonic()
         answers = list(pool.map(server.predict, [bomb] * 8))
-    elapsed = time.monotonic() - started
+        elapsed = time.monotonic() - started
     stop.set()
-    watcher.join()
+    measuring.join()
 
-    assert {answer.status_code for answer in answers} <= {413, 415, 422}, answers[0].text
+    assert {answer.status_code for answer in answers} <= {413, 422}, answers[0].text
     assert elapsed < 10
     assert max(peak) - before < 500e6
-    # Half of them, for the watcher shares two busy cores with the bombs' senders.
-    assert np.median(delays) < 0.1
+    # Nine of ten: on two busy cores some wait for a core, which is not the service's affair.
+    assert np.quantile(delays, 0.9) < 0.1, sorted(delays)[-5:]
     assert server.predict(coloured()).status_code == 200
 
 
@@ -95,95 +123,3 @@ def test_two_thousand_mutated_images_get_200_or_4xx_and_no_process_dies(server: 
     assert 200 in statuses
     assert 422 in statuses
     assert server.worker_pids() == workers
-
-
-def test_a_decoder_that_takes_too_long_is_killed(both_root: object) -> None:
-    slow = encode(Image.effect_noise((3000, 3000), 90).convert("RGB"), "PNG", compress_level=1)
-    with serving(models_dir=both_root, decode_timeout_s=0.05, max_image_bytes=60_000_000) as server:
-        answer = server.predict(slow)
-
-        assert (answer.status_code, answer.json()["code"]) == (422, "decode_timeout")
-        time.sleep(1)
-        busy = [process.cpu_percent(0.3) for process in server.tree()[1:]]
-        assert sum(busy) < 50, "its processor time is given back"
-        # A fresh decoder is in its place; a warm one answers within the deadline again.
-        server.wait(lambda: server.predict(coloured(size=(8, 8))).status_code == 200, "answering again", 60)
-
-
-def receive_all(connection: socket.socket) -> bytes:
-    received = b""
-    try:
-        while chunk := connection.recv(65536):
-            received += chunk
-    except ConnectionError:
-        pass
-    return received
-
-
-REQUEST = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\n"
-
-
-def test_requests_that_do_not_arrive_in_time_are_closed_and_slow_no_one(both_root: object) -> None:
-    def drip(data: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            connection.settimeout(20)
-            try:
-                for byte in data:
-                    connection.sendall(bytes([byte]))
-                    time.sleep(0.1)
-            except ConnectionError:
-                pass
-            return receive_all(connection)
-
-    with serving(models_dir=both_root, request_timeout_s=2) as server, ThreadPoolExecutor(62) as pool:
-        started = time.monotonic()
-        cases = {
-            "headers": [pool.submit(drip, REQUEST[:60]) for _ in range(20)],
-            "body": [pool.submit(drip, b"") for _ in range(0)],
-            "nothing": [pool.submit(drip, b"") for _ in range(20)],
-        }
-
-        def slow_body() -> bytes:
-            with socket.create_connection(("127.0.0.1", server.port)) as connection:
-                connection.settimeout(20)
-                connection.sendall(REQUEST + b"\x89PNG")
-                return receive_all(connection)
-
-        cases["body"] = [pool.submit(slow_body) for _ in range(20)]
-        times = []
-        for _ in range(10):
-            begun = time.perf_counter()
-            assert server.predict(coloured()).status_code == 200
-            times.append(time.perf_counter() - begun)
-        answers = {name: [future.result() for future in futures] for name, futures in cases.items()}
-        elapsed = time.monotonic() - started
-        log = server.log()
-
-    assert np.median(times) < 1
-    assert elapsed < 15
-    for name in ("headers", "body", "nothing"):
-        for answer in answers[name]:
-            head, _, body = answer.partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 408 "), (name, answer)
-            assert json.loads(body)["code"] == "request_timeout"
-    assert "Traceback" not in log
-
-
-def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.settimeout(5)
-        connection.sendall(REQUEST.replace(b"length: 1000", b"length: 900000000\r\nexpect: 100-continue"))
-        answer = connection.recv(65536)
-
-    assert answer.startswith(b"HTTP/1.1 413 "), answer[:100]
-
-
-def test_a_client_that_leaves_costs_no_traceback(both_root: object) -> None:
-    with serving(models_dir=both_root) as server:
-        for sent in (REQUEST, REQUEST + b"half", REQUEST[:30], REQUEST + bytes(1000)):
-            with socket.create_connection(("127.0.0.1", server.port)) as connection:
-                connection.sendall(sent)
-        assert server.predict(coloured()).status_code == 200
-        log = server.log()
-
-    assert "Traceback" not in log

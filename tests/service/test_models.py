@@ -6,16 +6,19 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
-from tests.service.conftest import serving
+from tests.service.conftest import Server, serving
 from tests.service.images import coloured
+from tests.service.test_problems import assert_problem
 
 
 def edit_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
@@ -97,7 +100,7 @@ def test_broken_bundles_are_refused_with_the_reason_and_the_rest_serves(
         assert states == {**dict.fromkeys(DAMAGES, "refused"), "good": "ready"}
         assert server.predict(coloured()).json()["model"]["name"] == "good"
         answer = server.predict(coloured(), model="flipped")
-        assert (answer.status_code, answer.json()["code"]) == (503, "model_refused")
+        assert_problem(answer, 503, "model_refused")
         assert "sha256" in answer.json()["detail"]
 
 
@@ -144,28 +147,105 @@ def test_a_process_that_dies_idle_is_replaced(torch_bundle_root: Path) -> None:
         assert server.predict(coloured()).status_code == 200
 
 
-def test_a_full_queue_refuses_at_once(torch_bundle_root: Path) -> None:
-    with serving(models_dir=torch_bundle_root, queue_size=2, max_batch=1) as server:
-        files = [("files", coloured())] * 3
+@contextmanager
+def paused(server: Server) -> Iterator[int]:
+    """The process of the only model, standing still."""
+    (pid,) = server.worker_pids().values()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
-        answer = server.client.post("/predict/batch", files=files)
 
-        results = answer.json()
-        codes = {results.get("code")} | {r.get("error", {}).get("code") for r in results.get("results", [])}
-        assert "queue_full" in codes
+def test_a_process_that_hangs_is_killed_and_replaced(torch_bundle_root: Path) -> None:
+    with serving(models_dir=torch_bundle_root, inference_timeout_s=2) as server:
+        with paused(server) as pid:
+            started = time.monotonic()
+            answer = server.predict(coloured())
+
+            assert_problem(answer, 503, "model_unavailable")
+            assert time.monotonic() - started < 10
+            server.wait(lambda: [*server.worker_pids().values()] not in ([], [pid]), "restarted")
+        server.wait_ready()
         assert server.predict(coloured()).status_code == 200
+
+
+def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(torch_bundle_root: Path) -> None:
+    with (
+        serving(models_dir=torch_bundle_root, queue_size=2, max_batch=1) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        with paused(server):
+            first = pool.submit(server.predict, coloured())
+            time.sleep(0.5)  # it is with the process; two more may wait
+            leaving = [ask_and_stay(server), ask_and_stay(server)]
+            server.wait(lambda: server.predict(coloured()).status_code == 429, "full", 20)
+            refused = server.predict(coloured())
+            for connection in leaving:
+                connection.close()
+            time.sleep(0.5)
+            later = [pool.submit(server.predict, coloured()) for _ in range(2)]
+            time.sleep(0.5)
+
+        assert_problem(refused, 429, "queue_full")
+        assert [first.result().status_code, *(answer.result().status_code for answer in later)] == [200] * 3
+
+
+def ask_and_stay(server: Server) -> socket.socket:
+    """A request whose answer is not awaited."""
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    image = coloured()
+    head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: {len(image)}\r\n\r\n"
+    connection.sendall(head.encode() + image)
+    return connection
+
+
+def test_shutdown_waits_for_requests_under_way(torch_bundle_root: Path) -> None:
+    with serving(models_dir=torch_bundle_root) as server, ThreadPoolExecutor(1) as pool:
+        with paused(server):
+            answer = pool.submit(server.predict, coloured())
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            assert server.process.poll() is None
+
+        assert answer.result().status_code == 200
+        assert server.process.wait(30) == 0
+
+
+def test_shutdown_while_models_load_leaves_no_process(both_root: Path) -> None:
+    with serving(models_dir=both_root, ready=False) as server:
+        server.wait(lambda: len(server.worker_pids()) == 2, "loading", 30)
+
+        assert server.stop() == 0
+
+
+def test_the_newest_version_answers_unless_another_is_named(torch_bundle_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(torch_bundle_root, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "10")
+    edit_manifest(tmp_path / "tiny-torch" / "10", lambda manifest: manifest.update(version=10))
+    shutil.copytree(tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "11")  # its manifest says 1
+    with serving(models_dir=tmp_path, runtime_threads=1) as server:
+        versions = {
+            asked: server.predict(coloured(), **({"version": asked} if asked else {})).json()
+            for asked in (None, 1, 10, 11)
+        }
+
+    assert [versions[asked]["model"]["version"] for asked in (None, 1, 10)] == [10, 1, 10]
+    assert versions[11]["code"] == "model_refused"
 
 
 def test_shutdown_finishes_what_it_has_and_leaves_no_process(torch_bundle_root: Path) -> None:
     with serving(models_dir=torch_bundle_root, drain_delay_s=2) as server:
         server.process.send_signal(signal.SIGTERM)
         server.wait(lambda: server.client.get("/readyz").status_code == 503, "draining", 5)
-        problem = server.client.get("/readyz").json()
+        assert_problem(server.client.get("/readyz"), 503, "draining")
         still_served = server.predict(coloured()).status_code
         processes = server.tree()
         code = server.process.wait(30)
 
-    assert problem["code"] == "draining"
     assert still_served == 200
     assert code == 0
     assert not [process for process in processes if process.is_running()]
@@ -188,7 +268,7 @@ def test_an_unknown_default_model_keeps_the_service_unready(torch_bundle_root: P
         server.wait(lambda: "does not exist" in server.client.get("/readyz").text, "saying why")
         answer = server.client.get("/readyz")
 
-        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert_problem(answer, 503, "not_ready")
         assert "tiny-torch" in answer.json()["detail"]
         assert server.predict(coloured(), model="tiny-torch").status_code == 200
 
@@ -198,7 +278,7 @@ def test_an_empty_repository_starts_and_says_what_is_missing(tmp_path: Path) -> 
         server.wait(lambda: server.client.get("/healthz").status_code == 200, "alive")
         answer = server.client.get("/readyz")
 
-        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        assert_problem(answer, 503, "not_ready")
         assert "manifest.json" in answer.json()["detail"]
         assert server.client.get("/models").json() == {"default": None, "models": []}
         assert server.predict(coloured()).json()["code"] == "unknown_model"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,19 +142,6 @@ def test_an_unknown_model_is_answered_with_those_that_exist(server: Server) -> N
 
     assert "tiny-keras, tiny-torch" in detail
     assert "'resnet9000'" in detail
-
-
-def test_bytes_that_are_no_http_have_the_shape_too(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(b"\x16\x03\x01\x02\x00 not http\r\n\r\n")
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-    head, _, body = received.partition(b"\r\n\r\n")
-    headers = [tuple(line.split(b": ", 1)) for line in head.split(b"\r\n")[1:]]
-
-    assert head.startswith(b"HTTP/1.1 400 ")
-    assert_problem(httpx.Response(400, headers=headers, content=body), 400, "malformed_request")
 
 
 def test_a_chunked_body_is_cut_at_the_limit(server: Server) -> None:

@@ -1,0 +1,65 @@
+"""Decoder processes: their deadline, their memory, their death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.service.conftest import Server, serving
+from tests.service.images import coloured, encode
+from tests.service.test_problems import assert_problem
+
+
+def decoders(server: Server) -> list[int]:
+    return [process.pid for process in server.tree() if "spawn_main" in " ".join(process.cmdline())]
+
+
+def test_a_decoder_that_takes_too_long_is_killed(torch_bundle_root: Path) -> None:
+    slow = encode(Image.effect_noise((3000, 3000), 90).convert("RGB"), "PNG", compress_level=1)
+    with serving(models_dir=torch_bundle_root, decode_timeout_s=0.05, max_image_bytes=60_000_000) as server:
+        assert_problem(server.predict(slow), 422, "decode_timeout")
+        time.sleep(1)
+        busy = [process.cpu_percent(0.3) for process in server.tree()[1:]]
+        assert sum(busy) < 50, "its processor time is given back"
+        # A fresh decoder is in its place; a warm one answers within the deadline again.
+        server.wait(lambda: server.predict(coloured(size=(8, 8))).status_code == 200, "answering again", 60)
+
+
+def test_an_image_that_needs_more_memory_than_a_decoder_has_is_refused(torch_bundle_root: Path) -> None:
+    large = encode(Image.new("RGBA", (7000, 7000), (9, 9, 9, 128)), "PNG")
+    with serving(models_dir=torch_bundle_root, decode_memory_mb=256, decode_timeout_s=60) as server:
+        assert_problem(server.predict(large), 422, "unreadable_image")
+        assert server.predict(coloured()).status_code == 200
+
+
+def test_decoders_that_are_killed_are_replaced_and_no_request_notices(server: Server) -> None:
+    for whole in (False, True):
+        server.predict(coloured())
+        before = decoders(server)
+        killed = before if whole else before[:1]
+
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        answers = [server.predict(coloured()) for _ in range(20)]
+
+        assert [answer.status_code for answer in answers] == [200] * 20, answers[0].text
+        server.wait(lambda before=before: len(decoders(server)) == len(before), "complete again", 30)
+        assert not set(killed) & set(decoders(server))
+
+
+def test_a_client_that_leaves_does_not_cost_a_decoder(server: Server) -> None:
+    slow = encode(Image.effect_noise((2500, 2500), 90).convert("RGB"), "PNG", compress_level=1)
+    before = decoders(server)
+
+    for _ in range(4):
+        with pytest.raises(httpx.TimeoutException):
+            httpx.post(f"{server.url}/predict", files={"file": slow}, timeout=0.2)
+
+    assert server.predict(coloured()).status_code == 200
+    assert decoders(server) == before
