@@ -10,7 +10,7 @@ from frontend.answers import Guess
 
 BAR_HEIGHT = 30  # pixels per label
 BEST, OTHER = "#2f6fd6", "#93b4e6"  # both hold 3:1 against the light and the dark background
-MIN_WIDTH_FOR_TEXT = 1.16  # the scale runs past 100 % so that "100.0 %" fits beside a full bar
+MIN_WIDTH_FOR_TEXT = 1.3  # the scale runs past 100 % so that "100.0 %" fits beside a full bar
 
 
 def percent(score: float) -> str:
