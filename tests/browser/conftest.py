@@ -15,7 +15,7 @@ from tests.browser import stack
 expect.set_options(timeout=90_000)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Chromium; without it the tests are skipped, or fail where REQUIRE_BROWSER=1 promises that it is there."""
     if stack.chromium() is None:
@@ -27,7 +27,7 @@ def chromium() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def served(
     chromium: Browser,  # noqa: ARG001  without a browser nothing is started
     request: pytest.FixtureRequest,
