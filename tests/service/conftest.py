@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -32,6 +33,14 @@ def environment(**settings: Any) -> dict[str, str]:
     """This process's environment with `models_dir=...` as SERVICE_MODELS_DIR and so on."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
     return {**inherited, **{f"SERVICE_{name.upper()}": str(value) for name, value in settings.items()}}
+
+
+def assert_ended(processes: list[psutil.Process]) -> None:
+    """They end within a moment; one that only waits for init to take note of it has."""
+    deadline = time.monotonic() + 20
+    while alive := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < deadline, f"processes are left behind: {alive}"
+        time.sleep(0.1)
 
 
 class Server:
@@ -80,9 +89,10 @@ class Server:
         """Bundle folder → process that holds its model."""
         found = {}
         for process in self.tree():
-            command = process.cmdline()
-            if "bundle.worker" in command:
-                found[command[-1]] = process.pid
+            with suppress(psutil.NoSuchProcess):
+                command = process.cmdline()
+                if "bundle.worker" in command:
+                    found[json.loads(command[-1])["bundle"]] = process.pid
         return found
 
     def memory(self) -> int:
@@ -98,8 +108,7 @@ class Server:
         processes = self.tree() if self.process.poll() is None else []
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
-        _, alive = psutil.wait_procs(processes, timeout=10)
-        assert not alive, f"processes are left behind: {alive}"
+        assert_ended(processes)
         return code
 
     def close(self) -> None:
