@@ -160,6 +160,7 @@ def test_health_and_readiness(server: Server) -> None:
     assert ready["status"] == "ready"
     assert {m["name"] for m in ready["models"]} == {"tiny-torch", "tiny-keras"}
     assert ready["refused"] == []
+    assert server.client.head("/healthz").status_code == server.client.head("/readyz").status_code == 200
 
 
 def test_the_documentation_comes_from_the_service_itself(server: Server) -> None:
