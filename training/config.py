@@ -33,23 +33,26 @@ class TrainConfig:
     decay: Literal["linear", "steps"] = "linear"  # linear to 0, or divided by 10 at 1/2 and 3/4 of the steps
     # optimizer: `sgd` for every parameter, or `muon` for the convolutions and SGD for the rest
     optimizer: Literal["sgd", "muon"] = "muon"
-    learning_rate: float = 0.1  # peak rate of SGD
-    muon_learning_rate: float = 0.05  # peak length of an update relative to the weights it changes
+    learning_rate: float = 0.05  # peak rate of SGD
+    muon_learning_rate: float = 0.02  # peak length of an update relative to the weights it changes
     momentum: float = 0.9  # Nesterov
     weight_decay: float = 5e-4  # L2, on what SGD trains
     label_smoothing: float = 0.0
     # augmentation
     crop_padding: int = 4  # pixels of zero padding around the image before the random crop (He et al. 4.2)
     small_crop: int = 24  # side of the random crop in the first part of the run, in pixels; 0: never
-    small_crop_fraction: float = 0.75  # share of the epochs trained on small crops
+    small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
     flip: bool = True  # horizontal, alternating between epochs (Jordan 2024)
     # run
+    precision: Literal["fp32", "bf16"] = "bf16"  # of the forward and backward pass; weights and export are fp32
     seed: int = 0
     threads: int = 0  # of the framework; 0: as many as there are cores
 
     def __post_init__(self) -> None:
         if self.framework not in ("torch", "keras"):
             raise ConfigError(f"The framework is torch or keras. Received: {self.framework!r}")
+        if self.precision not in ("fp32", "bf16"):
+            raise ConfigError(f"The precision is fp32 or bf16. Received: {self.precision!r}")
         if self.arch not in ARCHITECTURES:
             raise ConfigError(
                 f"Expected an architecture among {', '.join(ARCHITECTURES)}. Received: {self.arch!r}"
@@ -94,10 +97,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "he2016": {
         "epochs": 164,
         "optimizer": "sgd",
+        "learning_rate": 0.1,
         "weight_decay": 1e-4,
         "warmup_fraction": 0.0,
         "decay": "steps",
         "small_crop": 0,
+        "precision": "fp32",
     },
 }
 

@@ -171,7 +171,8 @@ class Trainer:
         """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
         self.model.train()
         target = torch.from_numpy(labels).to(self.device)
-        logits = self.model(torch.from_numpy(pixels).to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            logits = self.model(torch.from_numpy(pixels).to(self.device)).float()
         loss = F.cross_entropy(logits, target, label_smoothing=self.config.label_smoothing)
         self.model.zero_grad(set_to_none=True)
         loss.backward()

@@ -7,7 +7,8 @@ Reference: K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Re
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,27 @@ NEWTON_SCHULZ = (
 )  # Jordan et al. 2024: the quintic that grows small singular values fastest
 
 
+class BatchNormalization(layers.BatchNormalization):
+    """In training, TensorFlow's fused kernel instead of the elementwise operations that Keras composes.
+
+    On a CPU an epoch of ResNet-20 takes 0.8 of the time in fp32 and 0.6 in bf16.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not training:
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+        return outputs
+
+
 def conv_norm(x: Any, channels: int, stride: int) -> Any:
     """A 3x3 convolution and batch normalisation, with PyTorch's padding, momentum and epsilon."""
     # "same" pads a strided convolution at the end only; PyTorch's padding=1 pads both sides.
@@ -46,7 +68,7 @@ def conv_norm(x: Any, channels: int, stride: int) -> Any:
     init = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     padding = "valid" if stride > 1 else "same"
     x = layers.Conv2D(channels, 3, stride, padding, use_bias=False, kernel_initializer=init)(x)
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 
 def block(x: Any, channels: int, stride: int, residual: bool) -> Any:
@@ -130,10 +152,17 @@ class Trainer:
         _set_threads(config.threads or os.cpu_count() or 1)
         self.config = config
         self.model = cifar_resnet(config.depth, classes, mean, std, config.residual)
+        # What computes in bf16 is a second network with its own fp32 weights; `model` takes them over after an epoch.
+        self.trained = self.model
+        if config.precision == "bf16":
+            with _policy("mixed_bfloat16"):
+                self.trained = cifar_resnet(config.depth, classes, mean, std, config.residual)
+            self.trained.set_weights(self.model.get_weights())
+        self.stale = False
         self.parameters = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
         muon_rate = config.muon_learning_rate if config.optimizer == "muon" else None
         self.optimizer = ConvMuon(config.learning_rate, muon_rate, config.momentum, config.weight_decay)
-        self.optimizer.build(self.model.trainable_variables)
+        self.optimizer.build(self.trained.trainable_variables)
         self._step = tf.function(self._train_step, reduce_retracing=True)
         self._predict = tf.function(
             lambda pixels: self.model(pixels, training=False)[1], reduce_retracing=True
@@ -141,13 +170,13 @@ class Trainer:
 
     def _train_step(self, pixels: Any, labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            logits = self.model(pixels, training=True)[1]
+            logits = tf.cast(self.trained(pixels, training=True)[1], tf.float32)
             target = tf.one_hot(labels, logits.shape[-1])
             target = (
                 target * (1 - self.config.label_smoothing) + self.config.label_smoothing / logits.shape[-1]
             )
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
-        variables = self.model.trainable_variables
+        variables = self.trained.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss, tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.int32))
 
@@ -156,16 +185,24 @@ class Trainer:
     ) -> tuple[float, int]:
         """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
         self.optimizer.learning_rate.assign(self.config.learning_rate * factor)
+        self.stale = True
         loss, correct = self._step(tf.constant(pixels), tf.constant(labels))
         return float(loss), int(correct)
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 logits [N, C] of uint8 pixels [N, H, W, 3], as served: batch statistics frozen."""
+        self._take_over()
         logits: NDArray[np.float32] = self._predict(tf.constant(pixels)).numpy()
         return logits
 
+    def _take_over(self) -> None:
+        """Give `model` the weights that training has reached."""
+        if self.stale and self.trained is not self.model:
+            self.model.set_weights(self.trained.get_weights())
+        self.stale = False
+
     def _state(self) -> list[Any]:
-        return [*self.model.variables, *self.optimizer.variables]
+        return [*self.trained.variables, *self.optimizer.variables]
 
     def save(self, path: Path) -> None:
         """Write weights and optimizer state to `path`."""
@@ -177,9 +214,11 @@ class Trainer:
         with np.load(path) as arrays:
             for variable, name in zip(self._state(), arrays.files, strict=True):
                 variable.assign(arrays[name])
+        self.stale = True
 
     def export(self, directory: Path) -> None:
         """Write the artifact `saved_model/` into `directory`, in fp32, with the signatures of a bundle."""
+        self._take_over()
         served = tf.Module()
         served.model = self.model
         classifier = self.model.get_layer("classifier")
@@ -203,6 +242,17 @@ class Trainer:
             str(directory / ARTIFACT["path"]),
             signatures={"serving_default": served.predict, "explain": served.explain},
         )
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Layers made inside compute in the precision that Keras calls `name`."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _set_threads(threads: int) -> None:
