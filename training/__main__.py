@@ -1,4 +1,4 @@
-"""Command line: `python -m training train --framework torch|keras --arch resnet20 --data FOLDER --out models/`."""
+"""Command line: `python -m training train|compare|degradation`; docs/training.md has an example of each."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Train ResNets and write servable bundles."
+    add_completion=False, no_args_is_help=True, help="Train ResNets, write servable bundles, compare them."
 )
 console = Console(highlight=False, soft_wrap=True)
 
 
 @app.callback()
 def main() -> None:
-    """Train ResNets and write servable bundles."""
+    """Train ResNets, write servable bundles, compare them."""
 
 
 @app.command()
@@ -112,6 +112,135 @@ def train(
         f"{after:.4f} after scaling; logits within {exported.max_logit_difference:.1e} of the network's."
     )
     console.print(f"Serve it: SERVICE_MODELS_DIR={out} python -m service")
+
+
+@app.command()
+def compare(
+    models: Annotated[list[Path], typer.Argument(help="Model repositories or bundle folders.")],
+    data: Annotated[str, typer.Option(help="The test images: a folder as `train` takes it, or `cifar10`.")],
+    out: Annotated[Path, typer.Option(help="Folder of reports; this one becomes <out>/compare.")] = Path(
+        "report"
+    ),
+    all_versions: Annotated[
+        bool, typer.Option(help="Every version of a model, not its newest one only.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many test images, chosen with the seed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split of a folder without one, and of --limit.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the latency measurement.")] = 7,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each model; default: its own.")
+    ] = None,
+) -> None:
+    """Measure bundles on the same test images, through the served path, and write a page about them."""
+    # scikit-learn and matplotlib take seconds to import: not before the options are known to be right.
+    from training.compare import compare as measure  # noqa: PLC0415
+    from training.compare import report_files  # noqa: PLC0415
+    from training.report import publish, refuse_bad_target  # noqa: PLC0415
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"The device is auto, cpu or cuda. Received: {device!r}")
+    target = out / "compare"
+    refuse_bad_target(target)
+    try:
+        record = measure(
+            models,
+            data,
+            console,
+            all_versions=all_versions,
+            limit=limit,
+            seed=seed,
+            rounds=rounds,
+            device=device,  # type: ignore[arg-type]
+            threads=threads,
+        )
+    except KeyboardInterrupt:
+        console.print("Interrupted. Nothing was written.")
+        raise typer.Exit(INTERRUPTED) from None
+    publish(report_files(record), target)
+    for model in record["models"]:
+        low, high = model["accuracy"]["interval_95"]
+        console.print(
+            f"{model['id']}: accuracy {model['accuracy']['value']:.2%} (95 % interval {low:.2%} to {high:.2%})",
+            markup=False,
+        )
+    console.print(f"The page: {target / 'index.html'}", markup=False)
+
+
+@app.command()
+def degradation(
+    data: Annotated[
+        str | None,
+        typer.Option(help="Train on this, as `train` takes it; left out: draw the runs there are."),
+    ] = None,
+    framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "he2016",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all four runs.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the four run folders; default runs/degradation-<framework>."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of reports; this one becomes <out>/degradation.")] = Path(
+        "report"
+    ),
+) -> None:
+    """Train plain-20/56 and ResNet-20/56 alike and draw their errors (He et al. 2016, Fig. 6). It resumes."""
+    from training.degradation import NETWORKS, read_runs, report_files, results  # noqa: PLC0415 - as in compare
+    from training.report import publish, refuse_bad_target  # noqa: PLC0415
+
+    if data is None and runs is None:
+        raise ConfigError("Expected --data, to train the networks, or --runs, to draw runs that exist.")
+    target = out / "degradation"
+    refuse_bad_target(target)
+    folder = runs or Path("runs") / f"degradation-{framework}"
+    if data is not None:
+        configs = [
+            make_config(
+                recipe,
+                framework=framework,
+                arch=arch,
+                epochs=epochs,
+                batch_size=batch_size,
+                image_size=image_size,
+                seed=seed,
+                threads=threads,
+            )
+            for arch in NETWORKS
+        ]
+        data_set = _load(data, configs[0], skip_unreadable=False)
+        module = _framework(configs[0])
+        mean, std = data_set.mean_and_std()
+        try:
+            for config in configs:
+                console.print(f"{config.arch}, {config.epochs} epochs: {folder / config.arch}", markup=False)
+                trainer = module.Trainer(config, len(data_set.classes), mean, std)
+                run_training(
+                    trainer,
+                    module.EventWriter,
+                    config,
+                    data_set,
+                    folder / config.arch,
+                    console,
+                    test_curve=True,
+                )
+        except KeyboardInterrupt:
+            console.print("Interrupted. The same command goes on after the last whole epoch.")
+            raise typer.Exit(INTERRUPTED) from None
+    record = results(read_runs(folder))
+    publish(report_files(record), target)
+    for network in record["networks"]:
+        console.print(
+            f"{network['name']}: training error {network['training_error']:.2%} after {network['epochs']} epochs"
+            + ("" if network["test_error"] is None else f", test error {network['test_error']:.2%}"),
+            markup=False,
+        )
+    console.print(f"The page: {target / 'index.html'}", markup=False)
 
 
 def _load(data: str, config: TrainConfig, skip_unreadable: bool) -> DataSet:

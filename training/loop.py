@@ -115,15 +115,21 @@ def train(
     data: DataSet,
     folder: Path,
     console: Console,
+    *,
+    test_curve: bool = False,
 ) -> Run:
     """Train to the last epoch, from the last checkpoint in `folder` on if there is one; returns the record.
+
+    Args:
+        test_curve: record the accuracy on the test split after each epoch too. It is written down and read by nothing
+            in the training, so it has no part in any choice.
 
     Raises:
         ConfigError: another process trains in `folder`, or see `open_run`.
         StorageError: a checkpoint could not be written.
     """
     with _alone_in(folder):
-        return _train(trainer, make_writer, config, data, folder, console)
+        return _train(trainer, make_writer, config, data, folder, console, test_curve)
 
 
 @contextmanager
@@ -146,7 +152,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _train(
-    trainer: TrainerLike, make_writer: Any, config: TrainConfig, data: DataSet, folder: Path, console: Console
+    trainer: TrainerLike,
+    make_writer: Any,
+    config: TrainConfig,
+    data: DataSet,
+    folder: Path,
+    console: Console,
+    test_curve: bool,
 ) -> Run:
     run = open_run(folder, config, data)
     done = len(run.history)
@@ -193,6 +205,8 @@ def _train(
                     "crop_size": float(crop_size(config, epoch)),
                     "seconds": time.monotonic() - started,
                 }
+                if test_curve:
+                    scalars["test_accuracy"] = accuracy(trainer, data.test)
                 run.history.append(scalars)
                 _save(folder, run, trainer)
                 writer.write(epoch + 1, scalars)

@@ -1,0 +1,131 @@
+"""Figures drawn from answers and labels, as JSON values: pure functions, each with its interval or its source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binned_statistic, binomtest, norm
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from training.calibration import BINS
+
+CONFIDENCE = 0.95  # of every interval
+
+
+def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
+    """The share of True in `right` [N], N >= 1, with its 95 % interval (Wilson 1927)."""
+    count = int(right.sum())
+    interval = binomtest(count, len(right)).proportion_ci(CONFIDENCE, method="wilson")
+    return {
+        "value": count / len(right),
+        "interval_95": [float(interval.low), float(interval.high)],
+        "right": count,
+        "samples": len(right),
+    }
+
+
+def per_class(
+    answers: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Precision, recall, F1 and support of each class, the mean of the F1 (macro-F1), and the confusion matrix.
+
+    Rows of the matrix are the true classes, columns the answers. A class that is never answered has precision 0.
+    """
+    known = np.arange(len(classes))
+    columns = precision_recall_fscore_support(labels, answers, labels=known, zero_division=0.0)
+    return {
+        "macro_f1": float(columns[2].mean()),
+        "per_class": [
+            {
+                "label": label,
+                "precision": float(precision),
+                "recall": float(recall),
+                "f1": float(f1),
+                "support": int(support),
+            }
+            for label, precision, recall, f1, support in zip(classes, *columns, strict=True)
+        ],
+        "confusion_matrix": confusion_matrix(labels, answers, labels=known).tolist(),
+    }
+
+
+def reliability(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """The bins of a reliability diagram for scores [N, C], and the calibration error that they give.
+
+    The expected calibration error is the gap between mean confidence and accuracy, averaged over the answers
+    (Guo et al. 2017, with their 15 bins of equal width). An empty bin has neither confidence nor accuracy: None.
+    """
+    confidence = scores.max(1)
+    right = scores.argmax(1) == labels
+    means = binned_statistic(confidence, [confidence, right], bins=BINS, range=(0, 1))
+    counts = binned_statistic(confidence, None, "count", bins=BINS, range=(0, 1)).statistic
+    bins = [
+        {
+            "low": float(low),
+            "high": float(high),
+            "samples": int(count),
+            "confidence": float(mean) if count else None,
+            "accuracy": float(share) if count else None,
+        }
+        for low, high, count, mean, share in zip(
+            means.bin_edges, means.bin_edges[1:], counts, *means.statistic, strict=False
+        )
+    ]
+    gaps = np.abs(means.statistic[0] - means.statistic[1])
+    return {
+        "expected_calibration_error": float(np.nansum(gaps * counts) / len(labels)),
+        "bins": bins,
+    }
+
+
+def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, Any]:
+    """Accuracy of the first minus accuracy of the second on the same images; `first`, `second`: who was right, [N].
+
+    The interval is that of Agresti and Min 2005 (half an image added to each cell of the paired table), the p-value
+    that of the exact McNemar test: under equal accuracy an image that one alone gets right is either's by a fair coin.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant, samples = only_first + only_second, len(first)
+    centre = (only_first - only_second) / (samples + 2)
+    variance = (discordant + 1) / (samples + 2) - centre**2
+    reach = float(norm.ppf((1 + CONFIDENCE) / 2)) * (variance / (samples + 2)) ** 0.5
+    return {
+        "difference": (only_first - only_second) / samples,
+        "interval_95": [centre - reach, centre + reach],
+        "only_first_right": only_first,
+        "only_second_right": only_second,
+        "p_value": float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
+    }
+
+
+def agreement(answers: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
+    """The share of images with the same answer: of all models, and of each pair as a symmetric matrix."""
+    table = np.stack(answers)  # [models, N]
+    return {
+        "all": float((table == table[0]).all(0).mean()),
+        "matrix": [[float((one == other).mean()) for other in table] for one in table],
+    }
+
+
+def latency(singles: Sequence[Sequence[float]], batches: Sequence[float], batch: int) -> dict[str, Any]:
+    """Latency of one image and throughput in batches, each the median over rounds.
+
+    Another process that takes the processor for a while spoils the rounds it falls into, and the median leaves them
+    out.
+
+    Args:
+        singles: for each round the seconds of its calls with one image.
+        batches: for each round the seconds of its call with `batch` images.
+    """
+    milliseconds = [np.array(calls) * 1000 for calls in singles]
+    return {
+        "rounds": len(batches),
+        "calls_per_round": len(singles[0]),
+        "median_ms": float(np.median([np.median(calls) for calls in milliseconds])),
+        "p95_ms": float(np.median([np.percentile(calls, 95) for calls in milliseconds])),
+        "batch_size": batch,
+        "images_per_second": float(np.median([batch / seconds for seconds in batches])),
+    }
