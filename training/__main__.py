@@ -75,6 +75,8 @@ def train(
         threads=threads,
     )
     data_set = _load(data, config, skip_unreadable)
+    for note in data_set.notes:
+        console.print(f"Note: {note}", markup=False)
     name = name or _default_name(data_set.name, config)
     _refuse_bad_target(out, name)
     folder = run or Path("runs") / name
@@ -121,16 +123,13 @@ def _load(data: str, config: TrainConfig, skip_unreadable: bool) -> DataSet:
                 f"cifar10 by name comes at 32 pixels. Received: --image-size {config.image_size}"
             )
         return load_cifar10(Path("data"), validation_fraction=config.validation_fraction, seed=config.seed)
-    data_set = load_folder(
+    return load_folder(
         Path(data),
         image_size=config.image_size,
         validation_fraction=config.validation_fraction,
         seed=config.seed,
         skip_unreadable=skip_unreadable,
     )
-    for line in data_set.skipped:
-        console.print(f"Skipped: {line}")
-    return data_set
 
 
 def _refuse_bad_target(out: Path, name: str) -> None:

@@ -44,7 +44,9 @@ class TrainConfig:
     small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
     flip: bool = True  # horizontal, alternating between epochs (Jordan 2024)
     # run
-    precision: Literal["fp32", "bf16"] = "bf16"  # of the forward and backward pass; weights and export are fp32
+    precision: Literal["fp32", "bf16"] = (
+        "bf16"  # of the forward and backward pass; weights and export are fp32
+    )
     seed: int = 0
     threads: int = 0  # of the framework; 0: as many as there are cores
 

@@ -22,9 +22,10 @@ from bundle.errors import ImageError
 from bundle.geometry import prepare
 from bundle.image import decode_image
 from bundle.manifest import Crop, Input, ShorterSide
+from training import copies
 from training.errors import DataError
+from training.folders import Listing, list_classes
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 TRAIN, TEST = "train", "test"
 TEST_FRACTION = 0.2  # of each class, where no split is given
 
@@ -54,7 +55,7 @@ class DataSet:
     train: Split
     validation: Split
     test: Split
-    skipped: list[str]  # unreadable images that were left out, with the reason
+    notes: list[str]  # what was left out and what looks wrong, each with the files
 
     def fingerprint(self) -> str:
         """A digest of pixels, labels and classes: a run may be resumed on the same data only."""
@@ -99,36 +100,39 @@ def load_folder(
         raise DataError(
             f"There is no folder {str(folder)!r}. Expected a folder with one sub-folder per class."
         )
-    skipped: list[str] = []
+    notes: list[str] = []
 
-    def read(files: dict[str, list[Path]], title: str) -> Split:
-        pairs = [(file, label) for label, name in enumerate(sorted(files)) for file in files[name]]
-        return _read(pairs, image_size, skip_unreadable, skipped, title)
+    def read(listing: Listing, title: str) -> Split:
+        notes.extend(listing.notes)
+        pairs = [(file, label) for label, name in enumerate(listing.files) for file in listing.files[name]]
+        return _read(pairs, image_size, skip_unreadable, notes, title)
 
     if (folder / TRAIN).is_dir():
         if not (folder / TEST).is_dir():
             raise DataError(
                 f"{folder} has a sub-folder {TRAIN!r} but no {TEST!r}. Expected both, or one sub-folder per class."
             )
-        listed = {split: _class_files(folder / split) for split in (TRAIN, TEST)}
+        listed = {split: list_classes(folder / split) for split in (TRAIN, TEST)}
         _refuse_different_classes(listed)
-        classes = sorted(listed[TRAIN])
+        classes = list(listed[TRAIN].files)
         _refuse_one_class(folder, classes)
         train = read(listed[TRAIN], "Reading training images")
         test = read(listed[TEST], "Reading test images")
     else:
-        files = _class_files(folder)
-        classes = sorted(files)
+        listing = list_classes(folder)
+        classes = list(listing.files)
         _refuse_one_class(folder, classes)
-        train, test = _divide(read(files, "Reading images"), TEST_FRACTION, seed)
+        train, test = _divide(read(listing, "Reading images"), TEST_FRACTION, seed)
     train, validation = _divide(train, validation_fraction, seed)
     for split, name in ((train, "training"), (validation, "validation"), (test, "test")):
         if missing := sorted(set(range(len(classes))) - set(split.labels.tolist())):
             raise DataError(
-                f"The {name} split of {folder} has no readable image of a class. Expected at least one of each. "
+                f"The {name} split of {folder} has no readable image of a class. Expected at least one of each, so three "
+                f"images of a class where no split is given. "
                 f"Received none of: {', '.join(classes[i] for i in missing)}"
             )
-    return DataSet(folder.resolve().name, classes, train, validation, test, skipped)
+    notes += copies.notes(train, validation, test, classes)
+    return DataSet(folder.resolve().name, classes, train, validation, test, notes)
 
 
 def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int) -> DataSet:
@@ -154,31 +158,8 @@ def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int
     return DataSet("cifar10", list(parts[0].classes), train, validation, test, [])
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """The image files of each class folder, sorted; hidden entries and files that are no images are left out."""
-    classes = {
-        entry.name: sorted(
-            file
-            for file in entry.iterdir()
-            if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
-        )
-        for entry in sorted(folder.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".")
-    }
-    if not classes:
-        raise DataError(
-            f"{folder} has no sub-folders. Expected one sub-folder per class, with the images in it."
-        )
-    if empty := sorted(name for name, files in classes.items() if not files):
-        raise DataError(
-            f"A class folder of {folder} holds no image ({', '.join(sorted(SUFFIXES))}). Add images or remove the "
-            f"folder. Received: {', '.join(empty)}"
-        )
-    return classes
-
-
-def _refuse_different_classes(listed: dict[str, dict[str, list[Path]]]) -> None:
-    if different := sorted(set(listed[TRAIN]) ^ set(listed[TEST])):
+def _refuse_different_classes(listed: dict[str, Listing]) -> None:
+    if different := sorted(set(listed[TRAIN].files) ^ set(listed[TEST].files)):
         raise DataError(
             f"The class folders of {TRAIN!r} and {TEST!r} differ. Expected the same classes in both. "
             f"Received in one only: {', '.join(different)}"
@@ -193,18 +174,22 @@ def _refuse_one_class(folder: Path, classes: list[str]) -> None:
 
 
 def _divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Two parts, the second with `fraction` of each class (at least one image), drawn with the seed."""
+    """Two parts, the second with `fraction` of each class (at least one image), drawn with the seed.
+
+    Copies of an image go where the first one goes: what is tested has not been trained on.
+    """
     generator = np.random.default_rng([seed, len(split)])
+    group = copies.groups(split.pixels)
     second = np.zeros(len(split), bool)
     for label in np.unique(split.labels):
-        members = np.flatnonzero(split.labels == label)
+        members = np.unique(group[split.labels == label])
         count = max(1, round(len(members) * fraction))
-        second[generator.permutation(members)[:count]] = True
+        second[np.isin(group, generator.permutation(members)[:count])] = True
     return split.take(np.flatnonzero(~second)), split.take(np.flatnonzero(second))
 
 
 def _read(
-    pairs: list[tuple[Path, int]], image_size: int, skip_unreadable: bool, skipped: list[str], title: str
+    pairs: list[tuple[Path, int]], image_size: int, skip_unreadable: bool, notes: list[str], title: str
 ) -> Split:
     geometry = input_geometry(image_size)
 
@@ -224,7 +209,7 @@ def _read(
                     raise DataError(
                         f"An image can't be read; --skip-unreadable leaves such files out. {image}"
                     )
-                skipped.append(image)
+                notes.append(f"unreadable, left out: {image}")
                 continue
             pixels.append(image)
             labels.append(label)

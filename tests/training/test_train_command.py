@@ -186,5 +186,5 @@ def test_an_unreadable_image_is_named(train: Run, tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "broken.jpg" in refused.stderr
     assert skipped.returncode == 0, skipped.stdout + skipped.stderr
-    assert "Skipped" in skipped.stdout
+    assert "Note: unreadable, left out" in skipped.stdout
     assert "broken.jpg" in skipped.stdout
