@@ -39,7 +39,9 @@ def main() -> None:
 def train(
     data: Annotated[str, typer.Option(help="A folder with one sub-folder per class, or `cifar10`.")],
     framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
-    arch: Annotated[str, typer.Option(help=f"One of {', '.join(ARCHITECTURES)}.")] = "resnet20",
+    arch: Annotated[
+        str, typer.Option(help=f"One of {', '.join(ARCHITECTURES['keras'])}; the v2 ones in Keras only.")
+    ] = "resnet20",
     out: Annotated[Path, typer.Option(help="The model repository that gets the bundle.")] = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")

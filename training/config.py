@@ -10,10 +10,19 @@ from training.errors import ConfigError
 
 Framework = Literal["torch", "keras"]
 
-ARCHITECTURES = (
+CIFAR_NETWORKS = (
     *(f"resnet{6 * n + 2}" for n in (3, 5, 7, 9)),
     *(f"plain{6 * n + 2}" for n in (3, 5, 7, 9)),
 )
+IMAGENET_NETWORKS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
+V2_NETWORKS = tuple(f"resnet{depth}v2" for depth in (50, 101, 152))  # of keras.applications
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
+    "torch": (*CIFAR_NETWORKS, *IMAGENET_NETWORKS),
+    "keras": (*CIFAR_NETWORKS, *IMAGENET_NETWORKS, *V2_NETWORKS),
+}
+IMAGENET_SIZE = 224  # side of the images of the ImageNet networks where nothing else is said, in pixels
+SMALL_STEM = ("resnet18", "resnet34")  # the networks that have another stem for small images
+SMALL_IMAGE = 64  # the largest side that counts as small, in pixels
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class TrainConfig:
 
     # model
     framework: Framework = "torch"
-    arch: str = "resnet20"  # one of ARCHITECTURES
+    arch: str = "resnet20"  # one of ARCHITECTURES[framework]
     # data
     image_size: int = 32  # side of the square that the network sees when it is evaluated, in pixels
     validation_fraction: float = 0.02  # share of the training split held out, stratified, for calibration
@@ -44,7 +53,9 @@ class TrainConfig:
     small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
     flip: bool = True  # horizontal, alternating between epochs (Jordan 2024)
     # run
-    precision: Literal["fp32", "bf16"] = "bf16"  # of the forward and backward pass; weights and export are fp32
+    precision: Literal["fp32", "bf16"] = (
+        "bf16"  # of the forward and backward pass; weights and export are fp32
+    )
     seed: int = 0
     threads: int = 0  # of the framework; 0: as many as there are cores
 
@@ -53,9 +64,10 @@ class TrainConfig:
             raise ConfigError(f"The framework is torch or keras. Received: {self.framework!r}")
         if self.precision not in ("fp32", "bf16"):
             raise ConfigError(f"The precision is fp32 or bf16. Received: {self.precision!r}")
-        if self.arch not in ARCHITECTURES:
+        if self.arch not in ARCHITECTURES[self.framework]:
             raise ConfigError(
-                f"Expected an architecture among {', '.join(ARCHITECTURES)}. Received: {self.arch!r}"
+                f"--framework {self.framework} has the architectures {', '.join(ARCHITECTURES[self.framework])}. "
+                f"Received: {self.arch!r}"
             )
         for name in ("epochs", "batch_size", "image_size"):
             if getattr(self, name) < 1:
@@ -74,14 +86,24 @@ class TrainConfig:
             )
 
     @property
+    def family(self) -> Literal["cifar", "imagenet"]:
+        """Which of the two designs of He et al. 2016 the network has: section 4.2 or table 1."""
+        return "cifar" if self.arch in CIFAR_NETWORKS else "imagenet"
+
+    @property
     def residual(self) -> bool:
         """Whether the blocks have shortcuts."""
         return self.arch.startswith("resnet")
 
     @property
     def depth(self) -> int:
-        """The number of weight layers, 6n + 2."""
+        """The number of weight layers of a CIFAR network, 6n + 2."""
         return int(self.arch.removeprefix("resnet").removeprefix("plain"))
+
+    @property
+    def small_stem(self) -> bool:
+        """Whether the network begins with a 3x3 convolution and no pooling, as ResNets for small images do."""
+        return self.arch in SMALL_STEM and self.image_size <= SMALL_IMAGE
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON values."""
@@ -122,7 +144,7 @@ def make_config(recipe: str = "fast", **changes: Any) -> TrainConfig:
             f"Unknown option. Expected one of {', '.join(sorted(known))}. Received: {', '.join(unknown)}"
         )
     values = {**RECIPES[recipe], **said}
-    values.setdefault(
-        "small_crop", min(TrainConfig.small_crop, said.get("image_size", TrainConfig.image_size) * 3 // 4)
-    )
+    if values.get("arch") in (*IMAGENET_NETWORKS, *V2_NETWORKS):
+        values.setdefault("image_size", IMAGENET_SIZE)
+    values.setdefault("small_crop", values.get("image_size", TrainConfig.image_size) * 3 // 4)
     return TrainConfig(**values)

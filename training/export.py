@@ -174,8 +174,6 @@ def _record(
     trainer: TrainerLike, module: Any, config: TrainConfig, data: DataSet, run: Run, name: str, command: str
 ) -> dict[str, Any]:
     """The manifest without what is measured, what the writer knows, and the golden samples."""
-    mean, std = data.mean_and_std()
-    side = (config.image_size + 3) // 4  # two convolutions of stride 2, each rounding up
     return {
         "schema_version": 1,
         "name": name,
@@ -191,7 +189,7 @@ def _record(
         "architecture": {
             "name": config.arch,
             "parameters": trainer.parameters,
-            "feature_map": {"height": side, "width": side, "channels": 64},
+            "feature_map": dict(zip(("height", "width", "channels"), trainer.feature_map, strict=True)),
         },
         "training": {
             "command": command,
@@ -203,12 +201,7 @@ def _record(
             "seconds": run.seconds,
             "hardware": _hardware(),
             "seed": config.seed,
-            "config": config.as_dict()
-            | {
-                "mean": [float(v) for v in mean],
-                "std": [float(v) for v in std],
-                "history": run.history,
-            },
+            "config": config.as_dict() | trainer.normalisation.as_dict() | {"history": run.history},
         },
         "metrics": [],
         "calibration": {

@@ -30,6 +30,7 @@ from training.augment import batches
 from training.config import TrainConfig
 from training.data import DataSet, Split
 from training.errors import ConfigError, StorageError
+from training.normalisation import Normalisation
 from training.schedule import crop_size, rate_factor
 
 RUN_FILE = "run.json"
@@ -43,6 +44,8 @@ class TrainerLike(Protocol):
     """What a framework offers to the loop; see `training/pytorch.py` and `training/tensorflow.py`."""
 
     parameters: int
+    feature_map: tuple[int, int, int]  # height, width, channels
+    normalisation: Normalisation
 
     def train_step(
         self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
@@ -154,8 +157,7 @@ def _train(
         trainer.load(folder / f"checkpoint-{done}")
         console.print(f"Resuming {folder} after epoch {done} of {config.epochs}.")
     writer: EventWriterLike = make_writer(folder, done)
-    mean, _ = data.mean_and_std()
-    fill = np.round(mean).astype(np.uint8)
+    fill = trainer.normalisation.fill
     per_epoch = max(1, len(data.train) // min(config.batch_size, len(data.train)))
     steps = config.epochs * per_epoch
     columns = (

@@ -33,6 +33,14 @@ def test_depth_and_shortcuts_come_from_the_name() -> None:
     assert (make_config(arch="plain20").depth, make_config(arch="plain20").residual) == (20, False)
 
 
+def test_imagenet_networks_see_larger_images_and_small_images_have_a_stem_of_their_own() -> None:
+    assert make_config(arch="resnet50").image_size == 224
+    assert make_config(arch="resnet20").image_size == 32
+    assert make_config(arch="resnet18", image_size=64).small_stem
+    assert not make_config(arch="resnet18").small_stem
+    assert not make_config(arch="resnet50", image_size=64).small_stem
+
+
 def test_small_crops_follow_the_image_size() -> None:
     assert make_config(image_size=16).small_crop == 12
 
@@ -43,12 +51,13 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"recipe": "fastest"}, "fastest"),
         ({"learnig_rate": 0.1}, "learnig_rate"),
         ({"arch": "resnet21"}, "resnet21"),
+        ({"arch": "resnet50v2"}, "torch has the architectures .*resnet152. Received: 'resnet50v2'"),
         ({"framework": "jax"}, "jax"),
         ({"epochs": 0}, "epochs"),
         ({"validation_fraction": 0.0}, "validation_fraction"),
         ({"small_crop": 40}, "small_crop"),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    ids=lambda value: str(next(iter(value.values()))) if isinstance(value, dict) else "",
 )
 def test_a_wrong_option_is_named(changes: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
