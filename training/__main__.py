@@ -18,6 +18,7 @@ from bundle.manifest import NAME_PATTERN
 from training.config import ARCHITECTURES, RECIPES, TrainConfig, make_config
 from training.data import DataSet, load_cifar10, load_folder
 from training.errors import ConfigError, StorageError, TrainingError
+from training.initial import initial_path, read_initial
 from training.loop import train as run_training
 
 MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
@@ -46,6 +47,12 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="First weights: random, imagenet, a file, or the folder of a bundle; default random."
+        ),
+    ] = None,
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
@@ -70,22 +77,25 @@ def train(
         recipe,
         framework=framework,
         arch=arch,
+        init=init,
         epochs=epochs,
         batch_size=batch_size,
         image_size=image_size,
         seed=seed,
         threads=threads,
     )
+    initial_path(config.init)  # before minutes of reading images
     data_set = _load(data, config, skip_unreadable)
     name = name or _default_name(data_set.name, config)
     _refuse_bad_target(out, name)
     folder = run or Path("runs") / name
-    module = _framework(config)
+    module, weights = _framework(config)
     # scipy takes seconds to import: not before the options are known to be right.
     from training.export import export_bundle  # noqa: PLC0415
 
     mean, std = data_set.mean_and_std()
-    trainer = module.Trainer(config, len(data_set.classes), mean, std)
+    initial = read_initial(config, weights).for_labels(data_set.classes)
+    trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
     console.print(
         f"{config.arch} in {framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training images, "
         f"{len(data_set.classes)} classes. Checkpoints and curves: {folder} (tensorboard --logdir {folder})"
@@ -153,14 +163,18 @@ def _default_name(data_name: str, config: TrainConfig) -> str:
     return f"{base[:32]}-{config.arch}-{FRAMEWORK_NAMES[config.framework]}"
 
 
-def _framework(config: TrainConfig) -> Any:
+def _framework(config: TrainConfig) -> tuple[Any, Any]:
+    """The module that trains and the module that reads weights; each loads its framework."""
+    name = MODULES[config.framework]
     try:
-        return importlib.import_module(MODULES[config.framework])
+        module, weights = importlib.import_module(name), importlib.import_module(f"{name}_weights")
     except ModuleNotFoundError as exc:
         raise ConfigError(
             f"--framework {config.framework} needs the package {exc.name}, which is not installed. "
             f"Install the extra: pip install '.[{'torch' if config.framework == 'torch' else 'tensorflow'},training]'"
         ) from exc
+    module.set_threads(config.threads)  # TensorFlow takes it only before its first operation
+    return module, weights
 
 
 def run() -> None:

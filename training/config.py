@@ -21,6 +21,10 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "keras": (*CIFAR_NETWORKS, *IMAGENET_NETWORKS, *V2_NETWORKS),
 }
 IMAGENET_SIZE = 224  # side of the images of the ImageNet networks where nothing else is said, in pixels
+IMAGENET_WEIGHTS = {
+    "torch": IMAGENET_NETWORKS,
+    "keras": (*IMAGENET_NETWORKS[2:], *V2_NETWORKS),
+}  # published ones
 SMALL_STEM = ("resnet18", "resnet34")  # the networks that have another stem for small images
 SMALL_IMAGE = 64  # the largest side that counts as small, in pixels
 
@@ -32,6 +36,7 @@ class TrainConfig:
     # model
     framework: Framework = "torch"
     arch: str = "resnet20"  # one of ARCHITECTURES[framework]
+    init: str = "random"  # random, imagenet, a file of weights, or the folder of a bundle
     # data
     image_size: int = 32  # side of the square that the network sees when it is evaluated, in pixels
     validation_fraction: float = 0.02  # share of the training split held out, stratified, for calibration
@@ -69,6 +74,8 @@ class TrainConfig:
                 f"--framework {self.framework} has the architectures {', '.join(ARCHITECTURES[self.framework])}. "
                 f"Received: {self.arch!r}"
             )
+        if self.init == "imagenet":
+            self._refuse_imagenet_weights()
         for name in ("epochs", "batch_size", "image_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1. Received: {getattr(self, name)}")
@@ -83,6 +90,18 @@ class TrainConfig:
         if not 0 <= self.small_crop <= self.image_size:
             raise ConfigError(
                 f"small_crop lies between 0 and image_size ({self.image_size}). Received: {self.small_crop}"
+            )
+
+    def _refuse_imagenet_weights(self) -> None:
+        if self.arch not in IMAGENET_WEIGHTS[self.framework]:
+            raise ConfigError(
+                f"--framework {self.framework} has ImageNet weights for {', '.join(IMAGENET_WEIGHTS[self.framework])}. "
+                f"Received: {self.arch!r}"
+            )
+        if self.small_stem:
+            raise ConfigError(
+                f"The ImageNet weights of {self.arch} begin with a 7x7 convolution, which it has from an --image-size "
+                f"of {SMALL_IMAGE + 1} on. Received: {self.image_size}"
             )
 
     @property

@@ -201,7 +201,9 @@ def _record(
             "seconds": run.seconds,
             "hardware": _hardware(),
             "seed": config.seed,
-            "config": config.as_dict() | trainer.normalisation.as_dict() | {"history": run.history},
+            "config": config.as_dict()
+            | trainer.normalisation.as_dict()
+            | {"initial": trainer.initial, "history": run.history},
         },
         "metrics": [],
         "calibration": {

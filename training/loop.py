@@ -37,6 +37,8 @@ RUN_FILE = "run.json"
 # What may differ when a run is resumed. Threads change its speed, not what it computes; a run that is shortened or
 # lengthened goes on with the schedule of its new length, and its history records the rates that it really had.
 CHANGEABLE = {"threads", "epochs"}
+# Knobs that runs from before they existed do not have, with what those runs did.
+ADDED: dict[str, Any] = {"init": "random", "initial": {"from": "random"}}
 EVALUATION_BATCH = 250  # images
 
 
@@ -46,6 +48,7 @@ class TrainerLike(Protocol):
     parameters: int
     feature_map: tuple[int, int, int]  # height, width, channels
     normalisation: Normalisation
+    initial: dict[str, Any]  # where the weights came from, as in the manifest
 
     def train_step(
         self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
@@ -77,17 +80,18 @@ class Run:
         return sum(epoch["seconds"] for epoch in self.history)
 
 
-def open_run(folder: Path, config: TrainConfig, data: DataSet) -> Run:
+def open_run(folder: Path, config: TrainConfig, data: DataSet, initial: dict[str, Any]) -> Run:
     """The record of the run in `folder`: the one that is there, or a new one.
 
     Raises:
-        ConfigError: the folder holds a run with another configuration or other data.
+        ConfigError: the folder holds a run with another configuration, other initial weights or other data.
     """
-    new = Run(config.as_dict(), data.fingerprint(), [])
+    new = Run(config.as_dict() | {"initial": initial}, data.fingerprint(), [])
     path = folder / RUN_FILE
     if not path.exists():
         return new
     old = Run(**json.loads(path.read_text()))
+    old.config = ADDED | old.config
     changed = sorted(
         name for name in new.config if name not in CHANGEABLE and old.config.get(name) != new.config[name]
     )
@@ -151,7 +155,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def _train(
     trainer: TrainerLike, make_writer: Any, config: TrainConfig, data: DataSet, folder: Path, console: Console
 ) -> Run:
-    run = open_run(folder, config, data)
+    run = open_run(folder, config, data, trainer.initial)
     done = len(run.history)
     if done:
         trainer.load(folder / f"checkpoint-{done}")

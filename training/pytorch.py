@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.config import TrainConfig
+from training.initial import Initial
 from training.normalisation import Normalisation
 from training.pytorch_networks import build_network, count_parameters, feature_map
+from training.pytorch_weights import put
 
 PACKAGES = ("torch", "torchvision")  # whose versions the manifest records
 ARTIFACT = {
@@ -36,6 +38,11 @@ NEWTON_SCHULZ = (
     -4.7750,
     2.0315,
 )  # Jordan et al. 2024: the quintic that grows small singular values fastest
+
+
+def set_threads(threads: int) -> None:
+    """Compute with so many threads; 0: as many as there are cores."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
 class ConvMuon(torch.optim.Optimizer):
@@ -73,15 +80,28 @@ class Trainer:
     """A network with its optimizer: what the common loop in `training/loop.py` drives."""
 
     def __init__(
-        self, config: TrainConfig, classes: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+        self,
+        config: TrainConfig,
+        classes: int,
+        mean: NDArray[np.float32],
+        std: NDArray[np.float32],
+        initial: Initial = Initial(),  # noqa: B008 - it is frozen
     ) -> None:
-        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255."""
+        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255.
+
+        Raises:
+            WeightsError: `initial` holds the weights of another network.
+        """
         torch.manual_seed(config.seed)
-        torch.set_num_threads(config.threads or os.cpu_count() or 1)
+        set_threads(config.threads)
         self.config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.normalisation = Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
+        self.initial = initial.record
+        self.normalisation = initial.normalisation or Normalisation(
+            tuple(map(float, mean)), tuple(map(float, std))
+        )
         model = build_network(config, classes, self.normalisation)
+        put(model, initial)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.parameters = count_parameters(self.model)
         self.feature_map = feature_map(self.model, config.image_size)

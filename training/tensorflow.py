@@ -20,8 +20,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.config import TrainConfig
+from training.initial import Initial
 from training.normalisation import Normalisation
 from training.tensorflow_networks import build_network, count_parameters, feature_map
+from training.tensorflow_weights import put
 
 PACKAGES = ("tensorflow", "keras")  # whose versions the manifest records
 ARTIFACT = {
@@ -37,6 +39,19 @@ NEWTON_SCHULZ = (
     -4.7750,
     2.0315,
 )  # Jordan et al. 2024: the quintic that grows small singular values fastest
+
+
+def set_threads(threads: int) -> None:
+    """Compute with so many threads; 0: as many as there are cores. To be called before TensorFlow computes."""
+    threads = threads or os.cpu_count() or 1
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as exc:  # TensorFlow takes it only before its first operation
+        if tf.config.threading.get_intra_op_parallelism_threads() != threads:
+            raise RuntimeError(
+                "A second Keras run in one process can't change the number of threads."
+            ) from exc
 
 
 class ConvMuon(keras.optimizers.SGD):
@@ -82,14 +97,27 @@ class Trainer:
     """A network with its optimizer: what the common loop in `training/loop.py` drives."""
 
     def __init__(
-        self, config: TrainConfig, classes: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+        self,
+        config: TrainConfig,
+        classes: int,
+        mean: NDArray[np.float32],
+        std: NDArray[np.float32],
+        initial: Initial = Initial(),  # noqa: B008 - it is frozen
     ) -> None:
-        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255."""
+        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255.
+
+        Raises:
+            WeightsError: `initial` holds the weights of another network.
+        """
         keras.utils.set_random_seed(config.seed)
-        _set_threads(config.threads or os.cpu_count() or 1)
+        set_threads(config.threads)
         self.config = config
-        self.normalisation = Normalisation(tuple(map(float, mean)), tuple(map(float, std)))
+        self.initial = initial.record
+        self.normalisation = initial.normalisation or Normalisation(
+            tuple(map(float, mean)), tuple(map(float, std))
+        )
         self.model = build_network(config, classes, self.normalisation)
+        put(self.model, initial)
         # What computes in bf16 is a second network with its own fp32 weights; `model` takes them over after an epoch.
         self.trained = self.model
         if config.precision == "bf16":
@@ -192,17 +220,6 @@ def _policy(name: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _set_threads(threads: int) -> None:
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as exc:  # TensorFlow takes it only before its first operation
-        if tf.config.threading.get_intra_op_parallelism_threads() != threads:
-            raise RuntimeError(
-                "A second Keras run in one process can't change the number of threads."
-            ) from exc
 
 
 class EventWriter:

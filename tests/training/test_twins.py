@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import training
+from tests.training.conftest import MODULES
 
 FOLDER = Path(training.__file__).parent
-MODULES = {"torch": "pytorch", "keras": "tensorflow"}
 
 
 def signatures(module: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
@@ -36,6 +36,7 @@ def signatures(module: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
 
 def test_both_files_show_the_same_face() -> None:
     assert signatures("pytorch") == signatures("tensorflow")
+    assert functions("pytorch") == functions("tensorflow")
     assert [name for name, _ in signatures("pytorch")][:4] == [
         "Trainer.__init__",
         "Trainer.train_step",
@@ -57,6 +58,11 @@ def functions(module: str) -> list[tuple[str, list[str]]]:
 def test_both_files_of_networks_show_the_same_face() -> None:
     assert functions("pytorch_networks") == functions("tensorflow_networks")
     assert functions("pytorch_networks")[0][0] == "build_network"
+
+
+def test_both_files_of_weights_show_the_same_face() -> None:
+    assert functions("pytorch_weights") == functions("tensorflow_weights")
+    assert functions("pytorch_weights")[0][0] == "imagenet"
 
 
 MEASURE = """
