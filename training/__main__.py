@@ -41,8 +41,11 @@ def train(
     data: Annotated[str, typer.Option(help="A folder with one sub-folder per class, or `cifar10`.")],
     framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
     arch: Annotated[
-        str, typer.Option(help=f"One of {', '.join(ARCHITECTURES['keras'])}; the v2 ones in Keras only.")
-    ] = "resnet20",
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(ARCHITECTURES['keras'])}, the v2 ones in Keras only; default resnet20."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The model repository that gets the bundle.")] = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")
@@ -54,6 +57,19 @@ def train(
         ),
     ] = None,
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
+    freeze_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs at the start in which only the classifier trains; all: a linear probe."),
+    ] = None,
+    finetune_factor: Annotated[
+        float | None, typer.Option(help="Share of the learning rate in the epochs after those.")
+    ] = None,
+    train_limit: Annotated[
+        int | None, typer.Option(help="Most training images, drawn by class with the seed; 0: all.")
+    ] = None,
+    test_limit: Annotated[
+        int | None, typer.Option(help="Most test images, drawn by class with the seed; 0: all.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
@@ -78,6 +94,10 @@ def train(
         framework=framework,
         arch=arch,
         init=init,
+        freeze_epochs=freeze_epochs,
+        finetune_factor=finetune_factor,
+        train_limit=train_limit,
+        test_limit=test_limit,
         epochs=epochs,
         batch_size=batch_size,
         image_size=image_size,
@@ -127,19 +147,13 @@ def train(
 
 
 def _load(data: str, config: TrainConfig, skip_unreadable: bool) -> DataSet:
+    options = {
+        name: getattr(config, name)
+        for name in ("image_size", "validation_fraction", "seed", "train_limit", "test_limit")
+    }
     if data == "cifar10" and not Path(data).is_dir():
-        if config.image_size != 32:
-            raise ConfigError(
-                f"cifar10 by name comes at 32 pixels. Received: --image-size {config.image_size}"
-            )
-        return load_cifar10(Path("data"), validation_fraction=config.validation_fraction, seed=config.seed)
-    data_set = load_folder(
-        Path(data),
-        image_size=config.image_size,
-        validation_fraction=config.validation_fraction,
-        seed=config.seed,
-        skip_unreadable=skip_unreadable,
-    )
+        return load_cifar10(Path("data"), **options)
+    data_set = load_folder(Path(data), **options, skip_unreadable=skip_unreadable)
     for line in data_set.skipped:
         console.print(f"Skipped: {line}")
     return data_set

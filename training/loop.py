@@ -38,7 +38,14 @@ RUN_FILE = "run.json"
 # lengthened goes on with the schedule of its new length, and its history records the rates that it really had.
 CHANGEABLE = {"threads", "epochs"}
 # Knobs that runs from before they existed do not have, with what those runs did.
-ADDED: dict[str, Any] = {"init": "random", "initial": {"from": "random"}}
+ADDED: dict[str, Any] = {
+    "init": "random",
+    "initial": {"from": "random"},
+    "train_limit": 0,
+    "test_limit": 0,
+    "freeze_epochs": 0,
+    "finetune_factor": TrainConfig.finetune_factor,
+}
 EVALUATION_BATCH = 250  # images
 
 
@@ -50,6 +57,7 @@ class TrainerLike(Protocol):
     normalisation: Normalisation
     initial: dict[str, Any]  # where the weights came from, as in the manifest
 
+    def freeze(self, frozen: bool) -> None: ...
     def train_step(
         self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
     ) -> tuple[float, int]: ...
@@ -176,6 +184,7 @@ def _train(
             bar = progress.add_task("training", total=steps, completed=done * per_epoch)
             for epoch in range(done, config.epochs):
                 started = time.monotonic()
+                trainer.freeze(epoch < config.freeze_epochs)
                 loss = correct = seen = 0.0
                 step = epoch * per_epoch
                 for pixels, labels in batches(data.train.pixels, data.train.labels, config, epoch, fill):

@@ -58,6 +58,8 @@ class ConvMuon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for kernel in group["params"]:
+                if kernel.grad is None:  # frozen
+                    continue
                 momentum = self.state[kernel].setdefault("momentum", torch.zeros_like(kernel))
                 momentum.mul_(group["momentum"]).add_(kernel.grad)
                 update = kernel.grad.add(momentum, alpha=group["momentum"])
@@ -105,6 +107,7 @@ class Trainer:
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.parameters = count_parameters(self.model)
         self.feature_map = feature_map(self.model, config.image_size)
+        self.frozen = False
         kernels = [p for p in self.model.parameters() if p.ndim == 4 and config.optimizer == "muon"]
         others = [p for p in self.model.parameters() if p.ndim != 4 or config.optimizer != "muon"]
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
@@ -123,11 +126,17 @@ class Trainer:
             muon = ConvMuon(kernels, config.muon_learning_rate, config.momentum)
             self.optimizers.append((muon, config.muon_learning_rate))
 
+    def freeze(self, frozen: bool) -> None:
+        """Whether only the classifier trains; the backbone then runs as it is served, with its statistics frozen."""
+        self.frozen = frozen
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not frozen or name.startswith("classifier."))
+
     def train_step(
         self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
     ) -> tuple[float, int]:
         """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
-        self.model.train()
+        self.model.train(not self.frozen)
         target = torch.from_numpy(labels).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits = self.model(torch.from_numpy(pixels).to(self.device)).float()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,20 +131,29 @@ class Trainer:
         muon_rate = config.muon_learning_rate if config.optimizer == "muon" else None
         self.optimizer = ConvMuon(config.learning_rate, muon_rate, config.momentum, config.weight_decay)
         self.optimizer.build(self.trained.trainable_variables)
-        self._step = tf.function(self._train_step, reduce_retracing=True)
+        self._steps = {
+            frozen: tf.function(partial(self._train_step, frozen), reduce_retracing=True)
+            for frozen in (False, True)
+        }
+        self.frozen = False
         self._predict = tf.function(
             lambda pixels: self.model(pixels, training=False)[1], reduce_retracing=True
         )
 
-    def _train_step(self, pixels: Any, labels: Any) -> tuple[Any, Any]:
+    def freeze(self, frozen: bool) -> None:
+        """Whether only the classifier trains; the backbone then runs as it is served, with its statistics frozen."""
+        self.frozen = frozen
+
+    def _train_step(self, frozen: bool, pixels: Any, labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            logits = tf.cast(self.trained(pixels, training=True)[1], tf.float32)
+            logits = tf.cast(self.trained(pixels, training=not frozen)[1], tf.float32)
             target = tf.one_hot(labels, logits.shape[-1])
             target = (
                 target * (1 - self.config.label_smoothing) + self.config.label_smoothing / logits.shape[-1]
             )
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
-        variables = self.trained.trainable_variables
+        trained = self.trained.get_layer("classifier") if frozen else self.trained
+        variables = trained.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss, tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.int32))
 
@@ -153,7 +163,7 @@ class Trainer:
         """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
         self.optimizer.learning_rate.assign(self.config.learning_rate * factor)
         self.stale = True
-        loss, correct = self._step(tf.constant(pixels), tf.constant(labels))
+        loss, correct = self._steps[self.frozen](tf.constant(pixels), tf.constant(labels))
         return float(loss), int(correct)
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
