@@ -43,6 +43,7 @@ FRAMEWORK_FILES = {
     "training/tensorflow_weights.py": ({"tensorflow", "keras"}, "anywhere"),
     "training/calibration.py": ({"torch"}, "inside functions"),
     "training/data.py": ({"torchvision"}, "inside functions"),
+    "training/published.py": ({"torchvision"}, "inside functions"),
 }
 
 

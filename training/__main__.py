@@ -1,34 +1,32 @@
-"""Command line: `python -m training train --framework torch|keras --arch resnet20 --data FOLDER --out models/`."""
+"""Command line: `python -m training train --framework torch|keras --arch resnet20 --data FOLDER --out models/`.
+
+`python -m training pretrained` is in `training/cli_pretrained.py`.
+"""
 
 from __future__ import annotations
 
-import importlib
-import re
-import shlex
 import sys
-import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from bundle.errors import BundleError
-from bundle.manifest import NAME_PATTERN
+from training.cli_common import command_line, console, default_name, load_framework, refuse_bad_target
+from training.cli_pretrained import pretrained
 from training.config import ARCHITECTURES, RECIPES, TrainConfig, make_config
 from training.data import DataSet, load_cifar10, load_folder
-from training.errors import ConfigError, StorageError, TrainingError
+from training.errors import TrainingError
 from training.initial import initial_path, read_initial
 from training.loop import train as run_training
 
-MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
-FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Train ResNets and write servable bundles."
 )
-console = Console(highlight=False, soft_wrap=True)
+app.command()(pretrained)
 
 
 @app.callback()
@@ -106,10 +104,10 @@ def train(
     )
     initial_path(config.init)  # before minutes of reading images
     data_set = _load(data, config, skip_unreadable)
-    name = name or _default_name(data_set.name, config)
-    _refuse_bad_target(out, name)
+    name = name or default_name(data_set.name, config)
+    refuse_bad_target(out, name)
     folder = run or Path("runs") / name
-    module, weights = _framework(config)
+    module, weights = load_framework(config)
     # scipy takes seconds to import: not before the options are known to be right.
     from training.export import export_bundle  # noqa: PLC0415
 
@@ -133,7 +131,7 @@ def train(
         record,
         models=out,
         name=name,
-        command=shlex.join(["python", "-m", "training", *sys.argv[1:]]),
+        command=command_line(),
         golden_folder=golden_images,
     )
     low, high = exported.interval
@@ -157,38 +155,6 @@ def _load(data: str, config: TrainConfig, skip_unreadable: bool) -> DataSet:
     for line in data_set.skipped:
         console.print(f"Skipped: {line}")
     return data_set
-
-
-def _refuse_bad_target(out: Path, name: str) -> None:
-    """Find out before the training, not after it, that its result could not be written."""
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ConfigError(f"A model name matches {NAME_PATTERN}. Received: {name!r}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as exc:
-        raise StorageError(f"The folder for the bundle can't be written to: {exc}.") from exc
-
-
-def _default_name(data_name: str, config: TrainConfig) -> str:
-    """A valid model name from the folder's: `My Photos` with resnet20 in torch gives my-photos-resnet20-pytorch."""
-    base = re.sub(r"[^a-z0-9._-]+", "-", data_name.lower()).strip("-._") or "model"
-    return f"{base[:32]}-{config.arch}-{FRAMEWORK_NAMES[config.framework]}"
-
-
-def _framework(config: TrainConfig) -> tuple[Any, Any]:
-    """The module that trains and the module that reads weights; each loads its framework."""
-    name = MODULES[config.framework]
-    try:
-        module, weights = importlib.import_module(name), importlib.import_module(f"{name}_weights")
-    except ModuleNotFoundError as exc:
-        raise ConfigError(
-            f"--framework {config.framework} needs the package {exc.name}, which is not installed. "
-            f"Install the extra: pip install '.[{'torch' if config.framework == 'torch' else 'tensorflow'},training]'"
-        ) from exc
-    module.set_threads(config.threads)  # TensorFlow takes it only before its first operation
-    return module, weights
 
 
 def run() -> None:

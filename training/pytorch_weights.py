@@ -16,10 +16,12 @@ import torchvision
 from torch import nn
 
 from bundle.manifest import Manifest
+from bundle.repository import file_digest
 from training.config import TrainConfig
 from training.errors import WeightsError
 from training.initial import Initial
 from training.normalisation import TORCHVISION, Normalisation
+from training.published import Published
 
 WRAPPERS = ("state_dict", "model")  # what checkpoints of timm and of torchvision's references hold it under
 HEADS = ("fc.", "classifier.")  # the last linear layer: torchvision's name, ours
@@ -30,9 +32,15 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
     """The newest ImageNet weights of torchvision, downloaded and checked by torch.hub (once, into its cache).
 
     Raises:
-        WeightsError: they can't be downloaded, or what came has another hash.
+        WeightsError: they can't be downloaded, or what came, or lies in the cache, has another hash.
     """
     weights = torchvision.models.get_model_weights(config.arch).DEFAULT
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if cached.is_file() and not is_published(config.arch, cached):  # torch.hub checks only what it downloads
+        raise WeightsError(
+            f"A file in the cache of torch.hub has another sha256 than its name promises. Delete it; the same command "
+            f"downloads it again. Received: {str(cached)!r}"
+        )
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError) as exc:  # torch.hub: no connection, a wrong hash
@@ -48,6 +56,27 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
         initial.normalisation,
         {"from": "imagenet", "weights": f"torchvision {weights}", "url": weights.url},
     )
+
+
+def published(arch: str) -> Published:
+    """What torchvision says about its newest weights for ImageNet."""
+    weights = torchvision.models.get_model_weights(arch).DEFAULT
+    transforms = weights.transforms()
+    return Published(
+        labels=tuple(weights.meta["categories"]),
+        accuracy=weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100,
+        source=f"torchvision {torchvision.__version__}, {weights}",
+        resize=transforms.resize_size[0],
+        crop=transforms.crop_size[0],
+        interpolation=transforms.interpolation.value,
+    )
+
+
+def is_published(arch: str, path: Path) -> bool:
+    """Whether the file holds the newest weights of torchvision: their name carries the first digits of the sha256."""
+    url = torchvision.models.get_model_weights(arch).DEFAULT.url
+    digits = Path(url).stem.rpartition("-")[2]
+    return file_digest(path.resolve())[1].startswith(digits)
 
 
 def from_file(config: TrainConfig, path: Path) -> Initial:

@@ -7,9 +7,12 @@ The backbone and the classifier of an `Initial` are lists of arrays in the order
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
+import multiprocessing
 import warnings
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ import h5py
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.applications.resnet import (
+    WEIGHTS_HASHES,
+)  # md5 with and without classifier; no public name has it
 from numpy.typing import NDArray
 
 from bundle.manifest import Manifest
@@ -24,8 +30,18 @@ from training.config import TrainConfig
 from training.errors import WeightsError
 from training.initial import Initial
 from training.normalisation import CAFFE, MINUS_ONE_TO_ONE, Normalisation
+from training.published import Published, imagenet_labels
 from training.tensorflow_networks import APPLICATIONS, build_network
 
+# Top-1 accuracy on the validation set of ImageNet, https://keras.io/api/applications/
+ACCURACY = {
+    "resnet50": 0.749,
+    "resnet101": 0.764,
+    "resnet152": 0.766,
+    "resnet50v2": 0.760,
+    "resnet101v2": 0.772,
+    "resnet152v2": 0.780,
+}
 SUFFIXES = (".weights.h5", ".keras", ".h5")
 
 
@@ -46,6 +62,29 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
     record = {"from": "imagenet", "weights": f"keras.applications {config.arch}"}
     arrays = network.get_weights()
     return dataclasses.replace(_split(arrays, with_classifier, _convention(config)), record=record)
+
+
+def published(arch: str) -> Published:
+    """What keras.io says about the weights of keras.applications."""
+    # The same 1,000 classes in the same order as torchvision's, which names them without a download; in a process of
+    # its own, because the compilers of torch and tensorflow end a process that holds both.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        labels = process.submit(imagenet_labels).result()
+    return Published(
+        labels=labels,
+        accuracy=ACCURACY[arch],
+        source="https://keras.io/api/applications/",
+        # keras.io says 224 pixels and one central crop, but not out of what: the usual 256 of He et al. 2016.
+        resize=256,
+        crop=224,
+        interpolation="bilinear",
+    )
+
+
+def is_published(arch: str, path: Path) -> bool:
+    """Whether the file holds the weights of keras.applications, classifier included."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == WEIGHTS_HASHES[arch][0]
 
 
 def from_file(config: TrainConfig, path: Path) -> Initial:

@@ -52,6 +52,10 @@ found["record"] = made.initial
 found["stem"] = error(lambda: trainer(config(arch="resnet18", image_size=32, init=str(folder / "resnet18.pth"))))
 (folder / "notes.pth").write_text("not weights")
 found["junk"] = error(lambda: trainer(config(init=str(folder / "notes.pth"))))
+cache = folder / "hub" / "checkpoints" / "resnet34-b627a593.pth"
+cache.parent.mkdir(parents=True)
+cache.write_text("half a file")
+found["cached"] = error(lambda: trainer(config(arch="resnet34", init="imagenet")))
 torch.save([1, 2], folder / "list.pth")
 found["list"] = error(lambda: trainer(config(init=str(folder / "list.pth"))))
 """
@@ -73,6 +77,8 @@ found["difference"] = max(
 module.build_network(config(), 10, module.Normalisation((0,) * 3, (1,) * 3)).save_weights(folder / "own.weights.h5")
 found["own"] = trainer(config(init=str(folder / "own.weights.h5"))).initial["classifier"]
 found["stem"] = error(lambda: trainer(config(arch="resnet32", init=str(folder / "own.weights.h5"))))
+says = weights.published("resnet50")
+found["published"] = [len(says.labels), says.labels[0], says.accuracy, weights.is_published("resnet50", folder / "own.weights.h5")]
 (folder / "notes.h5").write_text("not weights")
 found["junk"] = error(lambda: trainer(config(init=str(folder / "notes.h5"))))
 found["list"] = error(lambda: trainer(config(init=str(folder / "notes.h5").replace(".h5", ".pth"))))
@@ -88,7 +94,7 @@ def test_weights_from_a_file_answer_as_the_model_that_they_belong_to(framework: 
     """torchvision's and Keras's own preprocessing is the reference: the conventions lie inside our graph."""
     code = START.format(module=MODULES[framework], framework=framework)
     code += {"torch": TORCH, "keras": KERAS}[framework] + END
-    (tmp_path / "notes.pth").touch()
+    (tmp_path / "notes.pth").touch()  # a name that Keras does not read
     # A proxy where nobody listens: no internet, whatever the machine has.
     environment = {**os.environ, "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
     environment |= {"TORCH_HOME": str(tmp_path), "KERAS_HOME": str(tmp_path)}
@@ -113,6 +119,8 @@ def test_weights_from_a_file_answer_as_the_model_that_they_belong_to(framework: 
     assert "Received" in found["list"]
     assert "can't be downloaded" in found["offline"]
     assert "--init FILE" in found["offline"]
+    assert found.get("published", [1000, "tench", 0.749, False]) == [1000, "tench", 0.749, False]
+    assert "Delete it" in found.get("cached", "Delete it")
     assert not list(tmp_path.rglob("*.partial"))
 
 
