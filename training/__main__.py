@@ -118,6 +118,10 @@ def train(
         f"{config.arch} in {framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training images, "
         f"{len(data_set.classes)} classes. Checkpoints and curves: {folder} (tensorboard --logdir {folder})"
     )
+    if config.freeze_epochs and config.init == "random":
+        console.print(
+            "Notice: the backbone is frozen at random weights. --init imagenet, a file or a bundle starts from better ones."
+        )
     try:
         record = run_training(trainer, module.EventWriter, config, data_set, folder, console)
     except KeyboardInterrupt:

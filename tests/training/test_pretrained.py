@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,7 @@ def test_one_command_makes_a_photo_classifier_even_after_a_download_that_was_cut
     check = run("bundle", "check", bundle, cache=tmp_path / "cache")
     assert check.returncode == 0, check.stdout + check.stderr
     manifest = read_manifest(bundle)
+    config: Any = manifest.training.config
     assert (len(manifest.labels), manifest.labels[0], manifest.labels[999]) == (
         1000,
         "tench",
@@ -69,8 +71,8 @@ def test_one_command_makes_a_photo_classifier_even_after_a_download_that_was_cut
     )
     assert (manifest.input.resize.size, manifest.input.height) == (256, 224)  # type: ignore[union-attr]
     assert (manifest.metrics, manifest.calibration.method) == ([], "none")
-    assert manifest.training.config["published"] is None
-    assert manifest.training.config["initial"]["file"] == name  # type: ignore[index,call-overload]
+    assert config["published"] is None
+    assert config["initial"]["file"] == name
     assert manifest.architecture.parameters == 11_689_512
 
 
