@@ -1,33 +1,32 @@
-"""Command line: `python -m training train --framework torch|keras --arch resnet20 --data FOLDER --out models/`."""
+"""Command line: `python -m training train --framework torch|keras --arch resnet20 --data FOLDER --out models/`.
+
+`python -m training pretrained` is in `training/cli_pretrained.py`.
+"""
 
 from __future__ import annotations
 
-import importlib
-import re
-import shlex
 import sys
-import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from bundle.errors import BundleError
-from bundle.manifest import NAME_PATTERN
+from training.cli_common import command_line, console, default_name, load_framework, refuse_bad_target
+from training.cli_pretrained import pretrained
 from training.config import ARCHITECTURES, RECIPES, TrainConfig, make_config
 from training.data import DataSet, load_cifar10, load_folder
-from training.errors import ConfigError, StorageError, TrainingError
+from training.errors import TrainingError
+from training.initial import initial_path, read_initial
 from training.loop import train as run_training
 
-MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
-FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Train ResNets and write servable bundles."
 )
-console = Console(highlight=False, soft_wrap=True)
+app.command()(pretrained)
 
 
 @app.callback()
@@ -39,12 +38,36 @@ def main() -> None:
 def train(
     data: Annotated[str, typer.Option(help="A folder with one sub-folder per class, or `cifar10`.")],
     framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
-    arch: Annotated[str, typer.Option(help=f"One of {', '.join(ARCHITECTURES)}.")] = "resnet20",
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(ARCHITECTURES['keras'])}, the v2 ones in Keras only; default resnet20."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The model repository that gets the bundle.")] = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="First weights: random, imagenet, a file, or the folder of a bundle; default random."
+        ),
+    ] = None,
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
+    freeze_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs at the start in which only the classifier trains; all: a linear probe."),
+    ] = None,
+    finetune_factor: Annotated[
+        float | None, typer.Option(help="Share of the learning rate in the epochs after those.")
+    ] = None,
+    train_limit: Annotated[
+        int | None, typer.Option(help="Most training images, drawn by class with the seed; 0: all.")
+    ] = None,
+    test_limit: Annotated[
+        int | None, typer.Option(help="Most test images, drawn by class with the seed; 0: all.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
@@ -68,28 +91,39 @@ def train(
         recipe,
         framework=framework,
         arch=arch,
+        init=init,
+        freeze_epochs=freeze_epochs,
+        finetune_factor=finetune_factor,
+        train_limit=train_limit,
+        test_limit=test_limit,
         epochs=epochs,
         batch_size=batch_size,
         image_size=image_size,
         seed=seed,
         threads=threads,
     )
+    initial_path(config.init)  # before minutes of reading images
     data_set = _load(data, config, skip_unreadable)
     for note in data_set.notes:
         console.print(f"Note: {note}", markup=False)
-    name = name or _default_name(data_set.name, config)
-    _refuse_bad_target(out, name)
+    name = name or default_name(data_set.name, config)
+    refuse_bad_target(out, name)
     folder = run or Path("runs") / name
-    module = _framework(config)
+    module, weights = load_framework(config)
     # scipy takes seconds to import: not before the options are known to be right.
     from training.export import export_bundle  # noqa: PLC0415
 
     mean, std = data_set.mean_and_std()
-    trainer = module.Trainer(config, len(data_set.classes), mean, std)
+    initial = read_initial(config, weights).for_labels(data_set.classes)
+    trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
     console.print(
         f"{config.arch} in {framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training images, "
         f"{len(data_set.classes)} classes. Checkpoints and curves: {folder} (tensorboard --logdir {folder})"
     )
+    if config.freeze_epochs and config.init == "random":
+        console.print(
+            "Notice: the backbone is frozen at random weights. --init imagenet, a file or a bundle starts from better ones."
+        )
     try:
         record = run_training(trainer, module.EventWriter, config, data_set, folder, console)
     except KeyboardInterrupt:
@@ -103,7 +137,7 @@ def train(
         record,
         models=out,
         name=name,
-        command=shlex.join(["python", "-m", "training", *sys.argv[1:]]),
+        command=command_line(),
         golden_folder=golden_images,
     )
     low, high = exported.interval
@@ -117,47 +151,13 @@ def train(
 
 
 def _load(data: str, config: TrainConfig, skip_unreadable: bool) -> DataSet:
+    options = {
+        name: getattr(config, name)
+        for name in ("image_size", "validation_fraction", "seed", "train_limit", "test_limit")
+    }
     if data == "cifar10" and not Path(data).is_dir():
-        if config.image_size != 32:
-            raise ConfigError(
-                f"cifar10 by name comes at 32 pixels. Received: --image-size {config.image_size}"
-            )
-        return load_cifar10(Path("data"), validation_fraction=config.validation_fraction, seed=config.seed)
-    return load_folder(
-        Path(data),
-        image_size=config.image_size,
-        validation_fraction=config.validation_fraction,
-        seed=config.seed,
-        skip_unreadable=skip_unreadable,
-    )
-
-
-def _refuse_bad_target(out: Path, name: str) -> None:
-    """Find out before the training, not after it, that its result could not be written."""
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ConfigError(f"A model name matches {NAME_PATTERN}. Received: {name!r}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as exc:
-        raise StorageError(f"The folder for the bundle can't be written to: {exc}.") from exc
-
-
-def _default_name(data_name: str, config: TrainConfig) -> str:
-    """A valid model name from the folder's: `My Photos` with resnet20 in torch gives my-photos-resnet20-pytorch."""
-    base = re.sub(r"[^a-z0-9._-]+", "-", data_name.lower()).strip("-._") or "model"
-    return f"{base[:32]}-{config.arch}-{FRAMEWORK_NAMES[config.framework]}"
-
-
-def _framework(config: TrainConfig) -> Any:
-    try:
-        return importlib.import_module(MODULES[config.framework])
-    except ModuleNotFoundError as exc:
-        raise ConfigError(
-            f"--framework {config.framework} needs the package {exc.name}, which is not installed. "
-            f"Install the extra: pip install '.[{'torch' if config.framework == 'torch' else 'tensorflow'},training]'"
-        ) from exc
+        return load_cifar10(Path("data"), **options)
+    return load_folder(Path(data), **options, skip_unreadable=skip_unreadable)
 
 
 def run() -> None:

@@ -88,13 +88,24 @@ def input_geometry(image_size: int) -> Input:
 
 
 def load_folder(
-    folder: Path, *, image_size: int, validation_fraction: float, seed: int, skip_unreadable: bool = False
+    folder: Path,
+    *,
+    image_size: int,
+    validation_fraction: float,
+    seed: int,
+    train_limit: int = 0,
+    test_limit: int = 0,
+    skip_unreadable: bool = False,
 ) -> DataSet:
     """Read a folder of class folders.
 
+    Args:
+        train_limit, test_limit: most images of a split, each class with its share, drawn with the seed; 0: all.
+            The validation images are taken out of the limited training split.
+
     Raises:
         DataError: no such folder, fewer than two classes, an empty class, classes that differ between splits, too
-            few images to split, or an unreadable image (unless `skip_unreadable`).
+            few images to split, a limit below the number of classes, or an unreadable image (unless `skip_unreadable`).
     """
     if not folder.is_dir():
         raise DataError(
@@ -102,9 +113,10 @@ def load_folder(
         )
     notes: list[str] = []
 
-    def read(listing: Listing, title: str) -> Split:
+    def read(listing: Listing, title: str, limit: int = 0) -> Split:
         notes.extend(listing.notes)
         pairs = [(file, label) for label, name in enumerate(listing.files) for file in listing.files[name]]
+        pairs = [pairs[i] for i in _drawn(np.array([label for _, label in pairs]), limit, seed)]
         return _read(pairs, image_size, skip_unreadable, notes, title)
 
     if (folder / TRAIN).is_dir():
@@ -116,13 +128,17 @@ def load_folder(
         _refuse_different_classes(listed)
         classes = list(listed[TRAIN].files)
         _refuse_one_class(folder, classes)
-        train = read(listed[TRAIN], "Reading training images")
-        test = read(listed[TEST], "Reading test images")
+        train = read(listed[TRAIN], "Reading training images", train_limit)
+        test = read(listed[TEST], "Reading test images", test_limit)
     else:
         listing = list_classes(folder)
         classes = list(listing.files)
         _refuse_one_class(folder, classes)
         train, test = _divide(read(listing, "Reading images"), TEST_FRACTION, seed)
+        train, test = (
+            split.take(_drawn(split.labels, limit, seed))
+            for split, limit in ((train, train_limit), (test, test_limit))
+        )
     train, validation = _divide(train, validation_fraction, seed)
     for split, name in ((train, "training"), (validation, "validation"), (test, "test")):
         if missing := sorted(set(range(len(classes))) - set(split.labels.tolist())):
@@ -135,11 +151,21 @@ def load_folder(
     return DataSet(folder.resolve().name, classes, train, validation, test, notes)
 
 
-def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int) -> DataSet:
+def load_cifar10(
+    download_folder: Path,
+    *,
+    image_size: int,
+    validation_fraction: float,
+    seed: int,
+    train_limit: int = 0,
+    test_limit: int = 0,
+) -> DataSet:
     """CIFAR-10 (Krizhevsky 2009), downloaded and hash-checked by torchvision into `download_folder`.
 
+    Args: as for `load_folder`.
+
     Raises:
-        DataError: it can't be downloaded.
+        DataError: it can't be downloaded, or a limit is below the number of classes.
     """
     from torchvision.datasets import CIFAR10  # noqa: PLC0415 - imports torch: only for this data set
 
@@ -150,10 +176,14 @@ def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int
             f"CIFAR-10 could not be downloaded ({exc}). Expected internet access, or a local copy unpacked into "
             "train/<class>/ and test/<class>/: pass its folder as --data."
         ) from exc
-    train, test = (
-        Split(part.data, np.array(part.targets, np.int64), [Path(str(i)) for i in range(len(part.data))])
-        for part in parts
-    )
+    geometry = input_geometry(image_size)
+    splits = []
+    for part, limit in zip(parts, (train_limit, test_limit), strict=True):
+        labels = np.array(part.targets, np.int64)
+        drawn = _drawn(labels, limit, seed)
+        pixels = np.stack([prepare(part.data[i], geometry) for i in drawn])
+        splits.append(Split(pixels, labels[drawn], [Path(str(i)) for i in drawn]))
+    train, test = splits
     train, validation = _divide(train, validation_fraction, seed)
     return DataSet("cifar10", list(parts[0].classes), train, validation, test, [])
 
@@ -171,6 +201,27 @@ def _refuse_one_class(folder: Path, classes: list[str]) -> None:
         raise DataError(
             f"{folder} has one class folder. Expected two or more classes. Received: {classes[0]!r}"
         )
+
+
+def _drawn(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
+    """Indices of `limit` images (0: of all), in order: one of each class, and of the others each class its share."""
+    if not limit or limit >= len(labels):
+        return np.arange(len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    if limit < len(classes):
+        raise DataError(
+            f"A limit leaves each class at least one image. Expected {len(classes)} or more. Received: {limit}"
+        )
+    shares = (counts - 1) * (limit - len(classes)) / (len(labels) - len(classes))
+    quotas = 1 + np.floor(shares).astype(int)
+    largest = np.argsort(np.floor(shares) - shares, kind="stable")  # of the rests that were cut off
+    quotas[largest[: limit - quotas.sum()]] += 1
+    generator = np.random.default_rng([seed, limit])
+    drawn = [
+        generator.permutation(np.flatnonzero(labels == label))[:quota]
+        for label, quota in zip(classes, quotas, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))
 
 
 def _divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:

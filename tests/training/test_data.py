@@ -44,6 +44,32 @@ def test_a_folder_without_splits_is_divided_by_class_and_always_the_same_way(tmp
     assert data.fingerprint() == again.fingerprint() != other.fingerprint()
 
 
+def test_limits_draw_each_class_by_its_share_and_always_the_same_way(colour_folder: Path) -> None:
+    (data, again, other) = (load(colour_folder, train_limit=30, test_limit=8, seed=s) for s in (0, 0, 1))
+
+    assert len(data.train) + len(data.validation) == 30
+    assert np.bincount(np.concatenate([data.train.labels, data.validation.labels])).tolist() == [10, 10, 10]
+    assert sorted(np.bincount(data.test.labels)) == [2, 3, 3]
+    assert data.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_limits_hold_where_the_split_is_made_and_keep_rare_classes(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 20)
+    for file in sorted((folder / "red").iterdir())[3:]:
+        file.unlink()
+
+    data = load(folder, train_limit=30, test_limit=3, validation_fraction=0.01)
+
+    assert len(data.train) + len(data.validation) == 30
+    assert np.bincount(data.train.labels, minlength=3).min() == 1
+    assert np.bincount(data.test.labels).tolist() == [1, 1, 1]
+
+
+def test_a_limit_below_the_number_of_classes_is_refused(colour_folder: Path) -> None:
+    with pytest.raises(DataError, match=r"Expected 3 or more\. Received: 2"):
+        load(colour_folder, train_limit=2)
+
+
 def test_images_of_other_sizes_and_modes_are_brought_to_the_input_size(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "photos", 5)
     Image.new("L", (300, 200), 128).save(folder / "red" / "grey.jpg")
