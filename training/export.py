@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.image import read_input
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter
 from training.config import TrainConfig
@@ -69,7 +68,7 @@ def export_bundle(
     """
     golden = _golden_images(golden_folder, data)
     geometry = input_geometry(config.image_size)
-    golden_pixels = np.stack([prepare(decode_image(content).pixels, geometry) for _, content in golden])
+    golden_pixels = np.stack([read_input(content, geometry).pixels for _, content in golden])
     golden_logits = trainer.predict(golden_pixels)
     compared = data.test.pixels[:COMPARED_SAMPLES]
     expected = trainer.predict(compared)
