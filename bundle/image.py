@@ -145,31 +145,43 @@ def _decode(data: bytes, header: Header, limits: ImageLimits, shorter_side: int 
     turned_by_pillow = _tiff_orientation(image) if kind == "TIFF" else 1
     width, height = image.size if turned_by_pillow < 5 else image.size[::-1]
     _judge(Header(kind, width, height), limits)
-    operations: list[str] = []
-    fast = None
     if kind == "JPEG" and mode in ("RGB", "L"):
         factor = turbo.reduction(width, height, shorter_side)
-        fast = turbo.decode(data, width, height, factor)
-        if fast is not None and factor > 1:
-            operations.append(f"decoded_at_1_{factor}")
-    if fast is None:
-        image.load()
-        if kind == "JPEG" and lacks_data(data, header.end, image):
-            raise ValueError("the picture data stops before the picture does")
+        pixels = turbo.decode(data, width, height, factor)
+        if pixels is not None:
+            return _described(pixels, image, factor)
+    image.load()
+    if kind == "JPEG" and lacks_data(data, header.end, image):
+        raise ValueError("the picture data stops before the picture does")
+    operations: list[str] = []
     orientation = turned_by_pillow if kind == "TIFF" else _exif_orientation(image)
     if orientation != 1:
         operations.append(f"exif_orientation_{orientation}")
     if mode == "CMYK" and kind == "JPEG" and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG as inverted; only those that carry Adobe's marker are.
         image = Image.eval(image, lambda value: 255 - value)
-    if fast is not None:
-        image, conversions = Image.fromarray(fast), ["grey_to_rgb"] if mode == "L" else []
-    else:
-        image, conversions = to_rgb(image, data[24] if kind == "PNG" else 8)
+    image, conversions = to_rgb(image, data[24] if kind == "PNG" else 8)
     if orientation != 1 and kind != "TIFF":
         image = image.transpose(_TRANSPOSE[orientation])
     pixels = np.array(image, dtype=np.uint8)
     return DecodedImage(pixels, kind, width, height, mode, operations + conversions)
+
+
+def _described(pixels: npt.NDArray[np.uint8], image: Image.Image, factor: int) -> DecodedImage:
+    """What libjpeg-turbo decoded at 1/``factor``, turned upright, with what the header ``image`` says of it."""
+    orientation = _exif_orientation(image)
+    steps = (
+        (factor > 1, f"decoded_at_1_{factor}"),
+        (orientation != 1, f"exif_orientation_{orientation}"),
+        (image.mode == "L", "grey_to_rgb"),
+    )
+    return DecodedImage(
+        turbo.upright(pixels, orientation),
+        "JPEG",
+        *image.size,
+        image.mode,
+        [name for done, name in steps if done],
+    )
 
 
 def _exif_orientation(image: Image.Image) -> int:

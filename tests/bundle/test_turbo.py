@@ -6,7 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bundle import turbo
 from bundle.geometry import prepare
@@ -40,6 +40,19 @@ def test_pixels_are_those_of_pillow(mode: str, options: dict[str, object]) -> No
     assert fast is not None
     assert np.array_equal(fast, pillow(data))
     assert np.array_equal(decode_image(data).pixels, fast)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_are_turned_upright_as_pillow_does(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(photo(24, 40), "JPEG", exif=exif)
+
+    image = decode_image(data)
+
+    assert np.array_equal(image.pixels, np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data)))))
+    assert image.pixels.flags.c_contiguous
+    assert image.operations == ([f"exif_orientation_{orientation}"] if orientation > 1 else [])
 
 
 def test_what_libjpeg_warns_about_and_other_colours_are_left_to_pillow() -> None:
