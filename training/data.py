@@ -3,7 +3,7 @@
     FOLDER/train/<class>/*.jpg  and  FOLDER/test/<class>/*.jpg     splits given
     FOLDER/<class>/*.jpg                                           split made: stratified and deterministic
 
-Every image goes through the decoder and the geometry that serve requests (`bundle.image`, `bundle.geometry`), so a
+Every image goes through the decoder and the geometry that serve requests (`bundle.image`), so a
 network never meets pixels in service that it has not met in training.
 """
 
@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from bundle.errors import ImageError
-from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.image import read_input
 from bundle.manifest import Crop, Input, ShorterSide
 from training import copies
 from training.errors import DataError
@@ -246,7 +245,7 @@ def _read(
 
     def read(pair: tuple[Path, int]) -> NDArray[np.uint8] | str:
         try:
-            return prepare(decode_image(pair[0].read_bytes()).pixels, geometry)
+            return read_input(pair[0].read_bytes(), geometry).pixels
         except (ImageError, OSError) as exc:
             return f"{pair[0]}: {exc}"
 

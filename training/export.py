@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.image import read_input
 from bundle.manifest import Input
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter
@@ -120,7 +119,7 @@ def publish(
     Raises: as `export_bundle`.
     """
     geometry = Input.model_validate(record["input"])
-    golden_pixels = np.stack([prepare(decode_image(content).pixels, geometry) for _, content in golden])
+    golden_pixels = np.stack([read_input(content, geometry).pixels for _, content in golden])
     golden_logits = trainer.predict(golden_pixels)
     expected = trainer.predict(compared)
     try:

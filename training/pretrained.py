@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.image import read_input
 from bundle.manifest import Crop, Input, ShorterSide
 from training.config import TrainConfig
 from training.download import download
@@ -120,7 +119,7 @@ def write_pretrained(
         },
     }
     golden = drawn_pictures() if golden_folder is None else read_golden(golden_folder)
-    compared = np.stack([prepare(decode_image(content).pixels, geometry) for _, content in golden])
+    compared = np.stack([read_input(content, geometry).pixels for _, content in golden])
     written, difference, _ = publish(
         trainer, record, golden, compared, lambda draft: (artifact_logits(draft, compared), {}), models
     )
