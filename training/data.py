@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from bundle.errors import ImageError
+from bundle.geometry import prepare
 from bundle.image import read_input
 from bundle.manifest import Crop, Input, ShorterSide
 from training import copies
