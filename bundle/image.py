@@ -26,7 +26,7 @@ from bundle.headers import Header, read_header, sniff
 from bundle.jpeg import lacks_data
 from bundle.manifest import Input, ShorterSide
 
-_PILLOW_PIXELS = 178_956_970
+MOST_PIXELS = 178_956_970
 """Pillow's own bound (twice its warning level of a quarter gigabyte of RGB), which stays as it is."""
 _ORIENTATION = 0x0112
 _TRANSPOSE = {
@@ -56,8 +56,8 @@ class ImageLimits:
             value = getattr(self, field.name)
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{field.name} is a number above 0. Received: {value!r}")
-        if self.max_pixels > _PILLOW_PIXELS:
-            raise ValueError(f"max_pixels is at most {_PILLOW_PIXELS}. Received: {self.max_pixels}")
+        if self.max_pixels > MOST_PIXELS:
+            raise ValueError(f"max_pixels is at most {MOST_PIXELS}. Received: {self.max_pixels}")
 
 
 @dataclass(frozen=True)

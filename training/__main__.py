@@ -103,6 +103,10 @@ def train(
         threads=threads,
     )
     initial_path(config.init)  # before minutes of reading images
+    # Likewise the pictures that are needed at the end. scipy takes seconds to import: not before the options are right.
+    from training.export import export_bundle, read_golden  # noqa: PLC0415
+
+    golden = read_golden(golden_images) if golden_images else None
     data_set = _load(data, config, skip_unreadable)
     for note in data_set.notes:
         console.print(f"Note: {note}", markup=False)
@@ -110,9 +114,6 @@ def train(
     refuse_bad_target(out, name)
     folder = run or Path("runs") / name
     module, weights = load_framework(config)
-    # scipy takes seconds to import: not before the options are known to be right.
-    from training.export import export_bundle  # noqa: PLC0415
-
     mean, std = data_set.mean_and_std()
     initial = read_initial(config, weights).for_labels(data_set.classes)
     trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
@@ -138,7 +139,7 @@ def train(
         models=out,
         name=name,
         command=command_line(),
-        golden_folder=golden_images,
+        golden=golden,
     )
     low, high = exported.interval
     before, after = exported.calibration_error

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.image import read_input
+from bundle.errors import ImageError
+from bundle.image import decode_image, read_input
 from bundle.manifest import Input
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter
@@ -56,20 +57,20 @@ def export_bundle(
     models: Path,
     name: str,
     command: str,
-    golden_folder: Path | None = None,
+    golden: list[tuple[str, bytes]] | None = None,
 ) -> Exported:
     """Export `trainer`'s network into the next version of `models`/`name`.
 
     Args:
         module: the framework's training module, `training.pytorch` or `training.tensorflow`.
-        golden_folder: images for the golden samples; without it they are taken from the test split.
+        golden: what `read_golden` returned; without it the golden samples are taken from the test split.
 
     Raises:
         TrainingError: the artifact does not answer as the network did.
         StorageError: the bundle can't be written.
         BundleError: the artifact does not load.
     """
-    golden = read_golden(golden_folder) if golden_folder else _golden_of(data)
+    golden = golden or _golden_of(data)
     compared = data.test.pixels[:COMPARED_SAMPLES]
 
     def measure(draft: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -182,13 +183,25 @@ def read_golden(folder: Path) -> list[tuple[str, bytes]]:
     """File name and content of the first images of a folder, for the golden samples.
 
     Raises:
-        TrainingError: there are none.
+        TrainingError: there is no such folder, or no image in it, or one that can't be read.
     """
+    if not folder.is_dir():
+        raise TrainingError(f"There is no folder {str(folder)!r}. Expected one with JPEG or PNG images.")
     files = sorted(folder.glob("*"))
     files = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg")][:GOLDEN_SAMPLES]
     if not files:
         raise TrainingError(f"Expected JPEG or PNG images for the golden samples. Found none in {folder}.")
-    return [(f"{i}{file.suffix.lower()}", file.read_bytes()) for i, file in enumerate(files)]
+    contents = []
+    for file in files:
+        try:
+            contents.append(file.read_bytes())
+            decode_image(contents[-1])
+        except (ImageError, OSError) as exc:
+            raise TrainingError(f"An image for the golden samples can't be read. {file}: {exc}") from exc
+    return [
+        (f"{i}{file.suffix.lower()}", content)
+        for i, (file, content) in enumerate(zip(files, contents, strict=True))
+    ]
 
 
 def _golden_of(data: DataSet) -> list[tuple[str, bytes]]:

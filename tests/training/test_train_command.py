@@ -146,6 +146,7 @@ def test_a_full_disk_is_a_clear_error(colour_folder: Path, tmp_path: Path) -> No
         (("--data", "{data}", "--framework", "jax"), "jax"),
         (("--data", "{data}", "--recipe", "best"), "best"),
         (("--data", "{data}", "--name", "Bad Name!"), "Bad Name!"),
+        (("--data", "{data}", "--golden-images", "nowhere"), "There is no folder 'nowhere'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
