@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.errors import GoldenMismatch, ImageError, RuntimeUnavailable
-from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.image import read_input
 from bundle.manifest import Manifest
 from bundle.runtimes import Model, describe
 from bundle.scores import calibrated_softmax
@@ -25,11 +24,10 @@ def run_golden(directory: Path, manifest: Manifest, model: Model) -> float:
     largest = 0.0
     for sample in manifest.golden.samples:
         try:
-            decoded = decode_image((directory / sample.file).read_bytes())
+            image = read_input((directory / sample.file).read_bytes(), manifest.input)
         except ImageError as exc:
             raise GoldenMismatch(f"A golden picture is refused: {exc} File: {sample.file!r}") from exc
-        pixels = prepare(decoded.pixels, manifest.input)[None]
-        logits = _checked_logits(manifest, model, pixels, sample.top[0].index)
+        logits = _checked_logits(manifest, model, image.pixels[None], sample.top[0].index)
         scores = calibrated_softmax(logits, manifest.calibration.temperature)[0]
         for expected in sample.top:
             score = float(scores[expected.index])

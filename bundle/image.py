@@ -1,6 +1,7 @@
-"""Uploaded bytes to RGB pixels: limits first, from the header, then one guarded call of Pillow.
+"""Uploaded bytes to RGB pixels: limits first, from the header, then one guarded call of the decoder.
 
-The function has no deadline of its own; the service runs it in a process that it can kill.
+Pillow decodes, and libjpeg-turbo by itself what it has no doubts about. The functions have no deadline of their own;
+the service runs them in a process that it can kill.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bundle import turbo
 from bundle.colour import to_rgb
 from bundle.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImageType
+from bundle.geometry import prepare
 from bundle.headers import Header, read_header, sniff
 from bundle.jpeg import lacks_data
+from bundle.manifest import Input, ShorterSide
 
-_PILLOW_PIXELS = 178_956_970
+MOST_PIXELS = 178_956_970
 """Pillow's own bound (twice its warning level of a quarter gigabyte of RGB), which stays as it is."""
 _ORIENTATION = 0x0112
 _TRANSPOSE = {
@@ -52,8 +56,8 @@ class ImageLimits:
             value = getattr(self, field.name)
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{field.name} is a number above 0. Received: {value!r}")
-        if self.max_pixels > _PILLOW_PIXELS:
-            raise ValueError(f"max_pixels is at most {_PILLOW_PIXELS}. Received: {self.max_pixels}")
+        if self.max_pixels > MOST_PIXELS:
+            raise ValueError(f"max_pixels is at most {MOST_PIXELS}. Received: {self.max_pixels}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class DecodedImage:
     ``pixels``: uint8 [H, W, 3] RGB, upright, contiguous. ``format``: JPEG, PNG, WEBP, GIF, BMP or TIFF.
     ``width``, ``height``, ``mode``: as stored in the file, before orientation and conversion (mode as Pillow
     names it). ``operations``: what was done to get from there to ``pixels``, in order, for example
-    ``exif_orientation_6``, ``cmyk_to_rgb``, ``alpha_over_white``, ``16_bit_to_8_bit``.
+    ``exif_orientation_6``, ``cmyk_to_rgb``, ``alpha_over_white``, ``16_bit_to_8_bit``, ``decoded_at_1_4`` (of its
+    width and height).
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -74,9 +79,29 @@ class DecodedImage:
     operations: list[str]
 
 
-def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> DecodedImage:
+def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -> DecodedImage:  # noqa: A002
+    """Decode a file and bring it to the geometry of a model: ``pixels`` is uint8 [input.height, input.width, 3].
+
+    The one way from bytes to a model, in training, in evaluation, in the self-test and in service. A JPEG much
+    larger than the model's input is decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction of the time.
+    Raises as :func:`decode_image`.
+    """
+    resize = input.resize
+    needed = resize.size if isinstance(resize, ShorterSide) else max(resize.height, resize.width)
+    image = decode_image(data, limits, shorter_side=needed)
+    try:
+        return replace(image, pixels=prepare(image.pixels, input))
+    except MemoryError as exc:
+        raise _out_of_memory(image.format) from exc
+
+
+def decode_image(
+    data: bytes, limits: ImageLimits = ImageLimits(), shorter_side: int | None = None
+) -> DecodedImage:
     """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
 
+    ``shorter_side``: what will be made of the picture has so many pixels on its shorter side, so that a JPEG may
+    be decoded smaller than it is stored (:mod:`bundle.turbo`); None asks for all of it.
     Raises :class:`UnsupportedImageType` for other first bytes, :class:`ImageTooLarge` when the bytes or the
     header are over ``limits``, :class:`UnreadableImage` for a truncated or corrupt file. No warning of
     Pillow escapes. Safe for concurrent calls.
@@ -93,7 +118,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> DecodedIma
     _judge(header, limits)
     with _quiet_pillow():
         try:
-            return _decode(data, header, limits)
+            return _decode(data, header, limits, shorter_side)
         except ImageError:
             raise
         except Image.DecompressionBombError as exc:
@@ -101,9 +126,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> DecodedIma
                 f"The picture has too many pixels. {_send_smaller(limits)} Received: {exc}"
             ) from exc
         except MemoryError as exc:
-            raise UnreadableImage(
-                f"The {kind} picture needs more memory than there is. Send a smaller one."
-            ) from exc
+            raise _out_of_memory(kind) from exc
         except (
             Exception
         ) as exc:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, ...
@@ -114,7 +137,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> DecodedIma
             ) from exc
 
 
-def _decode(data: bytes, header: Header, limits: ImageLimits) -> DecodedImage:
+def _decode(data: bytes, header: Header, limits: ImageLimits, shorter_side: int | None) -> DecodedImage:
     kind = header.format
     image: Image.Image = Image.open(BytesIO(data), formats=[kind])
     mode = image.mode
@@ -122,6 +145,11 @@ def _decode(data: bytes, header: Header, limits: ImageLimits) -> DecodedImage:
     turned_by_pillow = _tiff_orientation(image) if kind == "TIFF" else 1
     width, height = image.size if turned_by_pillow < 5 else image.size[::-1]
     _judge(Header(kind, width, height), limits)
+    if kind == "JPEG" and mode in ("RGB", "L"):
+        factor = turbo.reduction(width, height, shorter_side)
+        pixels = turbo.decode(data, width, height, factor)
+        if pixels is not None:
+            return _described(pixels, image, factor)
     image.load()
     if kind == "JPEG" and lacks_data(data, header.end, image):
         raise ValueError("the picture data stops before the picture does")
@@ -132,12 +160,28 @@ def _decode(data: bytes, header: Header, limits: ImageLimits) -> DecodedImage:
     if mode == "CMYK" and kind == "JPEG" and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG as inverted; only those that carry Adobe's marker are.
         image = Image.eval(image, lambda value: 255 - value)
-    bits = data[24] if kind == "PNG" else 8
-    image, conversions = to_rgb(image, bits)
+    image, conversions = to_rgb(image, data[24] if kind == "PNG" else 8)
     if orientation != 1 and kind != "TIFF":
         image = image.transpose(_TRANSPOSE[orientation])
     pixels = np.array(image, dtype=np.uint8)
     return DecodedImage(pixels, kind, width, height, mode, operations + conversions)
+
+
+def _described(pixels: npt.NDArray[np.uint8], image: Image.Image, factor: int) -> DecodedImage:
+    """What libjpeg-turbo decoded at 1/``factor``, turned upright, with what the header ``image`` says of it."""
+    orientation = _exif_orientation(image)
+    steps = (
+        (factor > 1, f"decoded_at_1_{factor}"),
+        (orientation != 1, f"exif_orientation_{orientation}"),
+        (image.mode == "L", "grey_to_rgb"),
+    )
+    return DecodedImage(
+        turbo.upright(pixels, orientation),
+        "JPEG",
+        *image.size,
+        image.mode,
+        [name for done, name in steps if done],
+    )
 
 
 def _exif_orientation(image: Image.Image) -> int:
@@ -176,6 +220,10 @@ def _too_large(what: str, limit: float, found: object) -> ImageTooLarge:
     return ImageTooLarge(
         f"The picture is too large. Expected at most {limit:,} {what}; send a smaller picture. Received: {found}"
     )
+
+
+def _out_of_memory(kind: str) -> UnreadableImage:
+    return UnreadableImage(f"The {kind} picture needs more memory than there is. Send a smaller one.")
 
 
 def _send_smaller(limits: ImageLimits) -> str:

@@ -16,7 +16,8 @@ MAX_SEGMENTS = 10_000
 MAX_STRAY_BYTES = 65_536
 """Bytes between the segments of the header; Pillow reads them one by one in Python."""
 
-_NEXT_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+# Of several FF in a row the last one counts. The pattern starts with a plain byte, which `re` finds with memchr.
+_NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SOS, _EOI, _SOI, _TEM = 0xDA, 0xD9, 0xD8, 0x01
 _BAND = 256  # rows

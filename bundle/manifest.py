@@ -31,6 +31,7 @@ from bundle.record import (
     Input,
     Metric,
     Name,
+    NoCalibration,
     Record,
     Resize,
     ShorterSide,
@@ -42,7 +43,7 @@ from bundle.record import (
 __all__ = [
     "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Calibration", "Crop",
     "Export", "FeatureMap", "FileRecord", "Framework", "Golden", "GoldenSample", "GoldenScore", "Input",
-    "Manifest", "Metric", "Resize", "ShorterSide", "Stretch", "Training", "parse_manifest", "read_manifest",
+    "Manifest", "Metric", "NoCalibration", "Resize", "ShorterSide", "Stretch", "Training", "parse_manifest", "read_manifest",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -67,7 +68,7 @@ class Manifest(Record):
     architecture: Architecture
     training: Training
     metrics: list[Metric]
-    calibration: Calibration
+    calibration: Annotated[Calibration | NoCalibration, Field(discriminator="method")]
     export: Export
     golden: Golden
 

@@ -184,6 +184,13 @@ class Calibration(Record):
     bins: Annotated[int, Field(ge=1)]
 
 
+class NoCalibration(Record):
+    """Nothing was fitted, because there was no data to fit on: scores are softmax(logits)."""
+
+    method: Literal["none"]
+    temperature: Annotated[float, Field(ge=1, le=1)]
+
+
 class Export(Record):
     """Largest difference between the logits of the training framework and of the exported artifact."""
 

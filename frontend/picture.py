@@ -15,6 +15,9 @@ _DONE = {
     "16_bit_to_8_bit": "16 bits per channel reduced to 8",
     "grey_to_rgb": "grey spread over three channels",
     "palette_to_rgb": "palette resolved to RGB",
+    "decoded_at_1_2": "decoded at half its size",
+    "decoded_at_1_4": "decoded at a quarter of its size",
+    "decoded_at_1_8": "decoded at an eighth of its size",
 }
 _ORIENTATION = "exif_orientation_"
 

@@ -270,7 +270,8 @@ def latency(asked: Asked) -> None:
         for step, spent in {**steps, "Round trip": asked.round_trip_ms}.items():
             st.metric(step, charts.milliseconds(spent), width="content")
     st.caption(
-        "Service is the whole time inside it, from the last byte of the picture to the answer; the round trip is what "
+        "Service is the whole time inside it, from the head of the request to the answer, so that a slow upload "
+        "counts; the round trip is what "
         f"this page waited. Request {escaped(asked.prediction.request_id)}"
     )
 

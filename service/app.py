@@ -16,6 +16,7 @@ from service.decoder import Decoder
 from service.middleware import RequestLog
 from service.registry import Registry
 from service.routes import router
+from service.schemas import Problem
 from service.settings import Settings
 from service.uploads import Memory
 
@@ -67,7 +68,14 @@ def create_app(settings: Settings) -> FastAPI:
         """The description, with the models that exist now as examples."""
         schema = get_openapi(title=TITLE, version=VERSION, description=DESCRIPTION, routes=app.routes)
         registry: Registry | None = getattr(app.state, "registry", None)
-        names = sorted({model.name for model in registry.all()}) if registry else []
+        schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        default = registry.default_name if registry else None
+        # What stands first is what "Try it out" fills in.
+        names = (
+            sorted({model.name for model in registry.all()}, key=lambda name: (name != default, name))
+            if registry
+            else []
+        )
         for path in schema["paths"].values():
             for operation in path.values():
                 for parameter in operation.get("parameters", []):

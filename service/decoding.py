@@ -15,9 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import UnreadableImage
-from bundle.geometry import prepare
-from bundle.image import ImageLimits, decode_image
+from bundle.image import ImageLimits, read_input
 from bundle.manifest import Input
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -54,12 +52,5 @@ def decode(data: bytes, limits: ImageLimits, geometry: Input) -> Decoded:
     Raises:
         ImageError: of the type that says why not.
     """
-    image = decode_image(data, limits)
-    try:
-        pixels = prepare(image.pixels, geometry)
-    except MemoryError as exc:
-        raise UnreadableImage(
-            "The image needs more memory than a decoder has. Send a smaller one. "
-            f"Received: {image.width} x {image.height} pixels"
-        ) from exc
-    return Decoded(pixels, image.format, image.width, image.height, image.mode, list(image.operations))
+    image = read_input(data, geometry, limits)
+    return Decoded(image.pixels, image.format, image.width, image.height, image.mode, list(image.operations))

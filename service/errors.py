@@ -104,7 +104,7 @@ class ModelUnavailable(ServiceError):
 
 
 class ModelRefused(ServiceError):
-    """The bundle has not passed its verification; it serves after it has been replaced and the service restarted."""
+    """The bundle has not passed its verification, or could not be loaded in time; the text says what to mend before a restart."""
 
     status, code, title, retry_after_s = 503, "model_refused", "Model refused", 60
 

@@ -204,7 +204,10 @@ class ServedModel:
         self._queue.fail_all(self._refusal())
 
     def _refusal(self) -> ModelRefused:
+        cure = "Put the bundle in order"
+        if self.code == WorkerDied.code:  # nothing is known against the bundle
+            cure = "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory"
         return ModelRefused(
             f"The model {self.name}, version {self.version}, is refused ({self.code}): {self.reason} "
-            "Put the bundle in order and restart the service."
+            f"{cure} and restart the service."
         )

@@ -6,7 +6,6 @@ from typing import Any
 
 from service.errors import catalogue
 from service.problems import MEDIA_TYPE
-from service.schemas import Problem
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -49,7 +48,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     for status in (*statuses, 500):
         codes = {code: (title, meaning) for code, (s, title, meaning) in catalogue().items() if s == status}
         entries[status] = {
-            "model": Problem,
             "description": "; ".join(f"`{code}`: {meaning}" for code, (_, meaning) in codes.items()),
             "content": {
                 MEDIA_TYPE: {

@@ -76,6 +76,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
+            if self.parser.get_method() == b"CONNECT":  # an upgrade with or without the headers of one
+                self._refuse(
+                    MalformedRequest(
+                        "CONNECT asks for a proxy, and this service is none. Expected GET, HEAD or POST. "
+                        "Received: CONNECT"
+                    )
+                )
+                return
             offered = (b"upgrade", b"connection", b"http2-settings")
             head = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
             head += [b"%b: %b" % header for header in self.headers if header[0] not in offered]
@@ -162,7 +170,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None:
             current = cycle.scope is self.scope
-            if cycle.response_started if current else not cycle.response_complete:
+            arrived = not (current and cycle.more_body)
+            if arrived and not cycle.response_complete:
+                # Requests before this one wait for their answers; the last of them closes the connection.
+                cycle.keep_alive = False
+                self._discarding = True
+                self._arrived()
+                return
+            if current and cycle.response_started:
                 # An answer is out, in part or in full; another would be read as part of it.
                 self.transport.close()
                 return

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from bundle.manifest import Artifact, Calibration, Export, FileRecord, Input, Metric, Training
+from bundle.manifest import Artifact, Calibration, Export, FileRecord, Input, Metric, NoCalibration, Training
 
 State = Literal["loading", "ready", "restarting", "refused"]
 
@@ -134,7 +134,7 @@ class ModelRecord(ModelSummary):
     input: Input | None
     training: Training | None
     metrics: list[Metric] | None
-    calibration: Calibration | None
+    calibration: Calibration | NoCalibration | None
     export: Export | None
     artifacts: list[Artifact] | None
     files: dict[str, FileRecord] | None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import resource
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ def main() -> int:
                 "SERVICE_MODELS_DIR: there is no such folder. Expected a model repository. "
                 f"Received: '{settings.models_dir}'"
             )
+        _check_address(settings)
     except SettingsError as exc:
         print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return USAGE
@@ -89,6 +91,25 @@ def main() -> int:
     return 0 if server.started else 1
 
 
+def _check_address(settings: Settings) -> None:
+    """Find out that the address can't be listened on before models are loaded for nothing.
+
+    Raises:
+        SettingsError: it is no address of this machine, or another program has the port.
+    """
+    try:
+        addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in addresses:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as exc:
+        raise SettingsError(
+            "SERVICE_HOST, SERVICE_PORT: this address can't be listened on. Expected an address of this machine and a "
+            f"port that no other program has. Received: {settings.host} port {settings.port}: {exc.strerror}"
+        ) from exc
+
+
 def _allow_connections() -> None:
     """Raise the soft limit of open files: every connection is one, and idle clients soon hold the usual 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -104,3 +125,5 @@ def configure_logging(settings: Settings) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stdout,
     )
+    # Its warnings are about forms that clients made, who are told; the log has the status of the answer.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bundle.image import ImageLimits
+from bundle.image import MOST_PIXELS, ImageLimits
 from bundle.manifest import NAME_PATTERN
 
 PREFIX = "SERVICE_"
@@ -49,10 +49,12 @@ class Settings(BaseSettings):
     )
     max_image_bytes: Positive = Field(default=20_000_000, description="Largest image file, in bytes.")
     max_image_pixels: Positive = Field(
-        default=50_000_000, description="Most pixels of an image, by its header."
+        default=50_000_000, le=MOST_PIXELS, description="Most pixels of an image, by its header."
     )
     max_image_side: Positive = Field(default=16_384, description="Longest side of an image, in pixels.")
-    max_aspect_ratio: float = Field(default=50.0, ge=1, description="Largest ratio of an image's sides.")
+    max_aspect_ratio: float = Field(
+        default=50.0, ge=1, allow_inf_nan=False, description="Largest ratio of an image's sides."
+    )
     max_jpeg_scans: Positive = Field(default=100, description="Most scans of a progressive JPEG.")
     max_gif_frames: Positive = Field(
         default=1000, description="Most frames of a GIF, of which the first is classified."

@@ -72,6 +72,11 @@ class _InMemory(MultiPartParser):
     """Files stay in memory: the size of the whole body is bounded, and the root file system may be read-only."""
 
     spool_max_size = 2**62
+    ended = False
+
+    def on_end(self) -> None:
+        """Called at the closing boundary, without which the rest of the form is missing."""
+        self.ended = True
 
 
 async def read_image(request: Request, share: Share, max_bytes: int) -> Upload:
@@ -132,12 +137,20 @@ async def _form_files(request: Request, share: Share, field: str, max_bytes: int
         form = await parser.parse()
     except ClientDisconnect as exc:
         raise ClientGone from exc
-    except (MultiPartException, FormParserError, HTTPException, KeyError, UnicodeDecodeError) as exc:
+    except (MultiPartException, FormParserError, HTTPException, KeyError, UnicodeError) as exc:
         if "Too many files" in str(exc):
             raise _too_many(most) from exc
         reason = getattr(exc, "message", None) or str(exc) or type(exc).__name__
-        raise MalformedRequest(f"The body is not the {FORM} that its content type says: {reason}") from exc
+        raise MalformedRequest(
+            f"The body is not the {FORM} that its content type says. Expected parts between the boundary that the "
+            f"content type names, as `curl -F {field}=@photo.jpg` makes them. Received: {reason}"
+        ) from exc
     async with _closing(form):
+        if not parser.ended:
+            raise MalformedRequest(
+                "The form ends before its closing boundary. Expected the whole form; send it again. "
+                f"Received: {len(form.multi_items())} whole parts"
+            )
         uploads = []
         for name, value in form.multi_items():
             if name != field:
@@ -157,7 +170,8 @@ async def _form_files(request: Request, share: Share, field: str, max_bytes: int
 
 
 def _too_many(most: int) -> MalformedRequest:
-    return MalformedRequest(f"The form has too many files. Expected at most {most}.")
+    elsewhere = "; /predict/batch takes several" if most == 1 else "; send the others in another request"
+    return MalformedRequest(f"The form has too many files. Expected at most {most}{elsewhere}.")
 
 
 class _closing:  # noqa: N801 - reads as contextlib.aclosing does
@@ -199,6 +213,6 @@ def _bounded(request: Request, share: Share, max_bytes: int) -> Request:
 
 def _too_large(max_bytes: int, received: str) -> RequestTooLarge:
     return RequestTooLarge(
-        f"The request is too large. Expected a body of at most {max_bytes} bytes; send a smaller image. "
+        f"The request is too large. Expected a body of at most {max_bytes} bytes; send less. "
         f"Received: {received}"
     )

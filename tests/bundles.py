@@ -24,8 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.image import read_input
 from bundle.manifest import Input
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter
@@ -255,7 +254,7 @@ def _write(framework: str, request: dict[str, Any]) -> Path:
             file = f"golden/{label}.png"
             data = png(colour_picture(label))
             (writer.directory / file).write_bytes(data)
-            pixels = prepare(decode_image(data).pixels, Input.model_validate(input_record(size)))
+            pixels = read_input(data, Input.model_validate(input_record(size))).pixels
             scores = calibrated_softmax(infer(pixels[None]), TEMPERATURE)[0]
             top = [
                 {key: item[key] for key in ("index", "label", "score")} for item in top_k(scores, labels, 5)

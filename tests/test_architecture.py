@@ -36,9 +36,14 @@ FRAMEWORK_FILES = {
     "bundle/runtimes/torchscript.py": ({"torch"}, "inside functions"),
     "bundle/runtimes/savedmodel.py": ({"tensorflow"}, "inside functions"),
     "training/pytorch.py": ({"torch"}, "anywhere"),
+    "training/pytorch_networks.py": ({"torch", "torchvision"}, "anywhere"),
+    "training/pytorch_weights.py": ({"torch", "torchvision"}, "anywhere"),
     "training/tensorflow.py": ({"tensorflow", "keras"}, "anywhere"),
+    "training/tensorflow_networks.py": ({"tensorflow", "keras"}, "anywhere"),
+    "training/tensorflow_weights.py": ({"tensorflow", "keras"}, "anywhere"),
     "training/calibration.py": ({"torch"}, "inside functions"),
     "training/data.py": ({"torchvision"}, "inside functions"),
+    "training/published.py": ({"torchvision"}, "inside functions"),
 }
 
 

@@ -21,7 +21,7 @@ from bundle.process import RuntimeProcess
 from bundle.repository import scan
 from bundle.runtimes import Device
 from training.errors import ConfigError
-from training.export import _hardware
+from training.export import hardware
 from training.heldout import HeldOut, held_out
 from training.measure import (
     CALLS,
@@ -100,7 +100,7 @@ def compare(
             "seed": seed,
             "split_drawn": test.split_seed is not None,
         },
-        "machine": {"processor": _hardware(), "cores": os.cpu_count(), "threads": threads},
+        "machine": {"processor": hardware(), "cores": os.cpu_count(), "threads": threads},
         **tables(measured, test),
         "left_out": [{"path": str(each.path), "code": each.code, "reason": each.reason} for each in left_out],
     }

@@ -3,7 +3,7 @@
     FOLDER/train/<class>/*.jpg  and  FOLDER/test/<class>/*.jpg     splits given
     FOLDER/<class>/*.jpg                                           split made: stratified and deterministic
 
-Every image goes through the decoder and the geometry that serve requests (`bundle.image`, `bundle.geometry`), so a
+Every image goes through the decoder and the geometry that serve requests (`bundle.image`), so a
 network never meets pixels in service that it has not met in training.
 """
 
@@ -20,11 +20,12 @@ from rich.progress import track
 
 from bundle.errors import ImageError
 from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.image import read_input
 from bundle.manifest import Crop, Input, ShorterSide
+from training import copies
 from training.errors import DataError
+from training.folders import Listing, list_classes
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 TRAIN, TEST = "train", "test"
 TEST_FRACTION = 0.2  # of each class, where no split is given
 
@@ -54,7 +55,7 @@ class DataSet:
     train: Split
     validation: Split
     test: Split
-    skipped: list[str]  # unreadable images that were left out, with the reason
+    notes: list[str]  # what was left out and what looks wrong, each with the files
 
     def fingerprint(self) -> str:
         """A digest of pixels, labels and classes: a run may be resumed on the same data only."""
@@ -87,55 +88,84 @@ def input_geometry(image_size: int) -> Input:
 
 
 def load_folder(
-    folder: Path, *, image_size: int, validation_fraction: float, seed: int, skip_unreadable: bool = False
+    folder: Path,
+    *,
+    image_size: int,
+    validation_fraction: float,
+    seed: int,
+    train_limit: int = 0,
+    test_limit: int = 0,
+    skip_unreadable: bool = False,
 ) -> DataSet:
     """Read a folder of class folders.
 
+    Args:
+        train_limit, test_limit: most images of a split, each class with its share, drawn with the seed; 0: all.
+            The validation images are taken out of the limited training split.
+
     Raises:
         DataError: no such folder, fewer than two classes, an empty class, classes that differ between splits, too
-            few images to split, or an unreadable image (unless `skip_unreadable`).
+            few images to split, a limit below the number of classes, or an unreadable image (unless `skip_unreadable`).
     """
     if not folder.is_dir():
         raise DataError(
             f"There is no folder {str(folder)!r}. Expected a folder with one sub-folder per class."
         )
-    skipped: list[str] = []
+    notes: list[str] = []
 
-    def read(files: dict[str, list[Path]], title: str) -> Split:
-        pairs = [(file, label) for label, name in enumerate(sorted(files)) for file in files[name]]
-        return _read(pairs, image_size, skip_unreadable, skipped, title)
+    def read(listing: Listing, title: str, limit: int = 0) -> Split:
+        notes.extend(listing.notes)
+        pairs = [(file, label) for label, name in enumerate(listing.files) for file in listing.files[name]]
+        pairs = [pairs[i] for i in draw(np.array([label for _, label in pairs]), limit, seed)]
+        return _read(pairs, image_size, skip_unreadable, notes, title)
 
     if (folder / TRAIN).is_dir():
         if not (folder / TEST).is_dir():
             raise DataError(
                 f"{folder} has a sub-folder {TRAIN!r} but no {TEST!r}. Expected both, or one sub-folder per class."
             )
-        listed = {split: _class_files(folder / split) for split in (TRAIN, TEST)}
+        listed = {split: list_classes(folder / split) for split in (TRAIN, TEST)}
         _refuse_different_classes(listed)
-        classes = sorted(listed[TRAIN])
+        classes = list(listed[TRAIN].files)
         _refuse_one_class(folder, classes)
-        train = read(listed[TRAIN], "Reading training images")
-        test = read(listed[TEST], "Reading test images")
+        train = read(listed[TRAIN], "Reading training images", train_limit)
+        test = read(listed[TEST], "Reading test images", test_limit)
     else:
-        files = _class_files(folder)
-        classes = sorted(files)
+        listing = list_classes(folder)
+        classes = list(listing.files)
         _refuse_one_class(folder, classes)
-        train, test = _divide(read(files, "Reading images"), TEST_FRACTION, seed)
+        train, test = _divide(read(listing, "Reading images"), TEST_FRACTION, seed)
+        train, test = (
+            split.take(draw(split.labels, limit, seed))
+            for split, limit in ((train, train_limit), (test, test_limit))
+        )
     train, validation = _divide(train, validation_fraction, seed)
     for split, name in ((train, "training"), (validation, "validation"), (test, "test")):
         if missing := sorted(set(range(len(classes))) - set(split.labels.tolist())):
             raise DataError(
-                f"The {name} split of {folder} has no readable image of a class. Expected at least one of each. "
+                f"The {name} split of {folder} has no readable image of a class. Expected at least one of each, so three "
+                f"images of a class where no split is given. "
                 f"Received none of: {', '.join(classes[i] for i in missing)}"
             )
-    return DataSet(folder.resolve().name, classes, train, validation, test, skipped)
+    notes += copies.notes(train, validation, test, classes)
+    return DataSet(folder.resolve().name, classes, train, validation, test, notes)
 
 
-def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int) -> DataSet:
+def load_cifar10(
+    download_folder: Path,
+    *,
+    image_size: int,
+    validation_fraction: float,
+    seed: int,
+    train_limit: int = 0,
+    test_limit: int = 0,
+) -> DataSet:
     """CIFAR-10 (Krizhevsky 2009), downloaded and hash-checked by torchvision into `download_folder`.
 
+    Args: as for `load_folder`.
+
     Raises:
-        DataError: it can't be downloaded.
+        DataError: it can't be downloaded, or a limit is below the number of classes.
     """
     from torchvision.datasets import CIFAR10  # noqa: PLC0415 - imports torch: only for this data set
 
@@ -146,39 +176,20 @@ def load_cifar10(download_folder: Path, *, validation_fraction: float, seed: int
             f"CIFAR-10 could not be downloaded ({exc}). Expected internet access, or a local copy unpacked into "
             "train/<class>/ and test/<class>/: pass its folder as --data."
         ) from exc
-    train, test = (
-        Split(part.data, np.array(part.targets, np.int64), [Path(str(i)) for i in range(len(part.data))])
-        for part in parts
-    )
+    geometry = input_geometry(image_size)
+    splits = []
+    for part, limit in zip(parts, (train_limit, test_limit), strict=True):
+        labels = np.array(part.targets, np.int64)
+        drawn = draw(labels, limit, seed)
+        pixels = np.stack([prepare(part.data[i], geometry) for i in drawn])
+        splits.append(Split(pixels, labels[drawn], [Path(str(i)) for i in drawn]))
+    train, test = splits
     train, validation = _divide(train, validation_fraction, seed)
     return DataSet("cifar10", list(parts[0].classes), train, validation, test, [])
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """The image files of each class folder, sorted; hidden entries and files that are no images are left out."""
-    classes = {
-        entry.name: sorted(
-            file
-            for file in entry.iterdir()
-            if file.suffix.lower() in SUFFIXES and file.is_file() and not file.name.startswith(".")
-        )
-        for entry in sorted(folder.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".")
-    }
-    if not classes:
-        raise DataError(
-            f"{folder} has no sub-folders. Expected one sub-folder per class, with the images in it."
-        )
-    if empty := sorted(name for name, files in classes.items() if not files):
-        raise DataError(
-            f"A class folder of {folder} holds no image ({', '.join(sorted(SUFFIXES))}). Add images or remove the "
-            f"folder. Received: {', '.join(empty)}"
-        )
-    return classes
-
-
-def _refuse_different_classes(listed: dict[str, dict[str, list[Path]]]) -> None:
-    if different := sorted(set(listed[TRAIN]) ^ set(listed[TEST])):
+def _refuse_different_classes(listed: dict[str, Listing]) -> None:
+    if different := sorted(set(listed[TRAIN].files) ^ set(listed[TEST].files)):
         raise DataError(
             f"The class folders of {TRAIN!r} and {TEST!r} differ. Expected the same classes in both. "
             f"Received in one only: {', '.join(different)}"
@@ -192,25 +203,50 @@ def _refuse_one_class(folder: Path, classes: list[str]) -> None:
         )
 
 
+def draw(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
+    """Indices of `limit` images (0: of all), in order: one of each class, and of the others each class its share."""
+    if not limit or limit >= len(labels):
+        return np.arange(len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    if limit < len(classes):
+        raise DataError(
+            f"A limit leaves each class at least one image. Expected {len(classes)} or more. Received: {limit}"
+        )
+    shares = (counts - 1) * (limit - len(classes)) / (len(labels) - len(classes))
+    quotas = 1 + np.floor(shares).astype(int)
+    largest = np.argsort(np.floor(shares) - shares, kind="stable")  # of the rests that were cut off
+    quotas[largest[: limit - quotas.sum()]] += 1
+    generator = np.random.default_rng([seed, limit])
+    drawn = [
+        generator.permutation(np.flatnonzero(labels == label))[:quota]
+        for label, quota in zip(classes, quotas, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
 def _divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Two parts, the second with `fraction` of each class (at least one image), drawn with the seed."""
+    """Two parts, the second with `fraction` of each class (at least one image), drawn with the seed.
+
+    Copies of an image go where the first one goes: what is tested has not been trained on.
+    """
     generator = np.random.default_rng([seed, len(split)])
+    group = copies.groups(split.pixels)
     second = np.zeros(len(split), bool)
     for label in np.unique(split.labels):
-        members = np.flatnonzero(split.labels == label)
+        members = np.unique(group[split.labels == label])
         count = max(1, round(len(members) * fraction))
-        second[generator.permutation(members)[:count]] = True
+        second[np.isin(group, generator.permutation(members)[:count])] = True
     return split.take(np.flatnonzero(~second)), split.take(np.flatnonzero(second))
 
 
 def _read(
-    pairs: list[tuple[Path, int]], image_size: int, skip_unreadable: bool, skipped: list[str], title: str
+    pairs: list[tuple[Path, int]], image_size: int, skip_unreadable: bool, notes: list[str], title: str
 ) -> Split:
     geometry = input_geometry(image_size)
 
     def read(pair: tuple[Path, int]) -> NDArray[np.uint8] | str:
         try:
-            return prepare(decode_image(pair[0].read_bytes()).pixels, geometry)
+            return read_input(pair[0].read_bytes(), geometry).pixels
         except (ImageError, OSError) as exc:
             return f"{pair[0]}: {exc}"
 
@@ -224,7 +260,7 @@ def _read(
                     raise DataError(
                         f"An image can't be read; --skip-unreadable leaves such files out. {image}"
                     )
-                skipped.append(image)
+                notes.append(f"unreadable, left out: {image}")
                 continue
             pixels.append(image)
             labels.append(label)

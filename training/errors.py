@@ -3,6 +3,7 @@
     TrainingError
         DataError          folder → images: the data set can't be used as it is
         ConfigError        command → run: an option is unknown, out of range or contradicts a run that exists
+        WeightsError       weights → network: they can't be had, can't be read, or are another network's
         StorageError       run → disk: a checkpoint or a bundle could not be written
 
 The command line prints the text of these and exits with 1; anything else is a defect and keeps its traceback.
@@ -21,6 +22,10 @@ class DataError(TrainingError):
 
 class ConfigError(TrainingError):
     """An option is unknown or out of range, or the run folder belongs to a run with other options."""
+
+
+class WeightsError(TrainingError):
+    """Weights can't be downloaded or read, have another hash than promised, or are those of another network."""
 
 
 class StorageError(TrainingError):

@@ -37,8 +37,8 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
     """
     with RuntimeProcess(directory) as runtime:
         info = runtime.start(LOAD_TIMEOUT_S)
-        validation_logits = _logits(runtime, validation, "Calibrating on the validation split")
-        test_logits = _logits(runtime, test, "Measuring on the test split")
+        validation_logits = _logits(runtime, validation.pixels, "Calibrating on the validation split")
+        test_logits = _logits(runtime, test.pixels, "Measuring on the test split")
     temperature = fit_temperature(validation_logits, validation.labels)
     scores = [calibrated_softmax(test_logits, t).astype(np.float32) for t in (1.0, temperature)]
     before, after = expected_calibration_errors(scores, test.labels)
@@ -55,10 +55,21 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
     return Evaluation(test_logits, [metric], calibration)
 
 
-def _logits(runtime: RuntimeProcess, split: Split, title: str) -> NDArray[np.float32]:
-    starts = range(0, len(split), BATCH)
+def artifact_logits(directory: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """float32 logits [N, C] of uint8 pixels [N, H, W, 3], from the source artifact of the bundle in `directory`.
+
+    Raises:
+        BundleError: the bundle does not load.
+    """
+    with RuntimeProcess(directory) as runtime:
+        runtime.start(LOAD_TIMEOUT_S)
+        return _logits(runtime, pixels, "Asking the exported artifact")
+
+
+def _logits(runtime: RuntimeProcess, pixels: NDArray[np.uint8], title: str) -> NDArray[np.float32]:
+    starts = range(0, len(pixels), BATCH)
     parts = [
-        runtime.infer(split.pixels[start : start + BATCH], BATCH_TIMEOUT_S)
+        runtime.infer(pixels[start : start + BATCH], BATCH_TIMEOUT_S)
         for start in track(starts, title, transient=True)
     ]
     return np.concatenate(parts)

@@ -7,6 +7,7 @@ import io
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.errors import ImageError
+from bundle.image import decode_image, read_input
+from bundle.manifest import Input
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter
 from training.config import TrainConfig
 from training.data import DataSet, input_geometry
 from training.errors import StorageError, TrainingError
 from training.evaluate import evaluate
+from training.initial import FRAMEWORK_NAMES
 from training.loop import Run, TrainerLike
 
 GOLDEN_SAMPLES = 4
@@ -54,77 +57,102 @@ def export_bundle(
     models: Path,
     name: str,
     command: str,
-    golden_folder: Path | None = None,
+    golden: list[tuple[str, bytes]] | None = None,
 ) -> Exported:
     """Export `trainer`'s network into the next version of `models`/`name`.
 
     Args:
         module: the framework's training module, `training.pytorch` or `training.tensorflow`.
-        golden_folder: images for the golden samples; without it they are taken from the test split.
+        golden: what `read_golden` returned; without it the golden samples are taken from the test split.
 
     Raises:
         TrainingError: the artifact does not answer as the network did.
         StorageError: the bundle can't be written.
         BundleError: the artifact does not load.
     """
-    golden = _golden_images(golden_folder, data)
-    geometry = input_geometry(config.image_size)
-    golden_pixels = np.stack([prepare(decode_image(content).pixels, geometry) for _, content in golden])
-    golden_logits = trainer.predict(golden_pixels)
+    golden = golden or _golden_of(data)
     compared = data.test.pixels[:COMPARED_SAMPLES]
-    expected = trainer.predict(compared)
-    record = _record(trainer, module, config, data, run, name, command)
-    try:
-        with tempfile.TemporaryDirectory(prefix="export-") as scratch:
-            # The metrics in the manifest are measured through the artifact in its runtime, and that loads bundles
-            # only: a first bundle, with no metrics and temperature 1, is measured; then the real one is written.
-            draft = _write(
-                trainer, Path(scratch), name, record, golden, golden_logits, data.classes, 1.0, None
-            )
-            measured = evaluate(draft, data.validation, data.test)
-            difference = float(np.abs(measured.test_logits[: len(compared)] - expected).max())
-            if not difference < MAX_LOGIT_DIFFERENCE:
-                raise TrainingError(
-                    f"The exported artifact does not answer as the network did: logits differ by {difference:.2g}. "
-                    f"Expected less than {MAX_LOGIT_DIFFERENCE}."
-                )
-            record |= {
-                "metrics": measured.metrics,
-                "calibration": measured.calibration,
-                "export": {"max_logit_difference": difference, "samples": len(compared)},
-            }
-            temperature = float(measured.calibration["temperature"])  # type: ignore[arg-type]
-            path = _write(
-                trainer, models, name, record, golden, golden_logits, data.classes, temperature, draft
-            )
-    except OSError as exc:
-        raise StorageError(f"The bundle can't be written to {models / name}: {exc}.") from exc
-    metric = measured.metrics[0]
+
+    def measure(draft: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        found = evaluate(draft, data.validation, data.test)
+        return found.test_logits[: len(compared)], {
+            "metrics": found.metrics,
+            "calibration": found.calibration,
+        }
+
+    record = model_record(trainer, module, config, name, data.classes, input_geometry(config.image_size))
+    record["description"] = f"{config.arch} trained on {data.name} with {config.framework}"
+    record["training"] = _training(trainer, config, data, run, command)
+    path, difference, measured = publish(trainer, record, golden, compared, measure, models)
+    metric, calibration = measured["metrics"][0], measured["calibration"]
     return Exported(
         path,
-        metric["value"],  # type: ignore[arg-type]
-        tuple(metric["interval_95"]),  # type: ignore[arg-type]
+        metric["value"],
+        tuple(metric["interval_95"]),
         (
-            measured.calibration["expected_calibration_error_before"],  # type: ignore[arg-type]
-            measured.calibration["expected_calibration_error_after"],
+            calibration["expected_calibration_error_before"],
+            calibration["expected_calibration_error_after"],
         ),
         difference,
     )
 
 
+def publish(
+    trainer: TrainerLike,
+    record: dict[str, Any],
+    golden: list[tuple[str, bytes]],
+    compared: NDArray[np.uint8],
+    measure: Callable[[Path], tuple[NDArray[np.float32], dict[str, Any]]],
+    models: Path,
+) -> tuple[Path, float, dict[str, Any]]:
+    """Export the network, measure the artifact, write the next version of the model.
+
+    Args:
+        record: the manifest without what is measured and what the writer knows, see `model_record`.
+        golden: file name and content of the golden samples.
+        compared: uint8 [N, H, W, 3], on which the artifact must answer as the network.
+        measure: from the folder of a bundle to its artifact's logits [N, C] for `compared`, and the `metrics` and
+            `calibration` of the manifest, or neither.
+
+    Returns:
+        The folder of the bundle, the largest difference of logits, and what `measure` put into the manifest.
+
+    Raises: as `export_bundle`.
+    """
+    geometry = Input.model_validate(record["input"])
+    golden_pixels = np.stack([read_input(content, geometry).pixels for _, content in golden])
+    golden_logits = trainer.predict(golden_pixels)
+    expected = trainer.predict(compared)
+    try:
+        with tempfile.TemporaryDirectory(prefix="export-") as scratch:
+            # The metrics in the manifest are measured through the artifact in its runtime, and that loads bundles
+            # only: a first bundle, with no metrics and no calibration, is measured; then the real one is written.
+            draft = _write(trainer, Path(scratch), record, golden, golden_logits, None)
+            logits, measured = measure(draft)
+            difference = float(np.abs(logits - expected).max())
+            if not difference < MAX_LOGIT_DIFFERENCE:
+                raise TrainingError(
+                    f"The exported artifact does not answer as the network did: logits differ by {difference:.2g}. "
+                    f"Expected less than {MAX_LOGIT_DIFFERENCE}."
+                )
+            exported = {"export": {"max_logit_difference": difference, "samples": len(compared)}}
+            path = _write(trainer, models, record | measured | exported, golden, golden_logits, draft)
+    except OSError as exc:
+        raise StorageError(f"The bundle can't be written to {models / record['name']}: {exc}.") from exc
+    return path, difference, measured
+
+
 def _write(
     trainer: TrainerLike,
     models: Path,
-    name: str,
     record: dict[str, Any],
     golden: list[tuple[str, bytes]],
     logits: NDArray[np.float32],
-    labels: list[str],
-    temperature: float,
     draft: Path | None,
 ) -> Path:
     """Write one version; the artifact comes from the network, or from the `draft` that was measured."""
-    with BundleWriter(models, name) as writer:
+    labels, temperature = record["labels"], record["calibration"]["temperature"]
+    with BundleWriter(models, record["name"]) as writer:
         artifact = record["artifacts"][0]["path"]
         if draft is None:
             trainer.export(writer.directory)
@@ -151,17 +179,33 @@ def _write(
         )
 
 
-def _golden_images(folder: Path | None, data: DataSet) -> list[tuple[str, bytes]]:
-    """File name and content of the golden samples: the given ones, or test images spread over the classes."""
-    if folder is not None:
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg"))
-        if not files:
-            raise TrainingError(
-                f"Expected JPEG or PNG images for the golden samples. Found none in {folder}."
-            )
-        return [
-            (f"{i}{file.suffix.lower()}", file.read_bytes()) for i, file in enumerate(files[:GOLDEN_SAMPLES])
-        ]
+def read_golden(folder: Path) -> list[tuple[str, bytes]]:
+    """File name and content of the first images of a folder, for the golden samples.
+
+    Raises:
+        TrainingError: there is no such folder, or no image in it, or one that can't be read.
+    """
+    if not folder.is_dir():
+        raise TrainingError(f"There is no folder {str(folder)!r}. Expected one with JPEG or PNG images.")
+    files = sorted(folder.glob("*"))
+    files = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg")][:GOLDEN_SAMPLES]
+    if not files:
+        raise TrainingError(f"Expected JPEG or PNG images for the golden samples. Found none in {folder}.")
+    contents = []
+    for file in files:
+        try:
+            contents.append(file.read_bytes())
+            decode_image(contents[-1])
+        except (ImageError, OSError) as exc:
+            raise TrainingError(f"An image for the golden samples can't be read. {file}: {exc}") from exc
+    return [
+        (f"{i}{file.suffix.lower()}", content)
+        for i, (file, content) in enumerate(zip(files, contents, strict=True))
+    ]
+
+
+def _golden_of(data: DataSet) -> list[tuple[str, bytes]]:
+    """Golden samples from test images spread over the classes."""
     images = []
     for number, i in enumerate(np.linspace(0, len(data.test) - 1, GOLDEN_SAMPLES).round().astype(int)):
         content = io.BytesIO()
@@ -170,61 +214,52 @@ def _golden_images(folder: Path | None, data: DataSet) -> list[tuple[str, bytes]
     return images
 
 
-def _record(
-    trainer: TrainerLike, module: Any, config: TrainConfig, data: DataSet, run: Run, name: str, command: str
+def model_record(
+    trainer: TrainerLike, module: Any, config: TrainConfig, name: str, labels: list[str], geometry: Input
 ) -> dict[str, Any]:
-    """The manifest without what is measured, what the writer knows, and the golden samples."""
-    mean, std = data.mean_and_std()
-    side = (config.image_size + 3) // 4  # two convolutions of stride 2, each rounding up
+    """What the manifest says about the network; `description` and `training` are for the caller to add."""
     return {
         "schema_version": 1,
         "name": name,
-        "description": f"{config.arch} trained on {data.name} with {config.framework}",
         "task": "image-classification",
-        "labels": data.classes,
-        "input": input_geometry(config.image_size).model_dump(),
+        "labels": labels,
+        "input": geometry.model_dump(),
         "artifacts": [module.ARTIFACT],
         "framework": {
-            "name": "pytorch" if config.framework == "torch" else "tensorflow",
+            "name": FRAMEWORK_NAMES[config.framework],
             "versions": {package: importlib.metadata.version(package) for package in module.PACKAGES},
         },
         "architecture": {
             "name": config.arch,
             "parameters": trainer.parameters,
-            "feature_map": {"height": side, "width": side, "channels": 64},
-        },
-        "training": {
-            "command": command,
-            "dataset": data.name,
-            "train_samples": len(data.train),
-            "validation_samples": len(data.validation),
-            "test_samples": len(data.test),
-            "epochs": len(run.history),
-            "seconds": run.seconds,
-            "hardware": _hardware(),
-            "seed": config.seed,
-            "config": config.as_dict()
-            | {
-                "mean": [float(v) for v in mean],
-                "std": [float(v) for v in std],
-                "history": run.history,
-            },
+            "feature_map": dict(zip(("height", "width", "channels"), trainer.feature_map, strict=True)),
         },
         "metrics": [],
-        "calibration": {
-            "method": "temperature",
-            "temperature": 1.0,
-            "split": "validation",
-            "samples": len(data.validation),
-            "expected_calibration_error_before": 0.0,
-            "expected_calibration_error_after": 0.0,
-            "bins": 15,
-        },
+        "calibration": {"method": "none", "temperature": 1.0},
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }
 
 
-def _hardware() -> str:
+def _training(
+    trainer: TrainerLike, config: TrainConfig, data: DataSet, run: Run, command: str
+) -> dict[str, Any]:
+    return {
+        "command": command,
+        "dataset": data.name,
+        "train_samples": len(data.train),
+        "validation_samples": len(data.validation),
+        "test_samples": len(data.test),
+        "epochs": len(run.history),
+        "seconds": run.seconds,
+        "hardware": hardware(),
+        "seed": config.seed,
+        "config": config.as_dict()
+        | trainer.normalisation.as_dict()
+        | {"initial": trainer.initial, "history": run.history},
+    }
+
+
+def hardware() -> str:
     """The processor as the operating system names it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

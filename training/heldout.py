@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from bundle.errors import ImageError
 from bundle.geometry import prepare
-from bundle.image import decode_image
+from bundle.image import read_input
 from bundle.manifest import Input
 from training.config import TrainConfig
-from training.data import TEST, _class_files, load_cifar10, load_folder
-from training.errors import ConfigError, DataError
+from training.data import TEST, draw, load_cifar10, load_folder
+from training.errors import DataError
+from training.folders import list_classes
+
+CIFAR10_SIZE = 32  # of its images, in pixels: nothing is resized before a model's own geometry
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class HeldOut:
             if not isinstance(image, Path):
                 return prepare(image, geometry)
             try:
-                return prepare(decode_image(image.read_bytes()).pixels, geometry)
+                return read_input(image.read_bytes(), geometry).pixels
             except (ImageError, OSError) as exc:
                 raise DataError(f"A test image can't be read; mend or remove it. {image}: {exc}") from exc
 
@@ -57,42 +60,33 @@ def held_out(data: str, *, seed: int, image_size: int, limit: int | None) -> Hel
     Args:
         seed: of the split where none is given, as in training, and of the choice that `limit` makes.
         image_size: at which a folder without splits is read to draw its split, as training reads it.
-        limit: at most so many images, with the classes in proportion; None: all.
+        limit: at most so many images, drawn as `--test-limit` of the training draws them; None: all.
 
     Raises:
-        DataError: the data set can't be used.
-        ConfigError: the limit is less than one image of each class.
+        DataError: the data set can't be used, or the limit is less than one image of each class.
     """
-    validation = TrainConfig.validation_fraction  # taken from the training images: no matter here
+    options = {"image_size": image_size, "validation_fraction": TrainConfig.validation_fraction, "seed": seed}
     folder = Path(data)
     if data == "cifar10" and not folder.is_dir():
-        loaded = load_cifar10(Path("data"), validation_fraction=validation, seed=seed)
-        test = HeldOut("cifar10", loaded.classes, loaded.test.pixels, loaded.test.labels, 0, None)
+        loaded = load_cifar10(Path("data"), **options | {"image_size": CIFAR10_SIZE})
+        test = HeldOut(
+            "cifar10", loaded.classes, loaded.test.pixels, loaded.test.labels, len(loaded.test), None
+        )
     elif any(entry.is_dir() for entry in (folder / TEST).glob("*")):
-        files = _class_files(folder / TEST)
-        pairs = [(file, label) for label, name in enumerate(sorted(files)) for file in files[name]]
-        labels = np.array([label for _, label in pairs], np.int64)
-        name = folder.resolve().name
-        test = HeldOut(name, sorted(files), [file for file, _ in pairs], labels, 0, None)
+        files = list_classes(folder / TEST).files
+        pairs = [(file, label) for label, name in enumerate(files) for file in files[name]]
+        images, labels = [file for file, _ in pairs], np.array([label for _, label in pairs], np.int64)
+        test = HeldOut(folder.resolve().name, list(files), images, labels, len(pairs), None)
     else:
-        whole = load_folder(
-            folder, image_size=image_size, validation_fraction=validation, seed=seed, skip_unreadable=True
+        loaded = load_folder(folder, **options, skip_unreadable=True)
+        test = HeldOut(
+            loaded.name, loaded.classes, loaded.test.files, loaded.test.labels, len(loaded.test), seed
         )
-        test = HeldOut(whole.name, whole.classes, whole.test.files, whole.test.labels, 0, seed)
-    test = replace(test, available=len(test))
-    return test if limit is None else _limited(test, limit, seed)
-
-
-def _limited(test: HeldOut, limit: int, seed: int) -> HeldOut:
-    if limit < len(test.classes):
-        raise ConfigError(
-            f"--limit leaves at least one image of each of the {len(test.classes)} classes. Received: {limit}"
-        )
-    generator = np.random.default_rng([seed, len(test)])
-    place = np.empty(len(test))  # of an image in its class, in a random order, from 0 to below 1
-    for label in np.unique(test.labels):
-        members = np.flatnonzero(test.labels == label)
-        place[generator.permutation(members)] = np.arange(len(members)) / len(members)
-    chosen = np.sort(np.argsort(place, kind="stable")[:limit])
-    images = test.images[chosen] if isinstance(test.images, np.ndarray) else [test.images[i] for i in chosen]
-    return replace(test, images=images, labels=test.labels[chosen])
+    chosen = draw(test.labels, limit or 0, seed)
+    return replace(
+        test,
+        images=test.images[chosen]
+        if isinstance(test.images, np.ndarray)
+        else [test.images[i] for i in chosen],
+        labels=test.labels[chosen],
+    )

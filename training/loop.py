@@ -30,12 +30,22 @@ from training.augment import batches
 from training.config import TrainConfig
 from training.data import DataSet, Split
 from training.errors import ConfigError, StorageError
+from training.normalisation import Normalisation
 from training.schedule import crop_size, rate_factor
 
 RUN_FILE = "run.json"
 # What may differ when a run is resumed. Threads change its speed, not what it computes; a run that is shortened or
 # lengthened goes on with the schedule of its new length, and its history records the rates that it really had.
 CHANGEABLE = {"threads", "epochs"}
+# Knobs that runs from before they existed do not have, with what those runs did.
+ADDED: dict[str, Any] = {
+    "init": "random",
+    "initial": {"from": "random"},
+    "train_limit": 0,
+    "test_limit": 0,
+    "freeze_epochs": 0,
+    "finetune_factor": TrainConfig.finetune_factor,
+}
 EVALUATION_BATCH = 250  # images
 
 
@@ -43,7 +53,11 @@ class TrainerLike(Protocol):
     """What a framework offers to the loop; see `training/pytorch.py` and `training/tensorflow.py`."""
 
     parameters: int
+    feature_map: tuple[int, int, int]  # height, width, channels
+    normalisation: Normalisation
+    initial: dict[str, Any]  # where the weights came from, as in the manifest
 
+    def freeze(self, frozen: bool) -> None: ...
     def train_step(
         self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
     ) -> tuple[float, int]: ...
@@ -74,17 +88,18 @@ class Run:
         return sum(epoch["seconds"] for epoch in self.history)
 
 
-def open_run(folder: Path, config: TrainConfig, data: DataSet) -> Run:
+def open_run(folder: Path, config: TrainConfig, data: DataSet, initial: dict[str, Any]) -> Run:
     """The record of the run in `folder`: the one that is there, or a new one.
 
     Raises:
-        ConfigError: the folder holds a run with another configuration or other data.
+        ConfigError: the folder holds a run with another configuration, other initial weights or other data.
     """
-    new = Run(config.as_dict(), data.fingerprint(), [])
+    new = Run(config.as_dict() | {"initial": initial}, data.fingerprint(), [])
     path = folder / RUN_FILE
     if not path.exists():
         return new
     old = Run(**json.loads(path.read_text()))
+    old.config = ADDED | old.config
     changed = sorted(
         name for name in new.config if name not in CHANGEABLE and old.config.get(name) != new.config[name]
     )
@@ -160,14 +175,13 @@ def _train(
     console: Console,
     test_curve: bool,
 ) -> Run:
-    run = open_run(folder, config, data)
+    run = open_run(folder, config, data, trainer.initial)
     done = len(run.history)
     if done:
         trainer.load(folder / f"checkpoint-{done}")
         console.print(f"Resuming {folder} after epoch {done} of {config.epochs}.")
     writer: EventWriterLike = make_writer(folder, done)
-    mean, _ = data.mean_and_std()
-    fill = np.round(mean).astype(np.uint8)
+    fill = trainer.normalisation.fill
     per_epoch = max(1, len(data.train) // min(config.batch_size, len(data.train)))
     steps = config.epochs * per_epoch
     columns = (
@@ -182,6 +196,7 @@ def _train(
             bar = progress.add_task("training", total=steps, completed=done * per_epoch)
             for epoch in range(done, config.epochs):
                 started = time.monotonic()
+                trainer.freeze(epoch < config.freeze_epochs)
                 loss = correct = seen = 0.0
                 step = epoch * per_epoch
                 for pixels, labels in batches(data.train.pixels, data.train.labels, config, epoch, fill):

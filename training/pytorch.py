@@ -1,7 +1,6 @@
-"""The PyTorch side of training: the CIFAR ResNets of He et al. 2016 (section 4.2) as one scriptable module.
+"""The PyTorch side of training: a network of `training/pytorch_networks.py` with its optimizer.
 
 Its twin is `training/tensorflow.py`: the same names in the same order, with the same types.
-Reference: K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
 
 from __future__ import annotations
@@ -20,8 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.config import TrainConfig
+from training.initial import Initial
+from training.normalisation import Normalisation
+from training.pytorch_networks import build_network, count_parameters, feature_map
+from training.pytorch_weights import put
 
-PACKAGES = ("torch",)  # whose versions the manifest records
+PACKAGES = ("torch", "torchvision")  # whose versions the manifest records
 ARTIFACT = {
     "id": "torchscript-fp32",
     "format": "torchscript",
@@ -37,66 +40,9 @@ NEWTON_SCHULZ = (
 )  # Jordan et al. 2024: the quintic that grows small singular values fastest
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions; with a parameter-free identity shortcut (option A), or plain."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, residual: bool) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_channels)
-        self.stride = stride
-        self.residual = residual
-        self.more_channels = out_channels - in_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.norm1(self.conv1(x)))
-        out = self.norm2(self.conv2(out))
-        if self.residual:
-            if self.stride > 1:
-                x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more_channels))
-            out = out + x
-        return F.relu(out)
-
-
-class CifarResNet(nn.Module):
-    """ResNet-(6n+2) for small images: pixels in, logits out, and the class activation map as second method."""
-
-    def __init__(
-        self, depth: int, classes: int, mean: NDArray[np.float32], std: NDArray[np.float32], residual: bool
-    ) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("scale", torch.tensor(1 / std).view(1, 3, 1, 1))
-        self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(16)
-        blocks: list[nn.Module] = []
-        channels = 16
-        for width in (16, 32, 64):
-            for _ in range((depth - 2) // 6):
-                blocks.append(Block(channels, width, 1 if width == channels else 2, residual))
-                channels = width
-        self.blocks = nn.Sequential(*blocks)
-        self.classifier = nn.Linear(channels, classes)
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """The last feature map, float32 [N, 64, H/4, W/4], of uint8 pixels [N, H, W, 3]."""
-        # The permuted view of NHWC pixels is what PyTorch calls channels_last: the fast layout, without a copy.
-        x = (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
-        return self.blocks(F.relu(self.norm(self.conv(x))))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """float32 logits [N, C] of uint8 pixels [N, H, W, 3]."""
-        return self.classifier(self.features(pixels).mean((2, 3)))
-
-    @torch.jit.export
-    def explain(self, pixels: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [N, C] and class activation maps float32 [N, h, w] of int64 classes [N] (Zhou et al. 2016)."""
-        features = self.features(pixels)
-        weights = self.classifier.weight[class_index]  # [N, 64]
-        heat_map = (features * weights[:, :, None, None]).sum(1)
-        return self.classifier(features.mean((2, 3))), heat_map
+def set_threads(threads: int) -> None:
+    """Compute with so many threads; 0: as many as there are cores."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
 class ConvMuon(torch.optim.Optimizer):
@@ -112,6 +58,8 @@ class ConvMuon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for kernel in group["params"]:
+                if kernel.grad is None:  # frozen
+                    continue
                 momentum = self.state[kernel].setdefault("momentum", torch.zeros_like(kernel))
                 momentum.mul_(group["momentum"]).add_(kernel.grad)
                 update = kernel.grad.add(momentum, alpha=group["momentum"])
@@ -134,19 +82,32 @@ class Trainer:
     """A network with its optimizer: what the common loop in `training/loop.py` drives."""
 
     def __init__(
-        self, config: TrainConfig, classes: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+        self,
+        config: TrainConfig,
+        classes: int,
+        mean: NDArray[np.float32],
+        std: NDArray[np.float32],
+        initial: Initial = Initial(),  # noqa: B008 - it is frozen
     ) -> None:
-        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255."""
+        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255.
+
+        Raises:
+            WeightsError: `initial` holds the weights of another network.
+        """
         torch.manual_seed(config.seed)
-        torch.set_num_threads(config.threads or os.cpu_count() or 1)
+        set_threads(config.threads)
         self.config = config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = CifarResNet(config.depth, classes, mean, std, config.residual)
-        for module in self.model.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.model = self.model.to(self.device, memory_format=torch.channels_last)
-        self.parameters = sum(p.numel() for p in self.model.parameters())
+        self.initial = initial.record
+        self.normalisation = initial.normalisation or Normalisation(
+            tuple(map(float, mean)), tuple(map(float, std))
+        )
+        model = build_network(config, classes, self.normalisation)
+        put(model, initial)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.parameters = count_parameters(self.model)
+        self.feature_map = feature_map(self.model, config.image_size)
+        self.frozen = False
         kernels = [p for p in self.model.parameters() if p.ndim == 4 and config.optimizer == "muon"]
         others = [p for p in self.model.parameters() if p.ndim != 4 or config.optimizer != "muon"]
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
@@ -165,11 +126,17 @@ class Trainer:
             muon = ConvMuon(kernels, config.muon_learning_rate, config.momentum)
             self.optimizers.append((muon, config.muon_learning_rate))
 
+    def freeze(self, frozen: bool) -> None:
+        """Whether only the classifier trains; the backbone then runs as it is served, with its statistics frozen."""
+        self.frozen = frozen
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not frozen or name.startswith("classifier."))
+
     def train_step(
         self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
     ) -> tuple[float, int]:
         """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
-        self.model.train()
+        self.model.train(not self.frozen)
         target = torch.from_numpy(labels).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits = self.model(torch.from_numpy(pixels).to(self.device)).float()

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 from training.config import TrainConfig
 
 
 def rate_factor(config: TrainConfig, step: int, steps: int) -> float:
-    """The share of the peak learning rate at `step` of `steps`, in [0, 1]."""
+    """The share of the peak learning rate at `step` of `steps`, in [0, 1].
+
+    The epochs with a frozen backbone and those after them each climb and decay on their own.
+    """
+    frozen = steps * config.freeze_epochs // config.epochs
+    if step < frozen:
+        return _one_phase(config, step, frozen)
+    return (config.finetune_factor if frozen else 1.0) * _one_phase(config, step - frozen, steps - frozen)
+
+
+def _one_phase(config: TrainConfig, step: int, steps: int) -> float:
     done = step / steps
     if done < config.warmup_fraction:
         return (step + 1) / (config.warmup_fraction * steps + 1)
     if config.decay == "steps":
         return 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01
-    return (1 - done) / (1 - config.warmup_fraction)
+    left = (1 - done) / (1 - config.warmup_fraction)
+    return left if config.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
 def crop_size(config: TrainConfig, epoch: int) -> int:

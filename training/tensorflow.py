@@ -1,7 +1,6 @@
-"""The TensorFlow side of training: the CIFAR ResNets of He et al. 2016 (section 4.2) as a functional Keras model.
+"""The TensorFlow side of training: a network of `training/tensorflow_networks.py` with its optimizer.
 
 Its twin is `training/pytorch.py`: the same names in the same order, with the same types.
-Reference: K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
 from numpy.typing import NDArray
 
 from training.config import TrainConfig
+from training.initial import Initial
+from training.normalisation import Normalisation
+from training.tensorflow_networks import build_network, count_parameters, feature_map
+from training.tensorflow_weights import put
 
 PACKAGES = ("tensorflow", "keras")  # whose versions the manifest records
 ARTIFACT = {
@@ -39,67 +42,17 @@ NEWTON_SCHULZ = (
 )  # Jordan et al. 2024: the quintic that grows small singular values fastest
 
 
-class BatchNormalization(layers.BatchNormalization):
-    """In training, TensorFlow's fused kernel instead of the elementwise operations that Keras composes.
-
-    On a CPU an epoch of ResNet-20 takes 0.8 of the time in fp32 and 0.6 in bf16.
-    """
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not training:
-            return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            tf.convert_to_tensor(self.gamma),
-            tf.convert_to_tensor(self.beta),
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
-        return outputs
-
-
-def conv_norm(x: Any, channels: int, stride: int) -> Any:
-    """A 3x3 convolution and batch normalisation, with PyTorch's padding, momentum and epsilon."""
-    # "same" pads a strided convolution at the end only; PyTorch's padding=1 pads both sides.
-    if stride > 1:
-        x = layers.ZeroPadding2D(1)(x)
-    init = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-    padding = "valid" if stride > 1 else "same"
-    x = layers.Conv2D(channels, 3, stride, padding, use_bias=False, kernel_initializer=init)(x)
-    return BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
-
-
-def block(x: Any, channels: int, stride: int, residual: bool) -> Any:
-    """Two 3x3 convolutions; with a parameter-free identity shortcut (option A), or plain."""
-    out = layers.ReLU()(conv_norm(x, channels, stride))
-    out = conv_norm(out, channels, 1)
-    if residual:
-        if stride > 1:
-            more_channels = channels - x.shape[-1]
-            x = keras.ops.pad(x[:, ::stride, ::stride, :], [[0, 0], [0, 0], [0, 0], [0, more_channels]])
-        out = layers.Add()([out, x])
-    return layers.ReLU()(out)
-
-
-def cifar_resnet(
-    depth: int, classes: int, mean: NDArray[np.float32], std: NDArray[np.float32], residual: bool
-) -> keras.Model:
-    """ResNet-(6n+2) for small images: uint8 pixels [N, H, W, 3] in; feature map [N, H/4, W/4, 64] and logits out."""
-    pixels = keras.Input((None, None, 3), dtype="uint8")
-    x = (keras.ops.cast(pixels, "float32") - mean) * (1 / std)
-    x = layers.ReLU()(conv_norm(x, 16, 1))
-    channels = 16
-    for width in (16, 32, 64):
-        for _ in range((depth - 2) // 6):
-            x = block(x, width, 1 if width == channels else 2, residual)
-            channels = width
-    # The bounds of torch.nn.Linear: uniform in +-1/sqrt(inputs).
-    init = keras.initializers.RandomUniform(-(channels**-0.5), channels**-0.5)
-    pooled = layers.GlobalAveragePooling2D()(x)
-    logits = layers.Dense(classes, name="classifier", kernel_initializer=init, bias_initializer=init)(pooled)
-    return keras.Model(pixels, [x, logits])
+def set_threads(threads: int) -> None:
+    """Compute with so many threads; 0: as many as there are cores. To be called before TensorFlow computes."""
+    threads = threads or os.cpu_count() or 1
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as exc:  # TensorFlow takes it only before its first operation
+        if tf.config.threading.get_intra_op_parallelism_threads() != threads:
+            raise RuntimeError(
+                "A second Keras run in one process can't change the number of threads."
+            ) from exc
 
 
 class ConvMuon(keras.optimizers.SGD):
@@ -145,38 +98,62 @@ class Trainer:
     """A network with its optimizer: what the common loop in `training/loop.py` drives."""
 
     def __init__(
-        self, config: TrainConfig, classes: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+        self,
+        config: TrainConfig,
+        classes: int,
+        mean: NDArray[np.float32],
+        std: NDArray[np.float32],
+        initial: Initial = Initial(),  # noqa: B008 - it is frozen
     ) -> None:
-        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255."""
+        """Args: mean, std: float32 [3], of the training pixels, in units of 0 to 255.
+
+        Raises:
+            WeightsError: `initial` holds the weights of another network.
+        """
         keras.utils.set_random_seed(config.seed)
-        _set_threads(config.threads or os.cpu_count() or 1)
+        set_threads(config.threads)
         self.config = config
-        self.model = cifar_resnet(config.depth, classes, mean, std, config.residual)
+        self.initial = initial.record
+        self.normalisation = initial.normalisation or Normalisation(
+            tuple(map(float, mean)), tuple(map(float, std))
+        )
+        self.model = build_network(config, classes, self.normalisation)
+        put(self.model, initial)
         # What computes in bf16 is a second network with its own fp32 weights; `model` takes them over after an epoch.
         self.trained = self.model
         if config.precision == "bf16":
             with _policy("mixed_bfloat16"):
-                self.trained = cifar_resnet(config.depth, classes, mean, std, config.residual)
+                self.trained = build_network(config, classes, self.normalisation)
             self.trained.set_weights(self.model.get_weights())
         self.stale = False
-        self.parameters = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
+        self.parameters = count_parameters(self.model)
+        self.feature_map = feature_map(self.model, config.image_size)
         muon_rate = config.muon_learning_rate if config.optimizer == "muon" else None
         self.optimizer = ConvMuon(config.learning_rate, muon_rate, config.momentum, config.weight_decay)
         self.optimizer.build(self.trained.trainable_variables)
-        self._step = tf.function(self._train_step, reduce_retracing=True)
+        self._steps = {
+            frozen: tf.function(partial(self._train_step, frozen), reduce_retracing=True)
+            for frozen in (False, True)
+        }
+        self.frozen = False
         self._predict = tf.function(
             lambda pixels: self.model(pixels, training=False)[1], reduce_retracing=True
         )
 
-    def _train_step(self, pixels: Any, labels: Any) -> tuple[Any, Any]:
+    def freeze(self, frozen: bool) -> None:
+        """Whether only the classifier trains; the backbone then runs as it is served, with its statistics frozen."""
+        self.frozen = frozen
+
+    def _train_step(self, frozen: bool, pixels: Any, labels: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            logits = tf.cast(self.trained(pixels, training=True)[1], tf.float32)
+            logits = tf.cast(self.trained(pixels, training=not frozen)[1], tf.float32)
             target = tf.one_hot(labels, logits.shape[-1])
             target = (
                 target * (1 - self.config.label_smoothing) + self.config.label_smoothing / logits.shape[-1]
             )
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
-        variables = self.trained.trainable_variables
+        trained = self.trained.get_layer("classifier") if frozen else self.trained
+        variables = trained.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss, tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.int32))
 
@@ -186,7 +163,7 @@ class Trainer:
         """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
         self.optimizer.learning_rate.assign(self.config.learning_rate * factor)
         self.stale = True
-        loss, correct = self._step(tf.constant(pixels), tf.constant(labels))
+        loss, correct = self._steps[self.frozen](tf.constant(pixels), tf.constant(labels))
         return float(loss), int(correct)
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -229,7 +206,7 @@ class Trainer:
         def explain(pixels: Any, class_index: Any) -> dict[str, Any]:
             """Class activation maps [N, h, w] (Zhou et al. 2016)."""
             features, logits = self.model(pixels, training=False)
-            weights = tf.gather(tf.transpose(classifier.kernel), class_index)  # [N, 64]
+            weights = tf.gather(tf.transpose(classifier.kernel), class_index)  # [N, channels]
             return {"logits": logits, "heatmap": tf.einsum("nhwc,nc->nhw", features, weights)}
 
         size = self.config.image_size
@@ -253,17 +230,6 @@ def _policy(name: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _set_threads(threads: int) -> None:
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as exc:  # TensorFlow takes it only before its first operation
-        if tf.config.threading.get_intra_op_parallelism_threads() != threads:
-            raise RuntimeError(
-                "A second Keras run in one process can't change the number of threads."
-            ) from exc
 
 
 class EventWriter:

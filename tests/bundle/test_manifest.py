@@ -141,6 +141,16 @@ def test_a_missing_or_huge_manifest_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+def test_a_model_without_data_of_its_own_has_no_calibration() -> None:
+    fields = record() | {"calibration": {"method": "none", "temperature": 1.0}}
+
+    assert parse_manifest(json.dumps(fields).encode()).calibration.temperature == 1
+
+    fields["calibration"]["temperature"] = 1.5
+    with pytest.raises(ManifestInvalid, match=r"calibration\.none\.temperature"):
+        parse_manifest(json.dumps(fields).encode())
+
+
 def documented() -> dict[str, set[str]]:
     """Fields by model in docs/bundle.md."""
     page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()

@@ -101,6 +101,18 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
             headers={"content-type": "multipart/form-data; boundary=x"},
         ),
     ),
+    "charset that decodes nothing": (
+        400,
+        "malformed_request",
+        lambda s: s.client.post(
+            "/predict",
+            content=b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n--x--\r\n',
+            headers={"content-type": "multipart/form-data; boundary=x; charset=undefined"},
+        ),
+    ),
+    "form cut in a file": (400, "malformed_request", lambda s: cut_form(s, b"\r\n--x", b"")),
+    "form without its end": (400, "malformed_request", lambda s: cut_form(s, b"--x--\r\n", b"")),
+    "form with half an end": (400, "malformed_request", lambda s: cut_form(s, b"--x--\r\n", b"--x")),
     "empty body": (
         400,
         "malformed_request",
@@ -128,6 +140,17 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
     "too large a body": (413, "request_too_large", lambda s: form(s, data=bytes(20_100_000))),
     "too large a file": (413, "image_too_large", lambda s: form(s, data=bytes(20_010_000))),
 }
+
+
+def cut_form(server: Server, last: bytes, instead: bytes) -> httpx.Response:
+    """Two files in a form that ends before the last occurrence of `last`."""
+    part = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a"\r\n\r\n%b\r\n' % coloured()
+    whole = part + part + b"--x--\r\n"
+    return server.client.post(
+        "/predict/batch",
+        content=whole[: whole.rindex(last)] + instead,
+        headers={"content-type": "multipart/form-data; boundary=x"},
+    )
 
 
 @pytest.mark.parametrize(("status", "code", "fail"), FAILURES.values(), ids=list(FAILURES))

@@ -197,6 +197,39 @@ def test_bytes_that_are_no_http_get_a_problem(server: Server) -> None:
     assert_problem(parsed(answer), 400, "malformed_request")
 
 
+def test_connect_is_refused_at_once_and_costs_no_traceback(server: Server) -> None:
+    before, started = len(server.log()), time.monotonic()
+    for target in (b"x:1", b"/predict"):
+        with connect(server) as connection:
+            connection.sendall(b"CONNECT %b HTTP/1.1\r\nhost: x\r\n\r\n" % target)
+            answer = receive_all(connection)
+
+        assert_problem(parsed(answer), 400, "malformed_request")
+        assert b"proxy" in answer
+
+    assert time.monotonic() - started < 15
+    assert "Traceback" not in server.log()[before:]
+
+
+def test_whole_requests_are_answered_before_bytes_that_are_no_http_close_the_connection(
+    server: Server,
+) -> None:
+    with connect(server) as connection:
+        connection.sendall(HEALTH + HEALTH.replace(b"/healthz", b"/nowhere") + b"GARBAGE\r\n\r\n")
+        answer = receive_all(connection)
+
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404"]
+
+
+def test_a_body_without_a_length_gets_its_problem(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(REQUEST.replace(b"content-length: 1000\r\n", b"") + coloured())
+        answer = receive_all(connection)
+
+    assert_problem(parsed(answer), 400, "malformed_request")
+    assert b"body is empty" in answer
+
+
 def test_a_client_that_leaves_costs_no_traceback(server: Server) -> None:
     before = len(server.log())
     for sent in (REQUEST, REQUEST + b"half", REQUEST[:30], REQUEST + bytes(1000), HEALTH + REQUEST):

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+MODULES = {"torch": "pytorch", "keras": "tensorflow"}
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 SMALL = ("--image-size", "16", "--batch-size", "10", "--threads", "1")

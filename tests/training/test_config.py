@@ -33,6 +33,25 @@ def test_depth_and_shortcuts_come_from_the_name() -> None:
     assert (make_config(arch="plain20").depth, make_config(arch="plain20").residual) == (20, False)
 
 
+def test_imagenet_networks_see_larger_images_and_small_images_have_a_stem_of_their_own() -> None:
+    assert make_config(arch="resnet50").image_size == 224
+    assert make_config(arch="resnet20").image_size == 32
+    assert make_config(arch="resnet18", image_size=64).small_stem
+    assert not make_config(arch="resnet18").small_stem
+    assert not make_config(arch="resnet50", image_size=64).small_stem
+
+
+def test_a_shorter_transfer_keeps_half_of_its_epochs_for_fine_tuning() -> None:
+    assert make_config("transfer").freeze_epochs == 4
+    assert make_config("transfer", epochs=3).freeze_epochs == 1
+    assert make_config("transfer", epochs=3, freeze_epochs=3).freeze_epochs == 3
+
+
+def test_the_padding_of_large_images_is_in_proportion() -> None:
+    assert make_config(image_size=16).crop_padding == 4
+    assert make_config(arch="resnet50").crop_padding == 28
+
+
 def test_small_crops_follow_the_image_size() -> None:
     assert make_config(image_size=16).small_crop == 12
 
@@ -43,12 +62,19 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"recipe": "fastest"}, "fastest"),
         ({"learnig_rate": 0.1}, "learnig_rate"),
         ({"arch": "resnet21"}, "resnet21"),
+        ({"arch": "resnet50v2"}, "torch has the architectures .*resnet152. Received: 'resnet50v2'"),
+        ({"init": "imagenet"}, "ImageNet weights for resnet18, .*Received: 'resnet20'"),
+        ({"framework": "keras", "arch": "resnet18", "init": "imagenet"}, "ImageNet weights for resnet50"),
+        ({"image_size": 64, "arch": "resnet18", "init": "imagenet"}, "7x7 convolution"),
+        ({"freeze_epochs": 61}, "freeze_epochs"),
+        ({"finetune_factor": 0.0}, "finetune_factor"),
+        ({"train_limit": -1}, "train_limit"),
         ({"framework": "jax"}, "jax"),
         ({"epochs": 0}, "epochs"),
         ({"validation_fraction": 0.0}, "validation_fraction"),
         ({"small_crop": 40}, "small_crop"),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
 def test_a_wrong_option_is_named(changes: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):

@@ -44,6 +44,32 @@ def test_a_folder_without_splits_is_divided_by_class_and_always_the_same_way(tmp
     assert data.fingerprint() == again.fingerprint() != other.fingerprint()
 
 
+def test_limits_draw_each_class_by_its_share_and_always_the_same_way(colour_folder: Path) -> None:
+    (data, again, other) = (load(colour_folder, train_limit=30, test_limit=8, seed=s) for s in (0, 0, 1))
+
+    assert len(data.train) + len(data.validation) == 30
+    assert np.bincount(np.concatenate([data.train.labels, data.validation.labels])).tolist() == [10, 10, 10]
+    assert sorted(np.bincount(data.test.labels)) == [2, 3, 3]
+    assert data.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_limits_hold_where_the_split_is_made_and_keep_rare_classes(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 20)
+    for file in sorted((folder / "red").iterdir())[3:]:
+        file.unlink()
+
+    data = load(folder, train_limit=30, test_limit=3, validation_fraction=0.01)
+
+    assert len(data.train) + len(data.validation) == 30
+    assert np.bincount(data.train.labels, minlength=3).min() == 1
+    assert np.bincount(data.test.labels).tolist() == [1, 1, 1]
+
+
+def test_a_limit_below_the_number_of_classes_is_refused(colour_folder: Path) -> None:
+    with pytest.raises(DataError, match=r"Expected 3 or more\. Received: 2"):
+        load(colour_folder, train_limit=2)
+
+
 def test_images_of_other_sizes_and_modes_are_brought_to_the_input_size(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "photos", 5)
     Image.new("L", (300, 200), 128).save(folder / "red" / "grey.jpg")
@@ -65,6 +91,8 @@ def test_hidden_files_and_files_that_are_no_images_are_left_out(tmp_path: Path) 
 
     assert len(data.classes) == 3
     assert len(data.train) + len(data.validation) + len(data.test) == 15
+    (note,) = data.notes
+    assert note == f"no image by its suffix, left out: {folder / 'red' / 'notes.txt'}"
 
 
 def test_an_unreadable_image_is_named_and_stops_the_run(tmp_path: Path) -> None:
@@ -81,8 +109,74 @@ def test_an_unreadable_image_is_named_and_skipped_on_request(tmp_path: Path) -> 
 
     data = load(folder, skip_unreadable=True)
 
-    assert len(data.skipped) == 1
-    assert "bad.png" in data.skipped[0]
+    assert len(data.notes) == 1
+    assert "bad.png" in data.notes[0]
+
+
+def test_copies_of_an_image_stay_in_one_split(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 6)
+    for i in range(20):
+        shutil.copy(folder / "red" / "000.png", folder / "red" / f"copy-{i}.png")
+
+    for seed in range(5):
+        data = load(folder, seed=seed)
+
+        copied = [
+            any(file.name.startswith("copy-") for file in split.files)
+            for split in (data.train, data.validation, data.test)
+        ]
+        assert sum(copied) == 1
+        assert data.notes == []
+
+
+def test_an_image_of_two_given_splits_or_of_two_classes_is_named(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "photos" / "train", 6, seed=1)
+    test = write_images(tmp_path / "photos" / "test", 3, seed=2)
+    shutil.copy(train / "red" / "003.png", test / "red" / "again.png")
+    shutil.copy(train / "blue" / "001.png", train / "green" / "wrong.png")
+
+    shared, contradicting = load(tmp_path / "photos").notes
+
+    assert shared.startswith("1 x the same pixels in two splits")
+    assert f"{test / 'red' / 'again.png'} (test) = {train / 'red' / '003.png'}" in shared
+    assert contradicting.startswith("1 x the same pixels under two labels")
+    assert "wrong.png (green)" in contradicting or "001.png (blue)" in contradicting
+
+
+def test_images_in_folders_below_a_class_are_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red" / "old").mkdir()
+    shutil.copy(folder / "red" / "000.png", folder / "red" / "old" / "deep.png")
+
+    data = load(folder)
+
+    assert len(data.train) + len(data.validation) + len(data.test) == 15
+    (note,) = data.notes
+    assert note == f"in a sub-folder of a class, left out: {folder / 'red' / 'old' / 'deep.png'}"
+
+
+def test_links_out_of_the_folder_are_followed_and_named(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    elsewhere = write_images(tmp_path / "elsewhere", 5, seed=9)
+    (folder / "red" / "link.png").symlink_to(elsewhere / "red" / "000.png")
+    (folder / "violet").symlink_to(elsewhere / "blue")
+
+    data = load(folder)
+
+    assert data.classes == ["blue", "green", "red", "violet"]
+    assert len(data.train) + len(data.validation) + len(data.test) == 21
+    (note,) = data.notes
+    assert note.startswith(f"a link out of {folder}, followed: ")
+    assert "link.png" in note
+    assert "violet" in note
+
+
+def test_a_link_that_leads_nowhere_is_an_unreadable_image(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red" / "gone.png").symlink_to(tmp_path / "gone.png")
+
+    with pytest.raises(DataError, match=r"--skip-unreadable.*gone\.png"):
+        load(folder)
 
 
 def break_nothing_there(folder: Path) -> None:
@@ -97,6 +191,17 @@ def break_no_classes(folder: Path) -> None:
 def break_empty_class(folder: Path) -> None:
     (folder / "train" / "violet").mkdir()
     (folder / "test" / "violet").mkdir()
+
+
+def break_nested(folder: Path) -> None:
+    for split in ("train", "test"):
+        (folder / split / "nested" / "deeper").mkdir(parents=True)
+        shutil.copy(folder / "train" / "red" / "000.png", folder / split / "nested" / "deeper")
+
+
+def break_three_images(folder: Path) -> None:
+    shutil.rmtree(folder)
+    write_images(folder, 1)
 
 
 def break_class_mismatch(folder: Path) -> None:
@@ -124,6 +229,8 @@ def break_one_image(folder: Path) -> None:
         (break_nothing_there, "There is no folder"),
         (break_no_classes, "no sub-folders"),
         (break_empty_class, "violet"),
+        (break_nested, "nested.*move them up.*deeper"),
+        (break_three_images, "training split.*no readable image.*blue, green, red"),
         (break_class_mismatch, "red, rouge"),
         (break_no_test, "no 'test'"),
         (break_one_class, "one class folder.*blue"),

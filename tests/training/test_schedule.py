@@ -30,6 +30,23 @@ def test_the_paper_divides_the_rate_by_ten_twice() -> None:
     ]
 
 
+def test_each_phase_of_a_transfer_has_its_own_rise_and_fall() -> None:
+    config = make_config("transfer", epochs=10, freeze_epochs=4, learning_rate=0.1, finetune_factor=0.2)
+    factors = [rate_factor(config, step, 1000) for step in range(1000)]
+
+    assert max(factors[:400]) > 0.99
+    assert 0.19 < max(factors[400:]) <= 0.2
+    assert all(factors[step] < 0.03 for step in (0, 399, 400, 999))
+    middle = 400 + 60 + 270  # half-way down from the end of the warm-up
+    assert abs(factors[middle] - 0.1) < 1e-3, "the cosine is half-way down in the middle"
+
+
+def test_a_linear_probe_is_one_phase_at_the_full_rate() -> None:
+    config = make_config("transfer", epochs=5, freeze_epochs=5)
+
+    assert 0.9 < max(rate_factor(config, step, 50) for step in range(50)) <= 1
+
+
 def test_crops_are_small_first_and_full_at_the_end() -> None:
     config = make_config(epochs=20, small_crop_fraction=0.75)
 

@@ -146,6 +146,7 @@ def test_a_full_disk_is_a_clear_error(colour_folder: Path, tmp_path: Path) -> No
         (("--data", "{data}", "--framework", "jax"), "jax"),
         (("--data", "{data}", "--recipe", "best"), "best"),
         (("--data", "{data}", "--name", "Bad Name!"), "Bad Name!"),
+        (("--data", "{data}", "--golden-images", "nowhere"), "There is no folder 'nowhere'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -186,5 +187,5 @@ def test_an_unreadable_image_is_named(train: Run, tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "broken.jpg" in refused.stderr
     assert skipped.returncode == 0, skipped.stdout + skipped.stderr
-    assert "Skipped" in skipped.stdout
+    assert "Note: unreadable, left out" in skipped.stdout
     assert "broken.jpg" in skipped.stdout

@@ -7,13 +7,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import training
+from tests.training.conftest import MODULES
 
 FOLDER = Path(training.__file__).parent
-MODULES = {"torch": "pytorch", "keras": "tensorflow"}
 
 
 def signatures(module: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
@@ -35,6 +36,7 @@ def signatures(module: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
 
 def test_both_files_show_the_same_face() -> None:
     assert signatures("pytorch") == signatures("tensorflow")
+    assert functions("pytorch") == functions("tensorflow")
     assert [name for name, _ in signatures("pytorch")][:4] == [
         "Trainer.__init__",
         "Trainer.train_step",
@@ -43,34 +45,126 @@ def test_both_files_show_the_same_face() -> None:
     ]
 
 
-COUNT = {
-    "torch": "from training.pytorch import CifarResNet as make\n"
-    "count = lambda model: sum(p.numel() for p in model.parameters())",
-    "keras": "from training.tensorflow import cifar_resnet as make\n"
-    "count = lambda model: sum(int(np.prod(v.shape)) for v in model.trainable_variables)",
-}
-PRINT = """
-import json
+def functions(module: str) -> list[tuple[str, list[str]]]:
+    """Public functions of a file, in order, with their parameters."""
+    tree = ast.parse((FOLDER / f"{module}.py").read_text())
+    return [
+        (node.name, [argument.arg for argument in node.args.args])
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+
+
+def test_both_files_of_networks_show_the_same_face() -> None:
+    assert functions("pytorch_networks") == functions("tensorflow_networks")
+    assert functions("pytorch_networks")[0][0] == "build_network"
+
+
+def test_both_files_of_weights_show_the_same_face() -> None:
+    assert functions("pytorch_weights") == functions("tensorflow_weights")
+    assert functions("pytorch_weights")[0][0] == "imagenet"
+
+
+MEASURE = """
+import json, sys
+from training.config import make_config
+from training.normalisation import TORCHVISION
+from training.{module}_networks import build_network, count_parameters, feature_map
+found = {{}}
+for arch, size in json.loads(sys.argv[1]):
+    config = make_config(framework={framework!r}, arch=arch, image_size=size)
+    network = build_network(config, 10, TORCHVISION)
+    found[f"{{arch}}@{{size}}"] = [count_parameters(network), feature_map(network, size)]
+print(json.dumps(found))
+"""
+CIFAR = [f"{kind}{depth}" for depth in (20, 32, 44, 56) for kind in ("resnet", "plain")]
+MEASURED = [*((arch, 32) for arch in CIFAR), ("resnet20", 33), ("resnet18", 32), ("resnet34", 32)]
+MEASURED += [("resnet18", 224), ("resnet50", 65)]
+
+
+def python(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints: one process never holds both frameworks."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, dict[str, tuple[int, list[int]]]]:
+    """By framework and `arch@image_size`: the number of parameters and the size of the feature map."""
+    return {
+        framework: json.loads(
+            python(MEASURE.format(module=module, framework=framework), json.dumps(MEASURED))
+        )
+        for framework, module in MODULES.items()
+    }
+
+
+@pytest.mark.parametrize("framework", MODULES)
+def test_networks_have_the_parameters_of_the_paper(framework: str, measured: dict[str, Any]) -> None:
+    """He et al. 2016, table 6: 0.27, 0.46, 0.66 and 0.85 million; identity shortcuts have none."""
+    counts = {name: count for name, (count, _) in measured[framework].items()}
+
+    residual = [counts[f"resnet{depth}@32"] for depth in (20, 32, 44, 56)]
+    assert [round(count / 1e6, 2) for count in residual] == [0.27, 0.46, 0.66, 0.85]
+    assert residual == [counts[f"plain{depth}@32"] for depth in (20, 32, 44, 56)]
+    assert residual[0] == 269_722
+
+
+def test_both_frameworks_have_the_same_networks(measured: dict[str, Any]) -> None:
+    # keras.applications gives the convolutions biases, which the normalisation after each takes out again.
+    biases = 26_560
+    measured["keras"]["resnet50@65"][0] -= biases
+
+    assert measured["torch"] == measured["keras"]
+    assert measured["torch"]["resnet18@224"] == [11_689_512 - 990 * 513, [7, 7, 512]]
+    assert measured["torch"]["resnet18@32"][1] == [4, 4, 512]
+    assert measured["torch"]["resnet20@33"][1] == [9, 9, 64]
+    assert measured["torch"]["resnet50@65"][1] == [3, 3, 2048]
+
+
+ANSWER_OF_TORCH = """
+import sys
+import numpy as np, torch
+from training.config import make_config
+from training.normalisation import TORCHVISION
+from training.pytorch_networks import build_network
+torch.manual_seed(0)
+network = build_network(make_config(arch="resnet18", image_size=96), 10, TORCHVISION).eval()
+pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
+with torch.no_grad():
+    logits = network(torch.from_numpy(pixels)).numpy()
+weights = [v.numpy() for k, v in network.state_dict().items() if "num_batches" not in k and k not in ("mean", "scale")]
+np.savez(sys.argv[1], pixels, logits, *weights)
+"""
+ANSWER_OF_KERAS = """
+import re, sys
 import numpy as np
-mean = std = np.full(3, 100, "f4")
-print(json.dumps([[count(make(depth, 10, mean, std, residual)) for depth in (20, 32, 44, 56)] for residual in (True, False)]))
+from training.config import make_config
+from training.normalisation import TORCHVISION
+from training.tensorflow_networks import build_network
+with np.load(sys.argv[1]) as arrays:
+    pixels, logits, *weights = (arrays[name] for name in arrays.files)
+network = build_network(make_config(framework="keras", arch="resnet18", image_size=96), 10, TORCHVISION)
+made = [layer for layer in network.layers if "conv2d" in layer.name or "batch" in layer.name]
+number = lambda layer: (int((re.findall(r"(?<=_)\\d+$", layer.name) or [0])[0]), "batch" in layer.name)
+for layer in [*sorted(made, key=number), network.get_layer("classifier")]:
+    for variable in layer.weights:
+        value = weights.pop(0)
+        variable.assign(value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T)
+print(float(np.abs(network(pixels, training=False)[1] - logits).max()), len(weights))
 """
 
 
-@pytest.mark.parametrize("framework", ["torch", "keras"])
-def test_networks_have_the_parameters_of_the_paper(framework: str) -> None:
-    """He et al. 2016, table 6: 0.27, 0.46, 0.66 and 0.85 million; identity shortcuts have none."""
-    code = f"{COUNT[framework]}\n{PRINT}"
+def test_with_the_same_weights_both_frameworks_answer_the_same(tmp_path: Path) -> None:
+    """The networks that Keras does not bring: torchvision's are the original, strides and padding included."""
+    python(ANSWER_OF_TORCH, str(tmp_path / "answer.npz"))
+    difference, left = python(ANSWER_OF_KERAS, str(tmp_path / "answer.npz")).split()
 
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-    )
-
-    assert done.returncode == 0, done.stderr
-    residual, plain = json.loads(done.stdout)
-    assert [round(count / 1e6, 2) for count in residual] == [0.27, 0.46, 0.66, 0.85]
-    assert residual == plain
-    assert residual[0] == 269_722
+    assert float(difference) < 1e-3
+    assert int(left) == 0
 
 
 STEP = """
@@ -93,11 +187,7 @@ def test_both_frameworks_learn_one_batch_by_heart(optimizer: str) -> None:
     losses = {}
     for framework, module in MODULES.items():
         code = STEP.format(module=module, framework=framework, optimizer=optimizer)
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-        losses[framework] = json.loads(done.stdout)
+        losses[framework] = json.loads(python(code))
 
     for values in losses.values():
         assert 1 < values[0] < 3

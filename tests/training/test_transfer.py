@@ -1,0 +1,87 @@
+"""A frozen backbone, then fine-tuning: what stays still, what moves, and a resumption between the two."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundle.manifest import read_manifest
+from tests.training.conftest import MODULES, SMALL, Run, Whole
+
+PHASES = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from training.config import make_config
+from training.{module} import Trainer
+config = make_config("transfer", framework={framework!r}, threads=1, precision="fp32", optimizer={optimizer!r})
+generator = np.random.default_rng(0)
+pixels = generator.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+labels = generator.integers(0, 3, 8)
+def new():
+    return Trainer(config, 3, np.full(3, 128, "f4"), np.full(3, 64, "f4"))
+def weights(trainer):
+    if {framework!r} == "torch":
+        return {{k: v.numpy().copy() for k, v in trainer.model.state_dict().items()}}
+    values = [v.numpy() for v in trainer.model.variables]  # the classifier's come last
+    return {{f"classifier {{i}}" if i >= len(values) - 2 else f"{{i}}": v for i, v in enumerate(values)}}
+def changed(before, after):
+    return sorted({{"classifier" if "classifier" in k else "backbone" for k in before if (before[k] != after[k]).any()}})
+def steps(trainer, frozen, count):
+    trainer.freeze(frozen)
+    for _ in range(count):
+        trainer.train_step(pixels, labels, 0.1)
+    trainer.predict(pixels)
+    return weights(trainer)
+whole = new()
+first = weights(whole)
+probed = steps(whole, True, 2)
+whole.save(Path(sys.argv[1]) / "boundary")
+tuned = steps(whole, False, 2)
+resumed = new()
+resumed.load(Path(sys.argv[1]) / "boundary")
+again = steps(resumed, False, 2)
+print(json.dumps([changed(first, probed), changed(probed, tuned), changed(tuned, again)]))
+"""
+
+
+@pytest.mark.parametrize(("framework", "optimizer"), [("torch", "muon"), ("keras", "sgd")])
+def test_the_backbone_stays_still_then_moves_and_a_resumed_run_does_the_same(
+    framework: str, optimizer: str, tmp_path: Path
+) -> None:
+    code = PHASES.format(module=MODULES[framework], framework=framework, optimizer=optimizer)
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    probed, tuned, resumed = json.loads(done.stdout)
+    assert probed == ["classifier"], "the statistics of batch normalisation count as backbone"
+    assert tuned == ["backbone", "classifier"]
+    assert resumed == [], "bit for bit"
+
+
+@pytest.mark.parametrize("whole", ["torch"], indirect=True)
+def test_a_bundle_is_a_start_that_knows_the_colours(
+    whole: Whole, train: Run, colour_folder: Path, tmp_path: Path
+) -> None:
+    bundle = whole.root / "models" / "colours" / "1"
+    folders = ("--data", colour_folder, "--out", tmp_path, "--run", tmp_path / "run", "--name", "tuned")
+    options = ("--recipe", "transfer", "--init", bundle, "--epochs", "2", "--train-limit", "60")
+
+    done = train(*folders, *options, *SMALL)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = read_manifest(tmp_path / "tuned" / "1")
+    config: Any = manifest.training.config
+    assert (config["initial"]["from"], config["initial"]["classifier"]) == ("bundle", "taken over")
+    assert config["mean"] == read_manifest(bundle).training.config["mean"]
+    assert config["freeze_epochs"] == 1
+    assert config["history"][0]["train_accuracy"] > 0.9
+    assert manifest.training.train_samples + manifest.training.validation_samples == 60

@@ -1,0 +1,86 @@
+"""What the commands of `python -m training` share."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bundle.manifest import NAME_PATTERN
+from training.config import TrainConfig
+from training.data import DataSet, load_cifar10, load_folder
+from training.errors import ConfigError, StorageError
+
+MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
+FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def command_line() -> str:
+    """The command that runs, for the manifest."""
+    return shlex.join(["python", "-m", "training", *sys.argv[1:]])
+
+
+def load_data(data: str, config: TrainConfig, *, skip_unreadable: bool = False) -> DataSet:
+    """The data set that --data names: a folder of class folders, or `cifar10` where no folder has that name.
+
+    Raises:
+        DataError: it can't be used.
+    """
+    options = {
+        name: getattr(config, name)
+        for name in ("image_size", "validation_fraction", "seed", "train_limit", "test_limit")
+    }
+    if data == "cifar10" and not Path(data).is_dir():
+        return load_cifar10(Path("data"), **options)
+    return load_folder(Path(data), **options, skip_unreadable=skip_unreadable)
+
+
+def load_framework(config: TrainConfig) -> tuple[Any, Any]:
+    """The module that trains and the module that reads weights; each loads its framework.
+
+    Raises:
+        ConfigError: the framework is not installed.
+    """
+    name = MODULES[config.framework]
+    try:
+        module, weights = importlib.import_module(name), importlib.import_module(f"{name}_weights")
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            f"--framework {config.framework} needs the package {exc.name}, which is not installed. "
+            f"Install the extra: pip install '.[{'torch' if config.framework == 'torch' else 'tensorflow'},training]'"
+        ) from exc
+    module.set_threads(config.threads)  # TensorFlow takes it only before its first operation
+    return module, weights
+
+
+def refuse_bad_target(out: Path, name: str) -> None:
+    """Find out before the work, not after it, that its result could not be written.
+
+    Raises:
+        ConfigError: `name` is no name of a model.
+        StorageError: the folder can't be written to.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(f"A model name matches {NAME_PATTERN}. Received: {name!r}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as exc:
+        raise StorageError(f"The folder for the bundle can't be written to: {exc}.") from exc
+
+
+def default_name(data_name: str, config: TrainConfig) -> str:
+    """A valid model name from the data's: `My Photos` with resnet20 in torch gives my-photos-resnet20-pytorch."""
+    base = re.sub(r"[^a-z0-9._-]+", "-", data_name.lower()).strip("-._") or "model"
+    return f"{base[:32]}-{config.arch}-{FRAMEWORK_NAMES[config.framework]}"

@@ -1,0 +1,98 @@
+"""Class folders on disk: which files belong to which class, and what else lies there that its owner should hear of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.errors import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+NAMED = 3  # offenders that a message names; of more it gives the number
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of each class, sorted, and remarks about what is left out or reached through links."""
+
+    files: dict[str, list[Path]]
+    notes: list[str]
+
+
+def list_classes(folder: Path) -> Listing:
+    """The classes of `folder`, one sub-folder each; hidden entries are passed over.
+
+    Only images that lie directly in a class folder count. Links are followed, also out of the folder.
+
+    Raises:
+        DataError: no sub-folders, or a class without an image; the text says where images were found instead.
+    """
+    entries = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not _hidden(entry)]
+    if not entries:
+        raise DataError(
+            f"{folder} has no sub-folders. Expected one sub-folder per class, with the images in it."
+        )
+    files = {entry.name: [file for file in _visible(entry) if _is_image(file)] for entry in entries}
+    nested = {entry.name: _nested_images(entry) for entry in entries}
+    if empty := [name for name, found in files.items() if not found]:
+        deeper = [file for name in empty for file in nested[name]]
+        raise DataError(
+            f"A class folder of {folder} holds no image ({', '.join(sorted(SUFFIXES))}). Add images or remove the "
+            f"folder. Received: {', '.join(empty)}"
+            + (
+                f". Images lie deeper, where they do not count; move them up: {some(deeper)}"
+                if deeper
+                else ""
+            )
+        )
+    strangers = [
+        file for entry in entries for file in _visible(entry) if file.is_file() and not _is_image(file)
+    ]
+    inside = folder.resolve()
+    linked = [
+        file
+        for found in files.values()
+        for file in found
+        if file.is_symlink() and not file.resolve().is_relative_to(inside)
+    ]
+    linked += [
+        entry for entry in entries if entry.is_symlink() and not entry.resolve().is_relative_to(inside)
+    ]
+    remarks = (
+        ("no image by its suffix, left out", strangers),
+        ("in a sub-folder of a class, left out", [file for found in nested.values() for file in found]),
+        (f"a link out of {folder}, followed", linked),
+    )
+    return Listing(files, [f"{what}: {some(paths)}" for what, paths in remarks if paths])
+
+
+def some(paths: Iterable[Path]) -> str:
+    """The first few of `paths`, and how many there are if there are more."""
+    names = [str(path) for path in paths]
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + rest
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not _hidden(entry))
+
+
+def _hidden(entry: Path) -> bool:
+    return entry.name.startswith(".")
+
+
+def _is_image(file: Path) -> bool:
+    # A link that leads nowhere is an image that can't be read, which is said when it is read.
+    return file.suffix.lower() in SUFFIXES and (file.is_file() or (file.is_symlink() and not file.exists()))
+
+
+def _nested_images(folder: Path) -> list[Path]:
+    """Images below the sub-folders of a class folder; linked folders are not entered, for they may form circles."""
+    subfolders = [entry for entry in _visible(folder) if entry.is_dir() and not entry.is_symlink()]
+    return sorted(
+        file
+        for subfolder in subfolders
+        for file in subfolder.rglob("*")
+        if _is_image(file) and not _hidden(file)
+    )

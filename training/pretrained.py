@@ -1,0 +1,138 @@
+"""A 1,000-class ImageNet bundle from published weights: nothing is trained, and nothing is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from bundle.image import read_input
+from bundle.manifest import Crop, Input, ShorterSide
+from training.config import TrainConfig
+from training.download import download
+from training.errors import WeightsError
+from training.evaluate import artifact_logits
+from training.export import GOLDEN_SAMPLES, hardware, model_record, publish, read_golden
+from training.initial import WeightsLike, read_file
+from training.published import Published
+
+
+class PublisherLike(WeightsLike, Protocol):
+    """What a framework offers here beside initial weights."""
+
+    def published(self, arch: str) -> Published: ...
+    def is_published(self, arch: str, path: Path) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A bundle that has been written, with what the command line prints."""
+
+    path: Path
+    published: Published
+    genuine: bool  # whether the weights are those that were published
+    max_logit_difference: float
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "resnet-service"
+
+
+def write_pretrained(
+    config: TrainConfig,
+    module: Any,
+    weights: PublisherLike,
+    *,
+    source: str | None,
+    models: Path,
+    name: str,
+    command: str,
+    golden_folder: Path | None = None,
+) -> Pretrained:
+    """Write the next version of `models`/`name`.
+
+    Args:
+        source: a file of weights or a URL of one; None: where the framework publishes them.
+        golden_folder: pictures for the golden samples; without it they are drawn.
+
+    Raises:
+        ConfigError: the URL can't be checked.
+        WeightsError: the weights can't be had, have another hash, or are those of another network.
+        TrainingError, StorageError, BundleError: as `export_bundle`.
+    """
+    published = weights.published(config.arch)
+    config = dataclasses.replace(config, image_size=published.crop)
+    genuine = True
+    if source is None:
+        initial = weights.imagenet(config, with_classifier=True)
+    else:
+        path = download(source, cache_folder()) if "://" in source else Path(source)
+        genuine = weights.is_published(config.arch, path)
+        initial = read_file(config, path, weights)
+    if initial.classifier is None:
+        raise WeightsError(
+            f"The weights have no classifier. Expected those of all of {config.arch}, for the 1,000 classes of ImageNet. "
+            f"Received: {initial.record}"
+        )
+    initial = dataclasses.replace(initial, labels=published.labels).for_labels(published.labels)
+    unused = np.ones(3, np.float32)  # the weights bring their own normalisation
+    trainer = module.Trainer(config, len(published.labels), unused, unused, initial)
+    geometry = Input(
+        height=published.crop,
+        width=published.crop,
+        color_mode="RGB",
+        dtype="uint8",
+        layout="NHWC",
+        resize=ShorterSide(rule="shorter_side", size=published.resize, interpolation=published.interpolation),  # type: ignore[arg-type]
+        crop=Crop(rule="center", height=published.crop, width=published.crop),
+    )
+    record = model_record(trainer, module, config, name, list(published.labels), geometry)
+    record["description"] = (
+        f"{config.arch} for the 1,000 classes of ImageNet, published weights in {config.framework}"
+    )
+    figure = {"name": "accuracy", "value": published.accuracy, "source": published.source}
+    record["training"] = {
+        "command": command,
+        "dataset": "ImageNet (ILSVRC 2012), by the publisher of the weights",
+        "train_samples": 0,
+        "validation_samples": 0,
+        "test_samples": 0,
+        "epochs": 0,
+        "seconds": 0.0,
+        "hardware": hardware(),
+        "seed": config.seed,
+        "config": {
+            "framework": config.framework,
+            "arch": config.arch,
+            "initial": trainer.initial,
+            # Only of the very weights that it was measured on; nobody has measured others.
+            "published": figure if genuine else None,
+            **trainer.normalisation.as_dict(),
+        },
+    }
+    golden = drawn_pictures() if golden_folder is None else read_golden(golden_folder)
+    compared = np.stack([read_input(content, geometry).pixels for _, content in golden])
+    written, difference, _ = publish(
+        trainer, record, golden, compared, lambda draft: (artifact_logits(draft, compared), {}), models
+    )
+    return Pretrained(written, published, genuine, difference)
+
+
+def drawn_pictures() -> list[tuple[str, bytes]]:
+    """File name and content of golden pictures where there is no photo: soft blobs of colour, always the same."""
+    generator = np.random.default_rng(0)
+    pictures = []
+    for number in range(GOLDEN_SAMPLES):
+        blobs = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        content = io.BytesIO()
+        blobs.resize((320, 240), Image.Resampling.BICUBIC).save(content, "PNG")
+        pictures.append((f"{number}.png", content.getvalue()))
+    return pictures
