@@ -150,7 +150,7 @@ class TrainConfig:
 
 RECIPES: dict[str, dict[str, Any]] = {
     # For few cores: orthogonalised updates (Jordan et al. 2024), which after 4 epochs had 78.1 % where SGD at its best
-    # rate had 75.0 %, and small crops early on, where an epoch costs 0.57 of a full one. Not yet run to its end:
+    # rate had 75.0 %, and small crops early on, where an epoch costs 0.57 of a full one. It overfits in long runs:
     # docs/training.md says what the shipped models had.
     "fast": {},
     # He et al. 2016, section 4.2: 64,000 steps of 128 images = 164 epochs of 50,000, rate 0.1 divided at 32k and 48k.
