@@ -142,8 +142,8 @@ def reliability_plot(name: str, model: Mapping[str, Any]) -> str:
             edges = [row["low"] for row in measured["bins"]] + [1.0]
             lower.stairs([row["samples"] for row in measured["bins"]], edges, color=colour, linestyle=line)
         for axes in (upper, lower):
-            axes.set_xlim(0, 1)
-        upper.set_ylim(0, 1)
+            axes.set_xlim(0, 1.01)
+        upper.set_ylim(-0.02, 1.02)  # points at the ends stay whole
         upper.set_ylabel("accuracy")
         figure.legend(loc="outside upper center", ncols=1)
         lower.set_ylabel("images")

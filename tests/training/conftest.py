@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,16 +52,22 @@ def environment() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200"}
 
 
+def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `python -m training` with these arguments to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "training", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=300,
+        check=False,
+    )
+
+
 @pytest.fixture(scope="session")
 def train() -> Run:
     """`train(*arguments)` runs `python -m training train` to its end."""
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*arguments), capture_output=True, text=True, env=environment(), timeout=300, check=False
-        )
-
-    return run
+    return partial(run_command, "train")
 
 
 class Whole(NamedTuple):

@@ -35,6 +35,7 @@ def test_one_command_trains_and_writes_a_bundle_that_passes_the_check(whole: Who
     assert (accuracy.split, accuracy.samples) == ("test", 30)
     assert manifest.export.max_logit_difference < 1e-3
     assert manifest.training.config["batch_size"] == 10
+    assert "test_accuracy" not in manifest.training.config["history"][-1], "test images are for the end"
     assert "--framework" in manifest.training.command
     assert list((whole.root / "whole").glob("events.out.tfevents.*"))
 
