@@ -28,8 +28,9 @@ from rich.table import Table
 from bundle import turbo
 from bundle.geometry import prepare
 from bundle.image import decode_image, read_input
-from bundle.manifest import Crop, Input, ShorterSide, read_manifest
+from bundle.manifest import Input, ShorterSide, read_manifest
 from bundle.process import RuntimeProcess
+from training.data import input_geometry
 
 SIZES = {"500 x 375": (500, 375), "12 megapixels": (4000, 3000)}
 ROUNDS = 7
@@ -93,7 +94,7 @@ def main(
 
 def times() -> None:
     """Median processor time per picture, and the ratio to Pillow in the same rounds."""
-    geometry = square(256)
+    geometry = input_geometry(256)
     for name, size in SIZES.items():
         picture = photo(*size)
         repeats = max(1, 2_000_000 // (size[0] * size[1]))
@@ -145,19 +146,6 @@ def accuracy(data: Path, model: Path, per_class: int) -> None:
         f"{len(labels)} test images enlarged to {ENLARGED} pixels ({', '.join(sorted(reductions))}): accuracy "
         f"{right['whole']:.2%} whole, {right['reduced']:.2%} reduced; the same answer for "
         f"{float((best['whole'] == best['reduced']).mean()):.2%}"
-    )
-
-
-def square(side: int) -> Input:
-    """Shorter side to `side`, centre crop."""
-    return Input(
-        height=side,
-        width=side,
-        color_mode="RGB",
-        dtype="uint8",
-        layout="NHWC",
-        resize=ShorterSide(rule="shorter_side", size=side, interpolation="bilinear"),
-        crop=Crop(rule="center", height=side, width=side),
     )
 
 
