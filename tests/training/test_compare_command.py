@@ -16,7 +16,11 @@ from PIL import Image
 from scipy.special import softmax
 
 from tests.bundles import GAIN, LABELS, RGB_CHANNEL, TEMPERATURE
-from tests.training.conftest import run_command
+from tests.training.conftest import run_command, write_images
+from training.compare import find_bundles
+from training.data import load_folder
+from training.errors import ConfigError
+from training.heldout import held_out
 
 PER_CLASS = 30
 SIZE = 32  # that of the tiny bundles, so nothing is resized
@@ -190,23 +194,38 @@ def outside(page: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (("{root}", "--data", "nowhere", "--out", "{root}/out"), "There is no folder 'nowhere'"),
-        (("{root}/nothing", "--data", "{root}", "--out", "{root}/out"), "There is no bundle in"),
-        (("{root}/models", "--data", "{root}/pictures", "--out", "{root}"), "is not a report"),
-    ],
-    ids=["no data", "no bundle", "a folder that is something else"],
-)
-def test_what_can_not_be_done_is_said_without_a_traceback(
-    arguments: tuple[str, ...], text: str, torch_bundle_root: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(torch_bundle_root, tmp_path, dirs_exist_ok=True)
+def test_a_folder_that_is_no_report_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "compare").mkdir()
 
-    done = run_command("compare", *(argument.format(root=tmp_path) for argument in arguments))
+    done = run_command("compare", tmp_path, "--data", tmp_path, "--out", tmp_path)
 
     assert done.returncode == 1
-    assert text in done.stderr
+    assert "is not a report" in done.stderr
     assert "Traceback" not in done.stderr
+    assert (tmp_path / "compare").is_dir()
+
+
+def test_images_that_a_drawn_split_trained_on_are_not_tested_on(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "colours", 10)
+
+    test = held_out(str(folder), seed=3, image_size=16, limit=None)
+    whole = load_folder(folder, image_size=16, validation_fraction=0.02, seed=3)
+
+    assert test.images == whole.test.files
+    assert not set(test.images) & set(whole.train.files)
+    assert (test.split_seed, len(test), test.available) == (3, 6, 6)
+
+
+def test_a_path_without_a_bundle_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no bundle in"):
+        find_bundles([tmp_path], all_versions=False)
+
+
+def test_the_newest_version_of_each_model_is_compared_unless_all_are_asked_for(tmp_path: Path) -> None:
+    for version in ("2", "10"):
+        (tmp_path / "model" / version).mkdir(parents=True)
+        (tmp_path / "model" / version / "manifest.json").touch()
+    newest = tmp_path / "model" / "10"
+
+    assert find_bundles([tmp_path, newest], all_versions=False) == ([newest], [])
+    assert len(find_bundles([tmp_path], all_versions=True)[0]) == 2
