@@ -29,15 +29,7 @@ from bundle.manifest import Input, ShorterSide
 MOST_PIXELS = 178_956_970
 """Pillow's own bound (twice its warning level of a quarter gigabyte of RGB), which stays as it is."""
 _ORIENTATION = 0x0112
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_TURNED = range(2, 9)  # orientations other than upright
 
 
 @dataclass(frozen=True)
@@ -161,9 +153,7 @@ def _decode(data: bytes, header: Header, limits: ImageLimits, shorter_side: int 
         # Pillow takes every CMYK JPEG as inverted; only those that carry Adobe's marker are.
         image = Image.eval(image, lambda value: 255 - value)
     image, conversions = to_rgb(image, data[24] if kind == "PNG" else 8)
-    if orientation != 1 and kind != "TIFF":
-        image = image.transpose(_TRANSPOSE[orientation])
-    pixels = np.array(image, dtype=np.uint8)
+    pixels = _upright(np.array(image, dtype=np.uint8), 1 if kind == "TIFF" else orientation)
     return DecodedImage(pixels, kind, width, height, mode, operations + conversions)
 
 
@@ -176,12 +166,23 @@ def _described(pixels: npt.NDArray[np.uint8], image: Image.Image, factor: int) -
         (image.mode == "L", "grey_to_rgb"),
     )
     return DecodedImage(
-        turbo.upright(pixels, orientation),
+        _upright(pixels, orientation),
         "JPEG",
         *image.size,
         image.mode,
         [name for done, name in steps if done],
     )
+
+
+def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """``pixels`` [H, W, 3] turned by an EXIF orientation 1 to 8, contiguous."""
+    if orientation in (3, 4, 6, 7):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 7, 8):
+        pixels = pixels[:, ::-1]
+    if orientation > 4:
+        pixels = pixels.transpose(1, 0, 2)
+    return np.ascontiguousarray(pixels)
 
 
 def _exif_orientation(image: Image.Image) -> int:
@@ -190,12 +191,12 @@ def _exif_orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - whatever malformed EXIF makes Pillow raise, the pixels are good
         return 1
-    return value if isinstance(value, int) and value in _TRANSPOSE else 1
+    return value if isinstance(value, int) and value in _TURNED else 1
 
 
 def _tiff_orientation(image: Image.Image) -> int:
     value = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)
-    return value if isinstance(value, int) and value in _TRANSPOSE else 1
+    return value if isinstance(value, int) and value in _TURNED else 1
 
 
 def _judge(header: Header, limits: ImageLimits) -> None:

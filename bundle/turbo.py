@@ -42,14 +42,3 @@ def decode(data: bytes, width: int, height: int, factor: int) -> npt.NDArray[np.
     except ValueError:
         return None
     return pixels if pixels.shape == (rows, columns, 3) else None
-
-
-def upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """``pixels`` [H, W, 3] turned by an EXIF orientation 1 to 8, contiguous."""
-    if orientation in (3, 4, 6, 7):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 7, 8):
-        pixels = pixels[:, ::-1]
-    if orientation > 4:
-        pixels = pixels.transpose(1, 0, 2)
-    return np.ascontiguousarray(pixels)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bundle.errors import BundleError, ManifestInvalid
 from bundle.manifest import MANIFEST_FILE, Artifact, Manifest, read_manifest
@@ -22,6 +21,7 @@ from bundle.repository import scan
 from bundle.runtimes import Device
 from training.errors import ConfigError
 from training.export import hardware
+from training.folders import some
 from training.heldout import HeldOut, held_out
 from training.measure import (
     CALLS,
@@ -34,10 +34,12 @@ from training.measure import (
     time_together,
 )
 from training.plots import accuracy_plot, confusion_plot, curves_plot, reliability_plot
+from training.progress import progress_bar
 from training.report import PAGE, plot_files, render
 from training.tables import tables
 
 SCHEMA_VERSION = 1
+CLASSES_NAMED = 5  # that a message names
 
 
 def compare(
@@ -142,7 +144,7 @@ def _unfit(candidate: Candidate, test: HeldOut) -> LeftOut | None:
             candidate.path,
             "labels_differ",
             f"Its labels are not the classes of the data. Expected the {len(test.classes)} classes of {test.name}. "
-            f"Missing: {_some(missing)}; not in the data: {_some(more)}.",
+            f"Missing: {some(missing, CLASSES_NAMED) or 'none'}; not in the data: {some(more, CLASSES_NAMED) or 'none'}.",
         )
     training = manifest.training
     if test.split_seed is not None and training.dataset == test.name and training.seed != test.split_seed:
@@ -153,10 +155,6 @@ def _unfit(candidate: Candidate, test: HeldOut) -> LeftOut | None:
             f"{test.split_seed} tests on. Pass --seed {training.seed}, or divide the folder into train/ and test/.",
         )
     return None
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "none"
 
 
 def _measure(
@@ -207,14 +205,7 @@ def _source_first(manifest: Manifest) -> list[Artifact]:
 @contextmanager
 def _progress(console: Console, images: int) -> Iterator[tuple[Any, Advance]]:
     """A bar over forward passes, counted in images; yields what names the step and what moves the bar."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        "ETA",
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with progress_bar(console, transient=True) as progress:
         bar = progress.add_task("measuring", total=images)
         yield (
             lambda text: progress.update(bar, description=text),

@@ -74,15 +74,15 @@ class DataSet:
         ).astype("f4")
 
 
-def input_geometry(image_size: int) -> Input:
-    """How an image of any size becomes `image_size` squared: shorter side resized, centre cropped."""
+def input_geometry(image_size: int, resize: int | None = None, interpolation: str = "bilinear") -> Input:
+    """How an image of any size becomes `image_size` squared: shorter side to `resize` (None: to it), centre cropped."""
     return Input(
         height=image_size,
         width=image_size,
         color_mode="RGB",
         dtype="uint8",
         layout="NHWC",
-        resize=ShorterSide(rule="shorter_side", size=image_size, interpolation="bilinear"),
+        resize=ShorterSide(rule="shorter_side", size=resize or image_size, interpolation=interpolation),  # type: ignore[arg-type]
         crop=Crop(rule="center", height=image_size, width=image_size),
     )
 

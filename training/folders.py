@@ -67,11 +67,11 @@ def list_classes(folder: Path) -> Listing:
     return Listing(files, [f"{what}: {some(paths)}" for what, paths in remarks if paths])
 
 
-def some(paths: Iterable[Path]) -> str:
-    """The first few of `paths`, and how many there are if there are more."""
-    names = [str(path) for path in paths]
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + rest
+def some(things: Iterable[Path | str], most: int = NAMED) -> str:
+    """The first `most` of `things`, and how many there are if there are more."""
+    names = [str(thing) for thing in things]
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -24,13 +24,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from training.augment import batches
 from training.config import TrainConfig
 from training.data import DataSet, Split
 from training.errors import ConfigError, StorageError
 from training.normalisation import Normalisation
+from training.progress import progress_bar
 from training.schedule import crop_size, rate_factor
 
 RUN_FILE = "run.json"
@@ -184,15 +184,8 @@ def _train(
     fill = trainer.normalisation.fill
     per_epoch = max(1, len(data.train) // min(config.batch_size, len(data.train)))
     steps = config.epochs * per_epoch
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        "ETA",
-        TimeRemainingColumn(),
-    )
     try:
-        with Progress(*columns, console=console) as progress:
+        with progress_bar(console) as progress:
             bar = progress.add_task("training", total=steps, completed=done * per_epoch)
             for epoch in range(done, config.epochs):
                 started = time.monotonic()

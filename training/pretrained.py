@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from bundle.image import read_input
-from bundle.manifest import Crop, Input, ShorterSide
 from training.config import TrainConfig
+from training.data import input_geometry
 from training.download import download
 from training.errors import WeightsError
 from training.evaluate import artifact_logits
@@ -68,6 +68,7 @@ def write_pretrained(
         WeightsError: the weights can't be had, have another hash, or are those of another network.
         TrainingError, StorageError, BundleError: as `export_bundle`.
     """
+    golden = drawn_pictures() if golden_folder is None else read_golden(golden_folder)
     published = weights.published(config.arch)
     config = dataclasses.replace(config, image_size=published.crop)
     genuine = True
@@ -85,15 +86,7 @@ def write_pretrained(
     initial = dataclasses.replace(initial, labels=published.labels).for_labels(published.labels)
     unused = np.ones(3, np.float32)  # the weights bring their own normalisation
     trainer = module.Trainer(config, len(published.labels), unused, unused, initial)
-    geometry = Input(
-        height=published.crop,
-        width=published.crop,
-        color_mode="RGB",
-        dtype="uint8",
-        layout="NHWC",
-        resize=ShorterSide(rule="shorter_side", size=published.resize, interpolation=published.interpolation),  # type: ignore[arg-type]
-        crop=Crop(rule="center", height=published.crop, width=published.crop),
-    )
+    geometry = input_geometry(published.crop, published.resize, published.interpolation)
     record = model_record(trainer, module, config, name, list(published.labels), geometry)
     record["description"] = (
         f"{config.arch} for the 1,000 classes of ImageNet, published weights in {config.framework}"
@@ -118,7 +111,6 @@ def write_pretrained(
             **trainer.normalisation.as_dict(),
         },
     }
-    golden = drawn_pictures() if golden_folder is None else read_golden(golden_folder)
     compared = np.stack([read_input(content, geometry).pixels for _, content in golden])
     written, difference, _ = publish(
         trainer, record, golden, compared, lambda draft: (artifact_logits(draft, compared), {}), models
