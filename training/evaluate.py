@@ -75,16 +75,21 @@ def _logits(runtime: RuntimeProcess, pixels: NDArray[np.uint8], title: str) -> N
     return np.concatenate(parts)
 
 
+def interval_95(right: int, samples: int) -> list[float]:
+    """Low and high end of the 95 % interval of the share right / samples (Wilson 1927)."""
+    interval = binomtest(right, samples).proportion_ci(0.95, method="wilson")
+    return [float(interval.low), float(interval.high)]
+
+
 def _accuracy(logits: NDArray[np.float32], split: Split, runtime: str, precision: str) -> dict[str, object]:
     """Top-1 accuracy with its 95 % interval (Wilson 1927)."""
     right = int((logits.argmax(1) == split.labels).sum())
-    interval = binomtest(right, len(split)).proportion_ci(0.95, method="wilson")
     return {
         "name": "accuracy",
         "value": right / len(split),
         "split": "test",
         "samples": len(split),
-        "interval_95": [float(interval.low), float(interval.high)],
+        "interval_95": interval_95(right, len(split)),
         "runtime": runtime,
         "precision": precision,
     }

@@ -11,17 +11,17 @@ from scipy.stats import binned_statistic, binomtest, norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from training.calibration import BINS
+from training.evaluate import interval_95
 
-CONFIDENCE = 0.95  # of every interval
+CONFIDENCE = 0.95  # of the interval of a difference
 
 
 def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
     """The share of True in `right` [N], N >= 1, with its 95 % interval (Wilson 1927)."""
     count = int(right.sum())
-    interval = binomtest(count, len(right)).proportion_ci(CONFIDENCE, method="wilson")
     return {
         "value": count / len(right),
-        "interval_95": [float(interval.low), float(interval.high)],
+        "interval_95": interval_95(count, len(right)),
         "right": count,
         "samples": len(right),
     }
