@@ -15,6 +15,7 @@ from rich.console import Console
 from bundle.errors import BundleError
 from training.cli_common import (
     INTERRUPTED,
+    Accelerate,
     command_line,
     console,
     default_name,
@@ -93,6 +94,7 @@ def train(
     skip_unreadable: Annotated[
         bool, typer.Option(help="Leave unreadable images out instead of stopping.")
     ] = False,
+    accelerate: Accelerate = True,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
     config = make_config(
@@ -112,7 +114,8 @@ def train(
     )
     initial_path(config.init)  # before minutes of reading images
     # Likewise the pictures that are needed at the end. scipy takes seconds to import: not before the options are right.
-    from training.export import export_bundle, read_golden  # noqa: PLC0415
+    from training.export import export_bundle  # noqa: PLC0415
+    from training.golden import read_golden  # noqa: PLC0415
 
     golden = read_golden(golden_images) if golden_images else None
     data_set = load_data(data, config, skip_unreadable=skip_unreadable)
@@ -148,6 +151,7 @@ def train(
         name=name,
         command=command_line(),
         golden=golden,
+        accelerated=accelerate,
     )
     low, high = exported.interval
     before, after = exported.calibration_error
@@ -156,6 +160,7 @@ def train(
         f"{len(data_set.test):,} images) through the exported artifact; calibration error {before:.4f} before and "
         f"{after:.4f} after scaling; logits within {exported.max_logit_difference:.1e} of the network's."
     )
+    console.print(f"A service on a CPU takes {exported.serving}", markup=False)
     console.print(f"Serve it: SERVICE_MODELS_DIR={out} python -m service")
 
 

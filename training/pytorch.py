@@ -31,6 +31,8 @@ ARTIFACT = {
     "path": "model.pt",
     "precision": "fp32",
     "source": True,
+    "derivation": None,
+    "speed": None,
 }
 
 NEWTON_SCHULZ = (

@@ -33,6 +33,8 @@ ARTIFACT = {
     "path": "saved_model",
     "precision": "fp32",
     "source": True,
+    "derivation": None,
+    "speed": None,
 }
 
 NEWTON_SCHULZ = (
