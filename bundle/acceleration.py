@@ -37,6 +37,7 @@ from bundle.scores import calibrated_softmax
 from bundle.writer import BundleWriter
 
 FOLDER = "openvino"
+CONVERT, QUANTIZE = "bundle.convert", "bundle.quantize"  # the child processes
 BATCH = 100  # images per forward pass of the measurement
 TIMEOUT_S = 300.0  # to load, and for one forward pass
 # The self-test allows an accelerated artifact twice what it differed by here, and something for other processors.
@@ -144,13 +145,13 @@ def _draft(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         say("converting to OpenVINO")
-        _run("bundle.convert", directory.absolute(), folder / "fp32.xml")
+        _run(CONVERT, directory.absolute(), folder / "fp32.xml")
         wanted = [("fp32", "fp32.xml"), ("bf16", "fp32.xml")]
         if calibration is not None:
             say(f"quantising to int8 with {len(calibration)} images")
             images = scratch / "calibration.npy"
             np.save(images, calibration)
-            _run("bundle.quantize", folder / "fp32.xml", folder / "int8.xml", images)
+            _run(QUANTIZE, folder / "fp32.xml", folder / "int8.xml", images)
             wanted.append(("int8", "int8.xml"))
         source = manifest.source.model_dump(mode="json")
         return writer.commit(

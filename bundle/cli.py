@@ -20,7 +20,7 @@ from rich.table import Table
 from bundle.choice import accuracy
 from bundle.errors import BundleError
 from bundle.golden import golden_tolerance
-from bundle.labelled import calibration_pixels, test_pixels
+from bundle.labelled import calibration_pixels, labelled_pixels
 from bundle.manifest import Artifact, Manifest, read_manifest
 from bundle.process import RuntimeProcess
 from bundle.repository import verify_files
@@ -125,7 +125,7 @@ def accelerate(
     try:
         manifest = read_manifest(directory)
         images = calibration_pixels(calibration, manifest.input) if calibration else None
-        labelled = TestImages(*test_pixels(test, manifest)) if test else None
+        labelled = TestImages(*labelled_pixels(test, manifest)) if test else None
         with console.status("reading") as status:
             done = run(
                 directory,

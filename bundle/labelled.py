@@ -28,7 +28,7 @@ def calibration_pixels(
     return _pixels([files[i] for i in sorted(order)], geometry)
 
 
-def test_pixels(folder: Path, manifest: Manifest) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def labelled_pixels(folder: Path, manifest: Manifest) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """uint8 [N, H, W, 3] and int64 [N] of the images in ``folder``/<label>/.
 
     Raises:

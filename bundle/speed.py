@@ -15,7 +15,7 @@ from bundle.process import RuntimeProcess
 
 BATCHES = (1, 2, 4, 8, 16, 32)  # images per forward pass
 ROUNDS = 3
-TURN_S = 0.2  # of one artifact with one batch size, in each round; one call at least
+TURN_S = 0.1  # of one artifact with one batch size, in each round; one call at least
 ENOUGH = 0.97  # a batch size that gives this share of the best is as good, and answers sooner
 CALL_TIMEOUT_S = 300.0
 
@@ -33,12 +33,13 @@ def measure(
     """
     inputs = {size: np.ascontiguousarray(pixels[np.arange(size) % len(pixels)]) for size in BATCHES}
     seconds: list[dict[int, list[float]]] = [{size: [] for size in BATCHES} for _ in running]
-    for turn in range(-1, ROUNDS):  # the turn before the first is the warm-up, and does not count
+    for process in running:  # warm up: the first call with a new shape makes the kernels for it
+        for batch in inputs.values():
+            process.infer(batch, CALL_TIMEOUT_S)
+    for _ in range(ROUNDS):
         for process, found in zip(running, seconds, strict=True):
             for size, batch in inputs.items():
-                taken = _turn(process, batch)
-                if turn >= 0:
-                    found[size].append(taken)
+                found[size].append(_turn(process, batch))
     return [_record({size: median(taken) for size, taken in found.items()}, threads) for found in seconds]
 
 
