@@ -83,6 +83,9 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints and curves; default runs/<name>.")
@@ -110,6 +113,7 @@ def train(
         batch_size=batch_size,
         image_size=image_size,
         seed=seed,
+        precision=precision,
         threads=threads,
     )
     initial_path(config.init)  # before minutes of reading images

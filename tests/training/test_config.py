@@ -73,6 +73,9 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"epochs": 0}, "epochs"),
         ({"validation_fraction": 0.0}, "validation_fraction"),
         ({"small_crop": 40}, "small_crop"),
+        ({"augment": "auto"}, "none, trivial or randaugment. Received: 'auto'"),
+        ({"mixup_alpha": -1.0}, "mixup_alpha"),
+        ({"ema_decay": 1.0}, "ema_decay"),
     ],
     ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
