@@ -27,7 +27,7 @@ from training.data import DataSet, input_geometry
 from training.errors import StorageError, TrainingError
 from training.evaluate import evaluate
 from training.initial import FRAMEWORK_NAMES
-from training.loop import Run, TrainerLike
+from training.loop import Run, TrainerLike, predict
 
 GOLDEN_SAMPLES = 4
 GOLDEN_TOLERANCE = 1e-3  # on scores: above the noise between processors, below any change that matters
@@ -45,6 +45,7 @@ class Exported:
     interval: tuple[float, float]
     calibration_error: tuple[float, float]  # before and after the temperature
     max_logit_difference: float
+    by_class: list[tuple[str, int, int]]  # label, test images of it, how many of them are right
 
 
 def export_bundle(
@@ -72,9 +73,11 @@ def export_bundle(
     """
     golden = golden or _golden_of(data)
     compared = data.test.pixels[:COMPARED_SAMPLES]
+    right = np.zeros(len(data.test), bool)
 
     def measure(draft: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
         found = evaluate(draft, data.validation, data.test)
+        right[:] = found.test_logits.argmax(1) == data.test.labels
         return found.test_logits[: len(compared)], {
             "metrics": found.metrics,
             "calibration": found.calibration,
@@ -94,6 +97,10 @@ def export_bundle(
             calibration["expected_calibration_error_after"],
         ),
         difference,
+        [
+            (label, int((data.test.labels == i).sum()), int(right[data.test.labels == i].sum()))
+            for i, label in enumerate(data.classes)
+        ],
     )
 
 
@@ -122,7 +129,7 @@ def publish(
     geometry = Input.model_validate(record["input"])
     golden_pixels = np.stack([read_input(content, geometry).pixels for _, content in golden])
     golden_logits = trainer.predict(golden_pixels)
-    expected = trainer.predict(compared)
+    expected = predict(trainer, compared)
     try:
         with tempfile.TemporaryDirectory(prefix="export-") as scratch:
             # The metrics in the manifest are measured through the artifact in its runtime, and that loads bundles
@@ -255,7 +262,7 @@ def _training(
         "seed": config.seed,
         "config": config.as_dict()
         | trainer.normalisation.as_dict()
-        | {"initial": trainer.initial, "history": run.history},
+        | {"initial": trainer.initial, "history": run.history, "kept_epoch": run.kept_epoch},
     }
 
 
