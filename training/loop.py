@@ -270,7 +270,8 @@ def predict(trainer: TrainerLike, pixels: NDArray[np.uint8]) -> NDArray[np.float
 def evaluate(trainer: TrainerLike, split: Split, weights: NDArray[np.float64]) -> tuple[float, float]:
     """The mean cross-entropy on `split` with the classes weighted float64 [C], and the share that is right."""
     logits = predict(trainer, split.pixels).astype(np.float64)
-    losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(split)), split.labels]
+    with np.errstate(invalid="ignore"):  # of a run that has diverged, whose logits are no numbers
+        losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(split)), split.labels]
     right = logits.argmax(1) == split.labels
     return float(np.average(losses, weights=weights[split.labels])), float(right.mean())
 

@@ -73,6 +73,9 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"epochs": 0}, "epochs"),
         ({"validation_fraction": 0.0}, "validation_fraction"),
         ({"small_crop": 40}, "small_crop"),
+        ({"seed": -1}, "seed"),
+        ({"patience": -1}, "patience"),
+        ({"oversampling": 0.5}, "oversampling"),
     ],
     ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
