@@ -236,6 +236,8 @@ def _why_epochs(config: TrainConfig) -> str:
 
 
 def _imbalance(survey: Survey, config: TrainConfig) -> tuple[str, str]:
+    if survey.imbalance == 1:
+        return "none", "every class has as many images"
     most, least = (f(survey.counts, key=lambda name: survey.counts[name]) for f in (max, min))
     ratio = f"{survey.imbalance:.1f} images of {most} for one of {least}"
     if config.oversampling == 1:

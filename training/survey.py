@@ -14,7 +14,7 @@ from bundle.errors import ImageError
 from bundle.headers import read_header, sniff
 from bundle.image import ImageLimits
 from training.errors import DataError
-from training.folders import list_splits
+from training.folders import list_splits, some
 
 LOOKED_AT = 200  # files whose headers are read for the size of the images
 
@@ -43,9 +43,15 @@ def survey(folder: Path) -> Survey:
     """Look at the folder.
 
     Raises:
-        DataError: it can't be used (see `list_splits`), or not one of the files that were looked at is an image.
+        DataError: it can't be used (see `list_splits`), a class has too few images, or not one of the files that were looked at is an image.
     """
     train, test = list_splits(folder)
+    least = 2 if test else 3  # one for each split that comes out of these
+    if few := [f"{name} {len(found)}" for name, found in train.files.items() if len(found) < least]:
+        raise DataError(
+            f"{folder} has too few images of a class to train, to validate and to test on. Expected {least} or more of "
+            f"each, and some hundred for a model of use. Received: {some(few)}"
+        )
     files = list(chain(*train.files.values(), *(test.files.values() if test else ())))
     chosen = np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).round().astype(int))
     sides = [side for i in chosen if (side := _shorter_side(files[i]))]
