@@ -250,7 +250,8 @@ def _train(
                 console.print(
                     f"epoch {epoch + 1}/{config.epochs}: loss {scalars['loss']:.4f}, "
                     f"training accuracy {scalars['train_accuracy']:.2%}, "
-                    f"validation accuracy {scalars['validation_accuracy']:.2%}, {scalars['seconds']:.0f} s"
+                    f"validation accuracy {scalars['validation_accuracy']:.2%}, "
+                    f"validation loss {scalars['validation_loss']:.4f}, {scalars['seconds']:.0f} s"
                 )
         if run.kept_epoch < len(run.history):
             trainer.load(folder / f"checkpoint-{run.kept_epoch}")
