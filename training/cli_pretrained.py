@@ -14,6 +14,7 @@ from training.cli_common import (
     default_name,
     load_framework,
     refuse_bad_target,
+    say_how_to_serve,
 )
 from training.config import IMAGENET_WEIGHTS, make_config
 from training.errors import ConfigError
@@ -47,7 +48,7 @@ def pretrained(
     config = make_config(framework=framework, arch=arch, init="imagenet", threads=threads, precision="fp32")
     if weights is not None and "://" not in weights and not Path(weights).is_file():
         raise ConfigError(f"--weights is a file or a URL. There is no such file. Received: {weights!r}")
-    name = name or default_name("imagenet", config)
+    name = name or default_name("imagenet", framework, arch)
     refuse_bad_target(out, name)
     module, reader = load_framework(config)
     # scipy takes seconds to import: not before the options are known to be right.
@@ -73,4 +74,4 @@ def pretrained(
         f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the network's."
     )
     console.print(f"A service on a CPU takes {written.serving}", markup=False)
-    console.print(f"Serve it: SERVICE_MODELS_DIR={out} python -m service")
+    say_how_to_serve(out, name)

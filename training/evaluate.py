@@ -14,9 +14,8 @@ from bundle.accuracy import accuracy_metric
 from bundle.process import RuntimeProcess
 from bundle.scores import calibrated_softmax
 from training.calibration import BINS, expected_calibration_errors, fit_temperature
-from training.data import Split
+from training.data import Split, in_batches
 
-BATCH = 250  # images per forward pass
 LOAD_TIMEOUT_S = 300.0
 BATCH_TIMEOUT_S = 300.0
 
@@ -68,9 +67,8 @@ def artifact_logits(directory: Path, pixels: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def _logits(runtime: RuntimeProcess, pixels: NDArray[np.uint8], title: str) -> NDArray[np.float32]:
-    starts = range(0, len(pixels), BATCH)
     parts = [
-        runtime.infer(pixels[start : start + BATCH], BATCH_TIMEOUT_S)
-        for start in track(starts, title, transient=True)
+        runtime.infer(part, BATCH_TIMEOUT_S)
+        for part in track(list(in_batches(pixels)), title, transient=True)
     ]
     return np.concatenate(parts)

@@ -29,7 +29,7 @@ from training.errors import StorageError, TrainingError
 from training.evaluate import evaluate
 from training.golden import golden_of
 from training.initial import FRAMEWORK_NAMES
-from training.loop import Run, TrainerLike
+from training.loop import Run, TrainerLike, predict
 
 GOLDEN_TOLERANCE = 1e-3  # on scores: above the noise between processors, below any change that matters
 GOLDEN_TOP = 5
@@ -66,6 +66,7 @@ class Exported:
     calibration_error: tuple[float, float]  # before and after the temperature
     max_logit_difference: float
     serving: str  # which artifact a service on a CPU takes, and why
+    by_class: list[tuple[str, int, int]]  # label, test images of it, how many of them are right
 
 
 def export_bundle(
@@ -95,9 +96,11 @@ def export_bundle(
     """
     golden = golden or golden_of(data)
     compared = data.test.pixels[:COMPARED_SAMPLES]
+    right = np.zeros(len(data.test), bool)
 
     def measure(draft: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
         found = evaluate(draft, data.validation, data.test)
+        right[:] = found.test_logits.argmax(1) == data.test.labels
         return found.test_logits[: len(compared)], {
             "metrics": found.metrics,
             "calibration": found.calibration,
@@ -124,6 +127,10 @@ def export_bundle(
         ),
         written.max_logit_difference,
         written.serving,
+        [
+            (label, int((data.test.labels == i).sum()), int(right[data.test.labels == i].sum()))
+            for i, label in enumerate(data.classes)
+        ],
     )
 
 
@@ -154,7 +161,7 @@ def publish(
     geometry = Input.model_validate(record["input"])
     golden_pixels = np.stack([read_input(content, geometry).pixels for _, content in golden])
     golden_logits = trainer.predict(golden_pixels)
-    expected = trainer.predict(compared)
+    expected = predict(trainer, compared)
     try:
         with tempfile.TemporaryDirectory(prefix="export-") as scratch:
             # The metrics in the manifest are measured through the artifact in its runtime, and that loads bundles
@@ -273,5 +280,5 @@ def _training(
         "seed": config.seed,
         "config": config.as_dict()
         | trainer.normalisation.as_dict()
-        | {"initial": trainer.initial, "history": run.history},
+        | {"initial": trainer.initial, "history": run.history, "kept_epoch": run.kept_epoch},
     }

@@ -19,7 +19,7 @@ from training.errors import WeightsError
 from training.evaluate import artifact_logits
 from training.export import Acceleration, model_record, publish
 from training.golden import drawn_pictures, read_golden
-from training.initial import WeightsLike, read_file
+from training.initial import WeightsLike, read_file, read_imagenet
 from training.published import Published
 
 
@@ -76,7 +76,7 @@ def write_pretrained(
     config = dataclasses.replace(config, image_size=published.crop)
     genuine = True
     if source is None:
-        initial = weights.imagenet(config, with_classifier=True)
+        initial = read_imagenet(config, weights, with_classifier=True)
     else:
         path = download(source, cache_folder()) if "://" in source else Path(source)
         genuine = weights.is_published(config.arch, path)

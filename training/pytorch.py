@@ -6,6 +6,7 @@ Its twin is `training/tensorflow.py`: the same names in the same order, with the
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ NEWTON_SCHULZ = (
 def set_threads(threads: int) -> None:
     """Compute with so many threads; 0: as many as there are cores."""
     torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU to compute on."""
+    return torch.cuda.is_available()
 
 
 class ConvMuon(torch.optim.Optimizer):
@@ -194,7 +200,11 @@ class Trainer:
 
     def export(self, directory: Path) -> None:
         """Write the artifact `model.pt` (TorchScript) into `directory`, on the CPU and in fp32."""
-        torch.jit.script(self.model.eval().cpu()).save(str(directory / ARTIFACT["path"]))
+        with warnings.catch_warnings():
+            # TorchScript is deprecated upstream (torch 2.9) but is the format of a bundle.
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
+            script = torch.jit.script(self.model.eval().cpu())
+        script.save(str(directory / ARTIFACT["path"]))
         self.model.to(self.device)
 
 
