@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from bundle.errors import BundleError
 from training.cli_bundle import make_bundle
-from training.cli_common import default_name, load_data, refuse_bad_target
+from training.cli_common import Accelerate, default_name, load_data, refuse_bad_target
 from training.cli_compare import compare
 from training.cli_degradation import degradation
 from training.cli_fit import fit
@@ -76,6 +76,9 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints and curves; default runs/<name>.")
@@ -87,6 +90,7 @@ def train(
     skip_unreadable: Annotated[
         bool, typer.Option(help="Leave unreadable images out instead of stopping.")
     ] = False,
+    accelerate: Accelerate = True,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
     config = make_config(
@@ -102,17 +106,26 @@ def train(
         batch_size=batch_size,
         image_size=image_size,
         seed=seed,
+        precision=precision,
         threads=threads,
     )
     initial_path(config.init)  # before minutes of reading images
     # Likewise the pictures that are needed at the end. scipy takes seconds to import: not before the options are right.
-    from training.export import read_golden  # noqa: PLC0415
+    from training.golden import read_golden  # noqa: PLC0415
 
     golden = read_golden(golden_images) if golden_images else None
     data_set = load_data(data, config, skip_unreadable=skip_unreadable)
     name = name or default_name(data_set.name, framework, config.arch)
     refuse_bad_target(out, name)
-    make_bundle(config, data_set, run=run or Path("runs") / name, out=out, name=name, golden=golden)
+    make_bundle(
+        config,
+        data_set,
+        run=run or Path("runs") / name,
+        out=out,
+        name=name,
+        golden=golden,
+        accelerated=accelerate,
+    )
 
 
 def run() -> None:

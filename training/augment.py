@@ -1,4 +1,4 @@
-"""Training batches: shuffled, randomly cropped and flipped uint8 pixels, the same sequence for both frameworks."""
+"""Training batches: shuffled and augmented uint8 pixels with their targets, the same sequence for both frameworks."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import TrainConfig
+from training.mixing import draw_mixture
+from training.policies import POLICIES, carry_out, draw_chains
 from training.schedule import crop_size
 
 
 def batches(
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
+    classes: int,
     config: TrainConfig,
     epoch: int,
     fill: NDArray[np.uint8],
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """The batches of one epoch; a function of the seed and the epoch alone, so a resumed run sees the same ones.
 
     Args:
         pixels: uint8 [N, H, W, 3].
-        labels: int64 [N].
+        labels: int64 [N], below `classes`.
         fill: uint8 [3], the colour of the padding: the mean colour, which the network sees as zero.
 
     Yields:
-        uint8 [B, S, S, 3] and int64 [B], B = `batch_size` (the remainder of an epoch is left to the next
-        shuffle, unless there is less than one batch), S = the crop size of the epoch.
+        uint8 [B, S, S, 3] and float32 [B, classes], the share of each class in an image, which is not 0 or 1 after
+        label smoothing (Szegedy et al. 2016), mixup or CutMix. B = `batch_size` (the remainder of an epoch is left to
+        the next shuffle, unless there is less than one batch), S = the crop size of the epoch.
     """
     generator = np.random.default_rng([config.seed, epoch])
     # The first draw decides who is flipped in even epochs; in odd ones it is the others (alternating flip).
@@ -36,14 +40,29 @@ def batches(
         flipped = ~flipped
     order = _order(labels, config.oversampling, generator)
     side = crop_size(config, epoch)
+    height, width = pixels.shape[1:3]
+    padding = config.crop_padding if side >= min(height, width) else 0
+    policy = POLICIES.get(config.augment)
     size = min(config.batch_size, len(pixels))
     for start in range(0, len(pixels) - size + 1, size):
         chosen = order[start : start + size]
-        images = _random_crops(pixels[chosen], side, config.crop_padding, fill, generator)
+        top = generator.integers(0, height + 2 * padding - side + 1, size)
+        left = generator.integers(0, width + 2 * padding - side + 1, size)
+        images = _crops(pixels[chosen], top, left, side, padding, fill)
         if config.flip:
             turn = flipped[chosen]
             images[turn] = images[turn, :, ::-1]
-        yield images, labels[chosen]
+        if policy is not None:
+            for image, chain in zip(images, draw_chains(policy, size, generator), strict=True):
+                image[:] = carry_out(chain, policy, image, fill)
+        targets = np.eye(classes, dtype=np.float32)[labels[chosen]]
+        if config.mixup_alpha or config.cutmix_alpha:
+            images, targets = draw_mixture(config, size, side, generator).mix(images, targets)
+        if config.label_smoothing:
+            targets = targets * np.float32(1 - config.label_smoothing) + np.float32(
+                config.label_smoothing / classes
+            )
+        yield images, targets
 
 
 def class_weights(labels: NDArray[np.int64], oversampling: float) -> NDArray[np.float64]:
@@ -79,22 +98,22 @@ def _order(
     return generator.permutation(np.concatenate(drawn))
 
 
-def _random_crops(
+def _crops(
     images: NDArray[np.uint8],
+    top: NDArray[np.int64],
+    left: NDArray[np.int64],
     side: int,
     padding: int,
     fill: NDArray[np.uint8],
-    generator: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """One crop of `side` x `side` pixels per image, from the image padded with `fill` where it is not larger."""
-    height, width = images.shape[1:3]
-    if side >= min(height, width):
-        padded = np.empty((len(images), height + 2 * padding, width + 2 * padding, 3), np.uint8)
+    """`side` x `side` pixels of each image, from `top` and `left` [B] on, counted in the image padded with `fill`."""
+    if padding:
+        padded = np.empty(
+            (len(images), images.shape[1] + 2 * padding, images.shape[2] + 2 * padding, 3), np.uint8
+        )
         padded[:] = fill
-        padded[:, padding : padding + height, padding : padding + width] = images
+        padded[:, padding:-padding, padding:-padding] = images
         images = padded
     windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(1, 2))
-    top = generator.integers(0, windows.shape[1], len(images))
-    left = generator.integers(0, windows.shape[2], len(images))
     crops = windows[np.arange(len(images)), top, left]  # [B, 3, S, S]
     return np.ascontiguousarray(crops.transpose(0, 2, 3, 1))

@@ -23,11 +23,12 @@ def make_bundle(
     out: Path,
     name: str,
     golden: list[tuple[str, bytes]] | None = None,
+    accelerated: bool = True,
 ) -> None:
     """Train in the folder `run`, or go on there, and write the next version of `out`/`name`.
 
     Args:
-        golden: as for `export_bundle`.
+        golden, accelerated: as for `export_bundle`.
 
     Raises:
         TrainingError, BundleError: see `read_initial`, `training.loop.train` and `export_bundle`.
@@ -65,6 +66,7 @@ def make_bundle(
         name=name,
         command=command_line(),
         golden=golden,
+        accelerated=accelerated,
     )
     low, high = exported.interval
     before, after = exported.calibration_error
@@ -80,4 +82,5 @@ def make_bundle(
         + ", ".join(f"{label} {right} of {count}" for label, count, right in worst_first[:MOST_CLASSES]),
         markup=False,
     )
+    console.print(f"A service on a CPU takes {exported.serving}", markup=False)
     say_how_to_serve(out, name, data_set.test.files[0])

@@ -8,8 +8,9 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from bundle.manifest import NAME_PATTERN
@@ -19,6 +20,15 @@ from training.errors import ConfigError, StorageError
 
 MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
 FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
+
+Accelerate = Annotated[
+    bool,
+    typer.Option(
+        "--accelerate/--no-accelerate",
+        envvar="TRAINING_ACCELERATE",
+        help="Add OpenVINO artifacts in fp32, bf16 and int8 and measure them; a minute or a few.",
+    ),
+]
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 

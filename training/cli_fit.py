@@ -13,7 +13,14 @@ from rich.text import Text
 from bundle.manifest import read_manifest
 from training.choose import Choice, choose, wanted_weights
 from training.cli_bundle import make_bundle
-from training.cli_common import console, default_name, load_data, load_framework, refuse_bad_target
+from training.cli_common import (
+    Accelerate,
+    console,
+    default_name,
+    load_data,
+    load_framework,
+    refuse_bad_target,
+)
 from training.config import TrainConfig, make_config
 from training.errors import WeightsError
 from training.initial import initial_path, read_initial
@@ -51,6 +58,7 @@ def fit(
     skip_unreadable: Annotated[
         bool, typer.Option(help="Leave unreadable images out instead of stopping.")
     ] = False,
+    accelerate: Accelerate = True,
 ) -> None:
     """Choose everything for a folder of images, say why, train, and write the bundle. The same command resumes."""
     options = {"arch": arch, "init": init, "epochs": epochs, "seed": seed, "threads": threads}
@@ -72,7 +80,7 @@ def fit(
         config = dataclasses.replace(config, **said)
         console.print(f"Going on in {folder} with what was chosen when it began.", markup=False)
     data_set = load_data(str(data), config, skip_unreadable=skip_unreadable)
-    make_bundle(config, data_set, run=folder, out=out, name=name)
+    make_bundle(config, data_set, run=folder, out=out, name=name, accelerated=accelerate)
 
 
 def _choose(seen: Survey, said: dict[str, Any]) -> tuple[TrainConfig, list[Choice]]:

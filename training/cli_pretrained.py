@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from training.cli_common import (
+    Accelerate,
     command_line,
     console,
     default_name,
@@ -41,6 +42,7 @@ def pretrained(
     golden_images: Annotated[
         Path | None, typer.Option(help="Folder of images for the golden samples; default: drawn ones.")
     ] = None,
+    accelerate: Accelerate = True,
 ) -> None:
     """Write a bundle for the 1,000 classes of ImageNet from published weights. Nothing is trained."""
     config = make_config(framework=framework, arch=arch, init="imagenet", threads=threads, precision="fp32")
@@ -61,6 +63,7 @@ def pretrained(
         name=name,
         command=command_line(),
         golden_folder=golden_images,
+        accelerated=accelerate,
     )
     accuracy = (
         f"published accuracy {written.published.accuracy:.2%} ({written.published.source}), not measured here"
@@ -70,4 +73,5 @@ def pretrained(
     console.print(
         f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the network's."
     )
+    console.print(f"A service on a CPU takes {written.serving}", markup=False)
     say_how_to_serve(out, name)

@@ -65,12 +65,20 @@ class TrainConfig:
     momentum: float = 0.9  # Nesterov
     weight_decay: float = 5e-4  # L2, on what SGD trains
     label_smoothing: float = 0.0
+    ema_decay: float = (
+        0.0  # of the moving average of the weights, which is what is served; 0: the last weights
+    )
     # augmentation
     oversampling: float = 1.0  # most times that an image of a rare class is drawn for one of the commonest
     crop_padding: int = 4  # pixels of zero padding around the image before the random crop (He et al. 4.2)
     small_crop: int = 24  # side of the random crop in the first part of the run, in pixels; 0: never
     small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
     flip: bool = True  # horizontal, alternating between epochs (Jordan 2024)
+    augment: Literal["none", "trivial", "randaugment"] = "none"  # the policy of training/policies.py
+    mixup_alpha: float = (
+        0.0  # of the beta distribution from which the share of an image is drawn; 0: no mixup
+    )
+    cutmix_alpha: float = 0.0  # likewise; where both are on, a coin decides for each image
     # run
     precision: Literal["fp32", "bf16"] = (
         "bf16"  # of the forward and backward pass; weights and export are fp32
@@ -112,6 +120,15 @@ class TrainConfig:
         for name in ("warmup_fraction", "small_crop_fraction", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is a share between 0 and 1. Received: {getattr(self, name)}")
+        if self.augment not in ("none", "trivial", "randaugment"):
+            raise ConfigError(f"augment is none, trivial or randaugment. Received: {self.augment!r}")
+        for name in ("mixup_alpha", "cutmix_alpha"):
+            if getattr(self, name) < 0:
+                raise ConfigError(
+                    f"{name} is a number above 0, or 0 for off. Received: {getattr(self, name)}"
+                )
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay lies between 0 and 1, 1 excluded. Received: {self.ema_decay}")
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(
                 "validation_fraction lies strictly between 0 and 1: the temperature is fitted on that share. "
@@ -184,6 +201,22 @@ RECIPES: dict[str, dict[str, Any]] = {
         "decay": "steps",
         "small_crop": 0,
         "precision": "fp32",
+    },
+    # What torchvision's recipe of 2021 adds (V. Vryniotis, "How to Train State-Of-The-Art Models Using TorchVision's
+    # Latest Primitives"), on 84 epochs instead of 600: label smoothing, TrivialAugment, mixup, CutMix, a cosine and the
+    # moving average of the weights, here over the last 1,000 steps or so. The rate and the decay are those of `long`.
+    "modern": {
+        "epochs": 84,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "weight_decay": 5e-4,
+        "decay": "cosine",
+        "label_smoothing": 0.1,
+        "ema_decay": 0.999,
+        "small_crop": 0,
+        "augment": "trivial",
+        "mixup_alpha": 0.2,
+        "cutmix_alpha": 1.0,
     },
     # From weights that know images to a few hundred images: first the new classifier on what the backbone sees, then
     # all of it at a tenth of the rate. SGD with momentum and a cosine as in Kornblith et al. 2019, "Do Better ImageNet

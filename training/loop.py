@@ -45,6 +45,10 @@ ADDED: dict[str, Any] = {
     "test_limit": 0,
     "freeze_epochs": 0,
     "finetune_factor": TrainConfig.finetune_factor,
+    "ema_decay": 0.0,
+    "augment": "none",
+    "mixup_alpha": 0.0,
+    "cutmix_alpha": 0.0,
     "patience": 0,
     "oversampling": 1.0,
 }
@@ -60,7 +64,7 @@ class TrainerLike(Protocol):
 
     def freeze(self, frozen: bool) -> None: ...
     def train_step(
-        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
+        self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], factor: float
     ) -> tuple[float, int]: ...
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]: ...
     def save(self, path: Path) -> None: ...
@@ -219,13 +223,15 @@ def _train(
                 trainer.freeze(epoch < config.freeze_epochs)
                 loss = correct = seen = 0.0
                 step = epoch * per_epoch
-                for pixels, labels in batches(data.train.pixels, data.train.labels, config, epoch, fill):
+                for pixels, targets in batches(
+                    data.train.pixels, data.train.labels, len(data.classes), config, epoch, fill
+                ):
                     batch_loss, batch_correct = trainer.train_step(
-                        pixels, labels, rate_factor(config, step, steps)
+                        pixels, targets, rate_factor(config, step, steps)
                     )
-                    loss += batch_loss * len(labels)
+                    loss += batch_loss * len(targets)
                     correct += batch_correct
-                    seen += len(labels)
+                    seen += len(targets)
                     step += 1
                     progress.update(
                         bar,

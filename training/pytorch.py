@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,14 @@ from tensorboardX import (
 )  # torch.utils.tensorboard would import tensorflow where it is installed
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from training.config import TrainConfig
 from training.initial import Initial
 from training.normalisation import Normalisation
 from training.pytorch_networks import build_network, count_parameters, feature_map
 from training.pytorch_weights import put
+from training.schedule import average_decay
 
 PACKAGES = ("torch", "torchvision")  # whose versions the manifest records
 ARTIFACT = {
@@ -32,6 +35,8 @@ ARTIFACT = {
     "path": "model.pt",
     "precision": "fp32",
     "source": True,
+    "derivation": None,
+    "speed": None,
 }
 
 NEWTON_SCHULZ = (
@@ -110,12 +115,16 @@ class Trainer:
         )
         model = build_network(config, classes, self.normalisation)
         put(model, initial)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = self.trained = model.to(self.device, memory_format=torch.channels_last)
+        self.average: AveragedModel | None = None
+        if config.ema_decay:  # `trained` then computes the gradients, and what is evaluated is the average
+            self.average = AveragedModel(self.trained, multi_avg_fn=self._move_average, use_buffers=True)
+            self.model = self.average.module
         self.parameters = count_parameters(self.model)
         self.feature_map = feature_map(self.model, config.image_size)
         self.frozen = False
-        kernels = [p for p in self.model.parameters() if p.ndim == 4 and config.optimizer == "muon"]
-        others = [p for p in self.model.parameters() if p.ndim != 4 or config.optimizer != "muon"]
+        kernels = [p for p in self.trained.parameters() if p.ndim == 4 and config.optimizer == "muon"]
+        others = [p for p in self.trained.parameters() if p.ndim != 4 or config.optimizer != "muon"]
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
             (
                 torch.optim.SGD(
@@ -135,24 +144,39 @@ class Trainer:
     def freeze(self, frozen: bool) -> None:
         """Whether only the classifier trains; the backbone then runs as it is served, with its statistics frozen."""
         self.frozen = frozen
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self.trained.named_parameters():
             parameter.requires_grad_(not frozen or name.startswith("classifier."))
 
     def train_step(
-        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
+        self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], factor: float
     ) -> tuple[float, int]:
-        """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
-        self.model.train(not self.frozen)
-        target = torch.from_numpy(labels).to(self.device)
+        """One step on uint8 [B, H, W, 3] and the shares of the classes float32 [B, C], at `factor` of the peak rates.
+
+        Returns:
+            The mean loss, and how many answers are the class with the largest share.
+        """
+        self.trained.train(not self.frozen)
+        target = torch.from_numpy(targets).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            logits = self.model(torch.from_numpy(pixels).to(self.device)).float()
-        loss = F.cross_entropy(logits, target, label_smoothing=self.config.label_smoothing)
-        self.model.zero_grad(set_to_none=True)
+            logits = self.trained(torch.from_numpy(pixels).to(self.device)).float()
+        loss = F.cross_entropy(logits, target)
+        self.trained.zero_grad(set_to_none=True)
         loss.backward()
         for optimizer, peak in self.optimizers:
             optimizer.param_groups[0]["lr"] = peak * factor
             optimizer.step()
-        return loss.item(), int((logits.argmax(1) == target).sum())
+        if self.average is not None:
+            self.average.update_parameters(self.trained)
+        return loss.item(), int((logits.argmax(1) == target.argmax(1)).sum())
+
+    def _move_average(self, averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor) -> None:
+        """Move the averages, those of the batch statistics among them, towards the values that training has reached."""
+        weight = 1 - average_decay(self.config, int(updates))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, weight)
+            else:  # the number of batches seen
+                average.copy_(value)
 
     @torch.inference_mode()
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -161,15 +185,18 @@ class Trainer:
         return self.model(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
 
     def save(self, path: Path) -> None:
-        """Write weights and optimizer state to `path`."""
-        torch.save([self.model.state_dict(), *(o.state_dict() for o, _ in self.optimizers)], path)
+        """Write weights, optimizer state and the average to `path`."""
+        torch.save([part.state_dict() for part in self._parts()], path)
 
     def load(self, path: Path) -> None:
         """Read what `save` wrote for the same configuration."""
-        model, *optimizers = torch.load(path, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(model)
-        for (optimizer, _), state in zip(self.optimizers, optimizers, strict=True):
-            optimizer.load_state_dict(state)
+        states = torch.load(path, map_location=self.device, weights_only=True)
+        for part, state in zip(self._parts(), states, strict=True):
+            part.load_state_dict(state)
+
+    def _parts(self) -> list[Any]:
+        parts = [self.trained, *(optimizer for optimizer, _ in self.optimizers)]
+        return parts if self.average is None else [*parts, self.average]
 
     def export(self, directory: Path) -> None:
         """Write the artifact `model.pt` (TorchScript) into `directory`, on the CPU and in fp32."""

@@ -1,4 +1,4 @@
-"""The learning rate and the crop size as functions of how far the run is; the same for both frameworks."""
+"""Rate, crop size and moving average as functions of how far the run is; the same for both frameworks."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def _one_phase(config: TrainConfig, step: int, steps: int) -> float:
         return 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01
     left = (1 - done) / (1 - config.warmup_fraction)
     return left if config.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
+
+
+def average_decay(config: TrainConfig, updates: int) -> float:
+    """The weight of the past in the moving average of the weights, after so many updates, in [0, 1).
+
+    It grows from 0 (as in tf.train.ExponentialMovingAverage), so that a short run averages about the last tenth of its
+    steps, and not the random weights that it began with.
+    """
+    return min(config.ema_decay, updates / (updates + 9))
 
 
 def crop_size(config: TrainConfig, epoch: int) -> int:

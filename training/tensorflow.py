@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from training.config import TrainConfig
 from training.initial import Initial
 from training.normalisation import Normalisation
+from training.schedule import average_decay
 from training.tensorflow_networks import build_network, count_parameters, feature_map
 from training.tensorflow_weights import put
 
@@ -33,6 +34,8 @@ ARTIFACT = {
     "path": "saved_model",
     "precision": "fp32",
     "source": True,
+    "derivation": None,
+    "speed": None,
 }
 
 NEWTON_SCHULZ = (
@@ -124,10 +127,11 @@ class Trainer:
         )
         self.model = build_network(config, classes, self.normalisation)
         put(self.model, initial)
-        # What computes in bf16 is a second network with its own fp32 weights; `model` takes them over after an epoch.
+        # What computes in bf16 is a second network with its own fp32 weights; `model` takes them over after an epoch,
+        # or holds their moving average.
         self.trained = self.model
-        if config.precision == "bf16":
-            with _policy("mixed_bfloat16"):
+        if config.precision == "bf16" or config.ema_decay:
+            with _policy("mixed_bfloat16" if config.precision == "bf16" else "float32"):
                 self.trained = build_network(config, classes, self.normalisation)
             self.trained.set_weights(self.model.get_weights())
         self.stale = False
@@ -149,26 +153,37 @@ class Trainer:
         """Whether only the classifier trains; the backbone then runs as it is served, with its statistics frozen."""
         self.frozen = frozen
 
-    def _train_step(self, frozen: bool, pixels: Any, labels: Any) -> tuple[Any, Any]:
+    def _train_step(self, frozen: bool, pixels: Any, targets: Any, weight: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             logits = tf.cast(self.trained(pixels, training=not frozen)[1], tf.float32)
-            target = tf.one_hot(labels, logits.shape[-1])
-            target = (
-                target * (1 - self.config.label_smoothing) + self.config.label_smoothing / logits.shape[-1]
-            )
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         trained = self.trained.get_layer("classifier") if frozen else self.trained
         variables = trained.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss, tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.int32))
+        if self.config.ema_decay:
+            self._move_average(weight)
+        right = tf.argmax(logits, 1) == tf.argmax(targets, 1)
+        return loss, tf.reduce_sum(tf.cast(right, tf.int32))
+
+    def _move_average(self, weight: Any) -> None:
+        """Move the averages, those of the batch statistics among them, towards the values that training has reached."""
+        for average, value in zip(self.model.variables, self.trained.variables, strict=True):
+            average.assign_add(weight * (value - average))
 
     def train_step(
-        self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], factor: float
+        self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], factor: float
     ) -> tuple[float, int]:
-        """One step on uint8 [B, H, W, 3] and int64 [B] at `factor` of the peak rates: mean loss, number correct."""
+        """One step on uint8 [B, H, W, 3] and the shares of the classes float32 [B, C], at `factor` of the peak rates.
+
+        Returns:
+            The mean loss, and how many answers are the class with the largest share.
+        """
+        weight = 1 - average_decay(self.config, int(self.optimizer.iterations))
         self.optimizer.learning_rate.assign(self.config.learning_rate * factor)
         self.stale = True
-        loss, correct = self._steps[self.frozen](tf.constant(pixels), tf.constant(labels))
+        loss, correct = self._steps[self.frozen](
+            tf.constant(pixels), tf.constant(targets), tf.constant(weight, tf.float32)
+        )
         return float(loss), int(correct)
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -179,15 +194,16 @@ class Trainer:
 
     def _take_over(self) -> None:
         """Give `model` the weights that training has reached."""
-        if self.stale and self.trained is not self.model:
+        if self.stale and self.trained is not self.model and not self.config.ema_decay:
             self.model.set_weights(self.trained.get_weights())
         self.stale = False
 
     def _state(self) -> list[Any]:
-        return [*self.trained.variables, *self.optimizer.variables]
+        state = [*self.trained.variables, *self.optimizer.variables]
+        return [*state, *self.model.variables] if self.config.ema_decay else state
 
     def save(self, path: Path) -> None:
-        """Write weights and optimizer state to `path`."""
+        """Write weights, optimizer state and the average to `path`."""
         with path.open("wb") as file:
             np.savez(file, *(variable.numpy() for variable in self._state()))
 

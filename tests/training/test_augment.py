@@ -5,26 +5,35 @@ import pytest
 
 from training.augment import batches, class_weights
 from training.config import make_config
+from training.policies import OPERATIONS, POLICIES, carry_out
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = GENERATOR.integers(0, 256, (50, 16, 16, 3), dtype=np.uint8)
 LABELS = np.arange(50, dtype=np.int64)
 FILL = np.array([1, 2, 3], np.uint8)
+PLAIN = {"flip": False, "crop_padding": 0, "small_crop": 0}
+MIXED = {"augment": "trivial", "mixup_alpha": 0.2, "cutmix_alpha": 1.0}
 
 
-def draw(epoch: int, **changes: object) -> tuple[np.ndarray, np.ndarray]:
+def draw_targets(epoch: int, pixels: np.ndarray = PIXELS, **changes: object) -> tuple[np.ndarray, np.ndarray]:
     config = make_config(image_size=16, batch_size=10, epochs=4, **changes)
-    parts = list(batches(PIXELS, LABELS, config, epoch, FILL))
+    parts = list(batches(pixels, LABELS, len(LABELS), config, epoch, FILL))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def test_an_epoch_is_a_function_of_the_seed_and_its_number() -> None:
-    first, again, later = draw(1), draw(1), draw(2)
+def draw(epoch: int, **changes: object) -> tuple[np.ndarray, np.ndarray]:
+    images, targets = draw_targets(epoch, **changes)
+    return images, targets.argmax(1)
+
+
+@pytest.mark.parametrize("changes", [{}, MIXED, {"augment": "randaugment"}], ids=["plain", "mixed", "rand"])
+def test_an_epoch_is_a_function_of_the_seed_and_its_number(changes: dict[str, object]) -> None:
+    first, again, later = draw_targets(1, **changes), draw_targets(1, **changes), draw_targets(2, **changes)
 
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
     assert not np.array_equal(first[1], later[1])
-    assert not np.array_equal(first[1], draw(1, seed=1)[1])
+    assert not np.array_equal(first[1], draw_targets(1, seed=1, **changes)[1])
 
 
 def test_every_image_comes_once_an_epoch() -> None:
@@ -97,6 +106,50 @@ def test_classes_weigh_the_same_up_to_a_bound(counts: list[int], weights: list[f
 def test_less_than_a_batch_of_images_is_still_a_batch(count: int) -> None:
     config = make_config(image_size=16, batch_size=10)
 
-    sizes = [len(labels) for _, labels in batches(PIXELS[:count], LABELS[:count], config, 0, FILL)]
+    sizes = [len(targets) for _, targets in batches(PIXELS[:count], LABELS[:count], 50, config, 0, FILL)]
 
     assert sizes == {3: [3], 10: [10], 25: [10, 10]}[count]
+
+
+def test_a_smoothed_target_leaves_the_others_their_share() -> None:
+    _, targets = draw_targets(0, label_smoothing=0.1)
+
+    assert np.allclose(targets.sum(1), 1)
+    assert np.allclose(targets.max(1), 0.9 + 0.1 / 50)
+    assert np.allclose(targets.min(1), 0.1 / 50)
+
+
+@pytest.mark.parametrize("changes", [{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}], ids=["mixup", "cutmix"])
+def test_a_target_says_what_is_in_a_mixed_image(changes: dict[str, object]) -> None:
+    colours = 5 * np.arange(50)  # of image and label alike
+    pixels = np.broadcast_to(colours[:, None, None, None], PIXELS.shape).astype(np.uint8)
+
+    images, targets = draw_targets(0, pixels, **PLAIN, **changes)
+
+    assert np.allclose(targets.sum(1), 1)
+    assert ((targets > 0).sum(1) == 2).mean() > 0.8
+    assert np.abs(images.mean((1, 2, 3)) - targets @ colours).max() < 0.51, "rounded to whole values"
+    colours_in = max(len(np.unique(image)) for image in images)
+    assert colours_in == (1 if "mixup_alpha" in changes else 2)
+
+
+def test_without_strength_only_the_histogram_operations_change_an_image() -> None:
+    image = PIXELS[0] // 2 + 60
+    changed = {
+        kind: [
+            not np.array_equal(carry_out([(kind, strength)], POLICIES["trivial"], image, FILL), image)
+            for strength in (0.0, 1.0)
+        ]
+        for kind in OPERATIONS
+    }
+
+    assert {kind for kind, (without, _) in changed.items() if without} == {"autocontrast", "equalize"}
+    assert {kind for kind, (_, at_full) in changed.items() if not at_full} == {"identity"}
+
+
+def test_what_a_policy_moves_in_has_the_fill_colour() -> None:
+    for way, column in ((0.25, -1), (-0.25, 0)):
+        moved = carry_out([("translate_x", way)], POLICIES["trivial"], PIXELS[0], FILL)
+
+        assert (moved[:, column] == FILL).all()
+        assert (moved == FILL).all(2).mean() == 0.25

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from training.config import make_config
-from training.schedule import crop_size, rate_factor
+from training.schedule import average_decay, crop_size, rate_factor
 
 
 def test_the_rate_climbs_to_its_peak_and_falls_to_zero() -> None:
@@ -52,3 +52,14 @@ def test_crops_are_small_first_and_full_at_the_end() -> None:
 
     assert [crop_size(config, epoch) for epoch in (0, 14, 15, 19)] == [24, 24, 32, 32]
     assert crop_size(make_config("he2016"), 0) == 32
+
+
+def test_the_moving_average_forgets_its_beginning() -> None:
+    config = make_config("modern")
+    share = 1.0  # of the first weights in the average
+    for updates in range(1000):
+        share *= average_decay(config, updates)
+
+    assert share == 0
+    assert average_decay(config, 100_000) == config.ema_decay == 0.999
+    assert average_decay(make_config(), 100) == 0

@@ -73,6 +73,17 @@ def wait_for(file: Path) -> None:
         time.sleep(0.02)
 
 
+def test_the_modern_recipe_trains_on_mixed_images(train: Run, colour_folder: Path, tmp_path: Path) -> None:
+    folders = ("--data", colour_folder, "--out", tmp_path, "--run", tmp_path / "run", "--name", "modern")
+
+    done = train(*folders, "--recipe", "modern", "--precision", "fp32", "--epochs", "2", *SMALL)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    config = read_manifest(tmp_path / "modern" / "1").training.config
+    assert (config["augment"], config["cutmix_alpha"], config["precision"]) == ("trivial", 1.0, "fp32")
+    assert (config["ema_decay"], config["label_smoothing"]) == (0.999, 0.1)
+
+
 def test_a_run_has_one_process_and_ctrl_c_says_how_to_go_on(
     train: Run, colour_folder: Path, tmp_path: Path
 ) -> None:

@@ -177,8 +177,8 @@ config = make_config(framework={framework!r}, optimizer={optimizer!r}, threads=1
 generator = np.random.default_rng(0)
 trainer = Trainer(config, 4, np.full(3, 128, "f4"), np.full(3, 64, "f4"))
 pixels = generator.integers(0, 256, (32, 16, 16, 3), dtype=np.uint8)
-labels = generator.integers(0, 4, 32)
-losses = [trainer.train_step(pixels, labels, 0.3)[0] for _ in range(12)]
+targets = np.eye(4, dtype="f4")[generator.integers(0, 4, 32)]
+losses = [trainer.train_step(pixels, targets, 0.3)[0] for _ in range(12)]
 print(json.dumps(losses))
 """
 
