@@ -81,8 +81,9 @@ def test_rare_classes_are_drawn_more_often_and_every_image_before_one_comes_agai
 
     epochs = []
     for epoch in (0, 1):
-        parts = list(batches(PIXELS, classes, config, epoch, FILL))
-        images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        parts = list(batches(PIXELS, classes, 3, config, epoch, FILL))
+        images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+        labels = labels.argmax(1)
         epochs.append([int((image == PIXELS).all((1, 2, 3)).argmax()) for image in images])
         assert np.bincount(labels).tolist() == [22, 22, 6]
         assert all(classes[i] == label for i, label in zip(epochs[-1], labels, strict=True))
