@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle.devices import cpu_threads, processor
+from bundle.machine import processor, usable_cores
 from bundle.process import RuntimeProcess
 
 BATCHES = (1, 2, 4, 8, 16, 32)  # images per forward pass
@@ -59,7 +59,7 @@ def _record(seconds: dict[int, float], threads: int | None) -> dict[str, Any]:
     best = next(size for size, rate in rates.items() if rate >= ENOUGH * max(rates.values()))
     return {
         "hardware": processor(),
-        "threads": threads or cpu_threads(),
+        "threads": threads or usable_cores(),
         "latency_ms": seconds[1] * 1000,
         "batch_size": best,
         "images_per_second": rates[best],

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from bundle.choice import Choice, choices
-from bundle.devices import cuda_devices
 from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable
 from bundle.golden import run_golden
+from bundle.machine import cuda_devices, usable_cores
 from bundle.manifest import Manifest, read_manifest
 from bundle.repository import verify_files
 from bundle.runtimes import Device, Model, describe, load_model
@@ -40,7 +40,10 @@ def main(arguments: dict[str, Any]) -> None:
     wire = Wire(socket.socket(fileno=arguments["socket"]))
     try:
         ready, model = _load(
-            Path(arguments["bundle"]), arguments["artifact"], arguments["device"], arguments["threads"]
+            Path(arguments["bundle"]),
+            arguments["artifact"],
+            arguments["device"],
+            arguments["threads"] or usable_cores(),
         )
     except BundleError as exc:
         wire.send({"error": exc.code, "detail": str(exc)})
@@ -57,7 +60,7 @@ def main(arguments: dict[str, Any]) -> None:
             wire.send({}, answer)
 
 
-def _load(path: Path, wanted: str, device: Device, threads: int | None) -> tuple[dict[str, Any], Model]:
+def _load(path: Path, wanted: str, device: Device, threads: int) -> tuple[dict[str, Any], Model]:
     started = time.monotonic()
     manifest = read_manifest(path)
     verify_files(path, manifest)
@@ -83,7 +86,7 @@ def _load(path: Path, wanted: str, device: Device, threads: int | None) -> tuple
 
 
 def _load_first(
-    path: Path, manifest: Manifest, wanted: str, device: Device, threads: int | None
+    path: Path, manifest: Manifest, wanted: str, device: Device, threads: int
 ) -> tuple[Choice, Model, float]:
     """The first of the choices that loads and passes its self-test on this machine, and what the test differed by."""
     cuda = device != "cpu" and cuda_devices() > 0

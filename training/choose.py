@@ -21,7 +21,6 @@ from training.config import (
 from training.data import TEST_FRACTION
 from training.errors import DataError
 from training.folders import some
-from training.machine import Machine
 from training.survey import Survey
 
 SCRATCH_NETWORK = "resnet20"
@@ -48,6 +47,15 @@ SMALL_STEM_FACTOR = 12  # of a stem that keeps the size of the image
 STEP_SHARE = 0.25  # of the free memory, for a training step
 PIXELS_SHARE = 0.5  # of the free memory, for the images
 PIXEL_COPIES = 3  # of all images, while they are read and divided
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the choice of a configuration depends on."""
+
+    memory: int  # bytes that are free
+    bf16: bool  # whether the processor computes in bfloat16
+    gpu: bool  # whether the framework sees one
 
 
 @dataclass(frozen=True)

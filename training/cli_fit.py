@@ -10,8 +10,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from bundle.machine import available_memory, computes_in_bf16, usable_cores
 from bundle.manifest import read_manifest
-from training.choose import Choice, choose, wanted_weights
+from training.choose import Choice, Machine, choose, wanted_weights
 from training.cli_bundle import make_bundle
 from training.cli_common import (
     Accelerate,
@@ -25,7 +26,6 @@ from training.config import TrainConfig, make_config
 from training.errors import WeightsError
 from training.initial import initial_path, read_initial
 from training.loop import recorded_config
-from training.machine import this_machine, usable_cores
 from training.survey import Survey, survey
 
 
@@ -93,7 +93,7 @@ def _choose(seen: Survey, said: dict[str, Any]) -> tuple[TrainConfig, list[Choic
     # TensorFlow takes the number of threads once, so it is settled before the framework is asked about a GPU.
     said = {"threads": usable_cores()} | said
     module, weights = load_framework(make_config(framework=said["framework"], threads=said["threads"]))
-    machine = this_machine(module.has_gpu())
+    machine = Machine(available_memory(), computes_in_bf16(), module.has_gpu())
     arch = wanted_weights(seen, machine, said)
     if arch is None:
         return choose(seen, machine, said, imagenet=False)

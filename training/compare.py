@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bundle.devices import processor
 from bundle.errors import BundleError, ManifestInvalid
+from bundle.machine import processor
 from bundle.manifest import MANIFEST_FILE, Artifact, Manifest, read_manifest
 from bundle.process import RuntimeProcess
 from bundle.repository import scan

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from bundle.acceleration import TestImages, accelerate, republish
-from bundle.devices import processor
 from bundle.errors import AccelerationFailed
 from bundle.image import read_input
 from bundle.labelled import CALIBRATION_IMAGES
+from bundle.machine import processor
 from bundle.manifest import Input
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bundle.devices import processor
 from bundle.image import read_input
+from bundle.machine import processor
 from training.config import TrainConfig
 from training.data import input_geometry
 from training.download import download

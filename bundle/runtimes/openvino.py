@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import RuntimeUnavailable
+from bundle.machine import usable_cores
 from bundle.runtimes import Device, Heatmap, Logits
 
 # What the plugin computes in where the graph says nothing else; int8 layers stay int8 with either.
@@ -45,7 +45,7 @@ def load(path: Path, device: Device, threads: int | None, precision: str) -> Ope
     config: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        "INFERENCE_NUM_THREADS": threads or usable_cores(),
         # Pinned threads of two models would share one core while the next one idles.
         "ENABLE_CPU_PINNING": False,
     }

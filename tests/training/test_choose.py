@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from training.choose import choose, wanted_weights
+from training.choose import Machine, choose, wanted_weights
 from training.errors import ConfigError, DataError
-from training.machine import Machine
 from training.survey import Survey
 
 PHOTOS = Survey(counts={"cat": 120, "truck": 120}, test=None, side=450, digest="")

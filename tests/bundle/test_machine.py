@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.machine import available_memory, computes_in_bf16, this_machine, usable_cores
+from bundle.machine import available_memory, computes_in_bf16, processor, usable_cores
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
 
@@ -62,5 +62,6 @@ def test_bf16_is_read_from_the_flags_of_the_processor(flags: str, found: bool, t
     assert computes_in_bf16(tmp_path) is found
 
 
-def test_this_machine_has_memory() -> None:
-    assert this_machine(gpu=False).memory > 100_000_000
+def test_this_machine_has_memory_and_a_name() -> None:
+    assert available_memory() > 100_000_000
+    assert processor()

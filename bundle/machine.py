@@ -1,30 +1,16 @@
-"""What this process may use of the machine: memory, cores and number formats, within the limits of a container."""
+"""What this process may use of the machine, within the limits of a container, asked without loading a framework."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the choice of a configuration depends on."""
-
-    memory: int  # bytes that are free
-    bf16: bool  # whether the processor computes in bfloat16
-    gpu: bool  # whether the framework sees one
-
-
-def this_machine(gpu: bool) -> Machine:
-    """The machine that this runs on; `gpu` is for the framework to say."""
-    return Machine(available_memory(), computes_in_bf16(), gpu)
 
 
 def available_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
@@ -53,6 +39,27 @@ def usable_cores(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
 def computes_in_bf16(proc: Path = PROC) -> bool:
     """Whether the processor has instructions for bfloat16; without them it is slower than float32."""
     return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", (proc / "cpuinfo").read_text()))
+
+
+def cuda_devices() -> int:
+    """The number of CUDA devices that the NVIDIA driver shows to this process; 0 where there is no driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+def processor(proc: Path = PROC) -> str:
+    """The processor as the operating system names it."""
+    cpuinfo = proc / "cpuinfo"
+    names = [
+        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+    ]
+    return names[0] if names else os.uname().machine
 
 
 def _groups(controller: str, proc: Path, cgroups: Path) -> Iterator[Path]:
