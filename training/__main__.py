@@ -15,7 +15,15 @@ from rich.markup import escape
 
 from bundle.errors import BundleError
 from training.cli_bundle import make_bundle
-from training.cli_common import Accelerate, default_name, load_data, refuse_bad_target
+from training.cli_common import (
+    Accelerate,
+    Out,
+    Seed,
+    SkipUnreadable,
+    default_name,
+    load_data,
+    refuse_bad_target,
+)
 from training.cli_compare import compare
 from training.cli_degradation import degradation
 from training.cli_fit import fit
@@ -46,7 +54,7 @@ def train(
             help=f"One of {', '.join(ARCHITECTURES['keras'])}, the v2 ones in Keras only; default resnet20."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The model repository that gets the bundle.")] = Path("models"),
+    out: Out = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")
     ] = None,
@@ -73,9 +81,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")
-    ] = None,
+    seed: Seed = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
     ] = None,
@@ -87,9 +93,7 @@ def train(
         Path | None,
         typer.Option(help="Folder of images for the golden samples; default: from the test split."),
     ] = None,
-    skip_unreadable: Annotated[
-        bool, typer.Option(help="Leave unreadable images out instead of stopping.")
-    ] = False,
+    skip_unreadable: SkipUnreadable = False,
     accelerate: Accelerate = True,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""

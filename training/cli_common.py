@@ -21,6 +21,9 @@ from training.errors import ConfigError, StorageError
 MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
 FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
 
+Out = Annotated[Path, typer.Option(help="The model repository that gets the bundle.")]
+Seed = Annotated[int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")]
+SkipUnreadable = Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")]
 Accelerate = Annotated[
     bool,
     typer.Option(

@@ -16,6 +16,9 @@ from training.choose import Choice, Machine, choose, wanted_weights
 from training.cli_bundle import make_bundle
 from training.cli_common import (
     Accelerate,
+    Out,
+    Seed,
+    SkipUnreadable,
     console,
     default_name,
     load_data,
@@ -32,7 +35,7 @@ from training.survey import Survey, survey
 def fit(
     data: Annotated[Path, typer.Option(help="A folder with one sub-folder of images per class.")],
     framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
-    out: Annotated[Path, typer.Option(help="The model repository that gets the bundle.")] = Path("models"),
+    out: Out = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default <data>-pytorch or <data>-keras.")
     ] = None,
@@ -45,9 +48,7 @@ def fit(
     ] = None,
     arch: Annotated[str | None, typer.Option(help="The network, as in `train`; default: chosen.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most passes over the training images.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")
-    ] = None,
+    seed: Seed = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads of the framework; default: the cores that are free to use.")
     ] = None,
@@ -55,9 +56,7 @@ def fit(
         Path | None,
         typer.Option(help="Folder of checkpoints and curves; default runs/<name>-<digest of the data>."),
     ] = None,
-    skip_unreadable: Annotated[
-        bool, typer.Option(help="Leave unreadable images out instead of stopping.")
-    ] = False,
+    skip_unreadable: SkipUnreadable = False,
     accelerate: Accelerate = True,
 ) -> None:
     """Choose everything for a folder of images, say why, train, and write the bundle. The same command resumes."""

@@ -9,6 +9,7 @@ import typer
 
 from training.cli_common import (
     Accelerate,
+    Out,
     command_line,
     console,
     default_name,
@@ -28,7 +29,7 @@ def pretrained(
             help=f"torch: {', '.join(IMAGENET_WEIGHTS['torch'])}; keras: {', '.join(IMAGENET_WEIGHTS['keras'])}."
         ),
     ] = "resnet50",
-    out: Annotated[Path, typer.Option(help="The model repository that gets the bundle.")] = Path("models"),
+    out: Out = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default imagenet-<arch>-<framework>.")
     ] = None,
