@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bundle.choice import accuracy
-from bundle.errors import BundleError
+from bundle.errors import BundleError, RuntimeUnavailable
 from bundle.golden import golden_tolerance
 from bundle.labelled import calibration_pixels, labelled_pixels
 from bundle.manifest import Artifact, Manifest, read_manifest
@@ -67,7 +67,10 @@ def check(
                 f"{info['golden_max_difference']:.1e} (tolerance {golden_tolerance(manifest, artifact):g})"
             )
 
-        report.step(f"run {artifact.id}", load, str)
+        if artifact.source:
+            report.step(f"run {artifact.id}", load, str)
+        else:
+            report.may_fail_here(f"run {artifact.id}", load)
     report.print()
 
 
@@ -182,16 +185,33 @@ class _Report:
             )
 
     def step(self, name: str, run: Callable[[], T], describe: Callable[[T], str]) -> T:
+        """A step without which there is no bundle."""
         started = time.monotonic()
         try:
             with self._console.status(f"{name} ..."):
                 result = run()
         except BundleError as exc:
-            self._add(name, f"[red]{exc.code}[/red]", started, "refused, see below")
-            self.print()
-            _refuse(self._console, exc)
+            self._give_up(name, exc, started)
         self._add(name, "[green]ok[/green]", started, describe(result))
         return result
+
+    def may_fail_here(self, name: str, run: Callable[[], str]) -> None:
+        """A step that this machine may not be able to take, and another one is."""
+        started = time.monotonic()
+        try:
+            with self._console.status(f"{name} ..."):
+                detail = run()
+        except RuntimeUnavailable as exc:
+            self._add(name, "[yellow]not here[/yellow]", started, str(exc))
+        except BundleError as exc:
+            self._give_up(name, exc, started)
+        else:
+            self._add(name, "[green]ok[/green]", started, detail)
+
+    def _give_up(self, name: str, exc: BundleError, started: float) -> NoReturn:
+        self._add(name, f"[red]{exc.code}[/red]", started, "refused, see below")
+        self.print()
+        _refuse(self._console, exc)
 
     def print(self) -> None:
         self._console.print(self._table)

@@ -178,11 +178,10 @@ class TrainConfig:
 
 RECIPES: dict[str, dict[str, Any]] = {
     # For few cores: orthogonalised updates (Jordan et al. 2024), which after 4 epochs had 78.1 % where SGD at its best
-    # rate had 75.0 %, and small crops early on, where an epoch costs 0.57 of a full one. It overfits in long runs:
-    # docs/training.md says what the shipped models had.
+    # rate had 75.0 %, and small crops early on, where an epoch costs 0.57 of a full one.
     "fast": {},
-    # The long run, which made the shipped models: SGD with a decay of 5e-4 on every weight, as in Zagoruyko and
-    # Komodakis 2016, "Wide Residual Networks", with the small crops of `fast` for the first 40 % of the epochs.
+    # SGD with a decay of 5e-4 on every weight, as in Zagoruyko and Komodakis 2016, "Wide Residual Networks", with the
+    # small crops of `fast` for the first 40 % of the epochs. docs/training.md compares it with `fast` at 70 epochs.
     "long": {
         "epochs": 84,
         "optimizer": "sgd",
