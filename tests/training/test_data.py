@@ -171,6 +171,27 @@ def test_links_out_of_the_folder_are_followed_and_named(tmp_path: Path) -> None:
     assert "violet" in note
 
 
+def test_images_beside_the_classes_and_folders_beside_the_splits_are_left_out_and_named(
+    colour_folder: Path, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    shutil.copy(folder / "red" / "000.png", folder / "beside.png")
+    shutil.copytree(colour_folder, tmp_path / "split")
+    (tmp_path / "split" / "val").mkdir()
+
+    assert load(folder).notes == [f"in no class folder, left out: {folder / 'beside.png'}"]
+    assert load(tmp_path / "split").notes == [
+        f"neither train nor test, left out: {tmp_path / 'split' / 'val'}"
+    ]
+
+
+def test_photos_of_trains_are_a_class_and_no_split(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red").rename(folder / "train")
+
+    assert load(folder).classes == ["blue", "green", "train"]
+
+
 def test_a_link_that_leads_nowhere_is_an_unreadable_image(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "photos", 5)
     (folder / "red" / "gone.png").symlink_to(tmp_path / "gone.png")

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from tests.training.weights_server import WeightsServer, serve_weights
-from training.download import download
+from training.download import download, silence_limit
 from training.errors import ConfigError, StorageError, WeightsError
 
 CONTENT = np.random.default_rng(0).bytes(200_000)
@@ -83,3 +85,12 @@ def test_no_connection_and_no_folder_are_errors_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="can't be written"):
         download(url, tmp_path / "file")
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_by_the_downloads_of_others() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, silence_limit(0.1):
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(TimeoutError):  # an OSError, as a connection that is refused
+            urlopen(url)
+
+    assert socket.getdefaulttimeout() is None
