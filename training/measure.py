@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from bundle.errors import BundleError
 from bundle.manifest import Manifest
 from bundle.process import RuntimeInfo, RuntimeProcess
-from training.evaluate import BATCH, BATCH_TIMEOUT_S, LOAD_TIMEOUT_S
+from training.data import in_batches
+from training.evaluate import BATCH_TIMEOUT_S, LOAD_TIMEOUT_S
 from training.metrics import latency
 
 CALLS = 20  # with one image, per round
@@ -86,8 +87,8 @@ def start(
     info = process.start(LOAD_TIMEOUT_S)
     order = [manifest.labels.index(name) for name in classes]
     parts = []
-    for first in range(0, len(pixels), BATCH):
-        parts.append(process.infer(pixels[first : first + BATCH], BATCH_TIMEOUT_S))
+    for part in in_batches(pixels):
+        parts.append(process.infer(part, BATCH_TIMEOUT_S))
         advance(len(parts[-1]))
     return Running(directory, process, info, pixels, np.concatenate(parts)[:, order])
 
