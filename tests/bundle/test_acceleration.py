@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bundle import acceleration, speed
 from bundle.acceleration import Accelerated, accelerate
 from bundle.cli import app
-from bundle.errors import AccelerationFailed, RuntimeUnavailable
+from bundle.errors import AccelerationFailed
 from bundle.manifest import read_manifest
 from bundle.process import RuntimeProcess
 from tests.bundles import LABELS, colour_picture
@@ -81,16 +81,6 @@ def test_auto_passes_over_an_artifact_that_fails_its_self_test(
 
     assert info["artifact_id"] == SOURCE
     assert f"{fast['id']} was passed over: The model scores" in info["choice"]
-
-
-def test_an_artifact_that_is_named_and_not_there_is_refused_with_those_that_are(
-    torch_bundle_root: Path,
-) -> None:
-    with (
-        RuntimeProcess(torch_bundle_root / "tiny-torch" / "1", "openvino-int8") as process,
-        pytest.raises(RuntimeUnavailable, match=r"It has: torchscript-fp32\. Received: 'openvino-int8'"),
-    ):
-        process.start(TIMEOUT_S)
 
 
 def test_a_savedmodel_is_accelerated_on_the_command_line_and_without_images_as_far_as_it_goes(

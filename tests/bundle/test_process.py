@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bundle.choice import SOURCE
 from bundle.errors import (
     BundleError,
     GoldenMismatch,
@@ -215,26 +216,26 @@ def test_a_wrong_bundle_is_refused_with_its_own_error(torch_bundle: Path, tmp_pa
     record = json.loads((torch_bundle / MANIFEST_FILE).read_text())
     record["golden"]["samples"][2]["top"][0]["score"] = 0.9
     size = record["architecture"] | {"feature_map": {"height": 4, "width": 4, "channels": 3}}
-    wrong: list[tuple[Path, str | None, type[BundleError], str]] = [
-        (tmp_path / "none", None, ManifestInvalid, "cannot be read"),
-        (tmp_path / "extra", None, IntegrityFailed, "not listed"),
+    wrong: list[tuple[Path, str, type[BundleError], str]] = [
+        (tmp_path / "none", SOURCE, ManifestInvalid, "cannot be read"),
+        (tmp_path / "extra", SOURCE, IntegrityFailed, "not listed"),
         (torch_bundle, "onnx", RuntimeUnavailable, "torchscript-fp32"),
         (
             changed(torch_bundle, tmp_path / "map", {"architecture": size}),
-            None,
+            SOURCE,
             RuntimeUnavailable,
             "another shape",
         ),
         (
             changed(torch_bundle, tmp_path / "golden", {"golden": record["golden"]}),
-            None,
+            SOURCE,
             GoldenMismatch,
             r"records 0.900000 with tolerance 0.001.*golden/red.png",
         ),
     ]
 
-    for path, artifact_id, error, text in wrong:
-        process = RuntimeProcess(path, artifact_id, threads=1)
+    for path, artifact, error, text in wrong:
+        process = RuntimeProcess(path, artifact, threads=1)
         with pytest.raises(error, match=text):
             process.start(TIMEOUT_S)
         assert not process.alive
