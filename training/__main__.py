@@ -24,6 +24,7 @@ from training.cli_common import (
 )
 from training.cli_compare import compare
 from training.cli_degradation import degradation
+from training.cli_devices import on_devices
 from training.cli_pretrained import pretrained
 from training.config import ARCHITECTURES, RECIPES, make_config
 from training.errors import TrainingError
@@ -86,6 +87,9 @@ def train(
         str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
+    devices: Annotated[
+        str, typer.Option(help="Devices that share each batch: a number, or auto for every GPU.")
+    ] = "1",
     run: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints and curves; default runs/<name>.")
     ] = None,
@@ -119,6 +123,7 @@ def train(
     from training.export import export_bundle, read_golden  # noqa: PLC0415
 
     golden = read_golden(golden_images) if golden_images else None
+    config = on_devices(config, devices)
     data_set = load_data(data, config, skip_unreadable=skip_unreadable)
     for note in data_set.notes:
         console.print(f"Note: {note}", markup=False)
@@ -142,6 +147,8 @@ def train(
     except KeyboardInterrupt:
         console.print("Interrupted. The same command goes on after the last whole epoch.")
         raise typer.Exit(INTERRUPTED) from None
+    if module.devices.leave():
+        raise typer.Exit
     exported = export_bundle(
         trainer,
         module,
@@ -168,7 +175,9 @@ def run() -> None:
     try:
         app()
     except (TrainingError, BundleError) as exc:
-        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {exc}", soft_wrap=True)
+        Console(stderr=True, highlight=False, quiet=console.quiet).print(
+            f"[bold red]Error:[/] {exc}", soft_wrap=True
+        )
         sys.exit(1)
 
 
