@@ -41,7 +41,7 @@ class Child:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
-                    env=_environment(arguments["device"], arguments["threads"]),
+                    env=environment(arguments["device"], arguments["threads"]),
                 )
             except BaseException:
                 self._socket.close()
@@ -91,7 +91,8 @@ class Child:
                     self._lines.append(text)
 
 
-def _environment(device: str, threads: int | None) -> dict[str, str]:
+def environment(device: str, threads: int | None) -> dict[str, str]:
+    """The environment of a child that runs a module of this package with a framework in it."""
     environment = dict(os.environ)
     paths = [str(Path(__file__).resolve().parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)

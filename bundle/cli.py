@@ -1,4 +1,4 @@
-"""``python -m bundle check DIR`` and ``python -m bundle show DIR``: verify a bundle, print its record.
+"""``python -m bundle check|show|accelerate DIR``: verify a bundle, print its record, add faster artifacts.
 
 Exit code 0: fine. 1: refused, with the reason. 2: the command itself is wrong.
 """
@@ -17,13 +17,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bundle.choice import accuracy
 from bundle.errors import BundleError
-from bundle.manifest import Manifest, read_manifest
+from bundle.golden import golden_tolerance
+from bundle.labelled import calibration_pixels, labelled_pixels
+from bundle.manifest import Artifact, Manifest, read_manifest
 from bundle.process import RuntimeProcess
 from bundle.repository import verify_files
 
 app = typer.Typer(
-    help="Verify a model bundle, or print its record.", no_args_is_help=True, add_completion=False
+    help="Verify a model bundle, print its record, or make it faster.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 T = TypeVar("T")
@@ -54,12 +59,12 @@ def check(
     report.step("files", lambda: verify_files(directory, manifest), lambda _: f"{len(manifest.files)} files")
     for artifact in manifest.artifacts:
 
-        def load(artifact_id: str = artifact.id) -> str:
-            with RuntimeProcess(directory, artifact_id, device.value) as process:
+        def load(artifact: Artifact = artifact) -> str:
+            with RuntimeProcess(directory, artifact.id, device.value) as process:
                 info = process.start(timeout)
             return (
                 f"{info['runtime']} {info['runtime_version']} on {info['device']}; golden scores within "
-                f"{info['golden_max_difference']:.1e} (tolerance {manifest.golden.tolerance:g})"
+                f"{info['golden_max_difference']:.1e} (tolerance {golden_tolerance(manifest, artifact):g})"
             )
 
         report.step(f"run {artifact.id}", load, str)
@@ -88,6 +93,81 @@ def show(directory: Directory) -> None:
             field, escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         )
     console.print(table)
+
+
+@app.command()
+def accelerate(
+    directory: Directory,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder of training images, anywhere in it; without it no int8 is made."),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of test images, one sub-folder for each label: the accuracy is measured on it."
+        ),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="The model repository that gets the new version; default: the one of DIR."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the measurement; default: all.")
+    ] = None,
+) -> None:
+    """Write the next version of a bundle with OpenVINO artifacts in fp32, bf16 and int8, each measured."""
+    # scipy takes seconds to import, and the service's image does not have it.
+    from bundle.acceleration import TestImages  # noqa: PLC0415
+    from bundle.acceleration import accelerate as run  # noqa: PLC0415
+
+    console = Console()
+    try:
+        manifest = read_manifest(directory)
+        images = calibration_pixels(calibration, manifest.input) if calibration else None
+        labelled = TestImages(*labelled_pixels(test, manifest)) if test else None
+        with console.status("reading") as status:
+            done = run(
+                directory,
+                models or directory.absolute().parent.parent,
+                calibration=images,
+                test=labelled,
+                threads=threads,
+                say=lambda text: status.update(escape(text)),
+            )
+    except BundleError as exc:
+        _refuse(console, exc)
+    except OSError as exc:
+        console.print(f"[red]storage[/red]: The new version can't be written: {escape(str(exc))}")
+        raise typer.Exit(1) from exc
+    table = Table(title=escape(str(done.path)), title_justify="left")
+    for column in (
+        "artifact",
+        "accuracy",
+        "same best class",
+        "logits within",
+        "1 image, ms",
+        "images/s (batch)",
+    ):
+        table.add_column(column, justify="left" if column == "artifact" else "right")
+    for artifact in done.manifest.artifacts:
+        table.add_row(*_artifact_row(done.manifest, artifact))
+    console.print(table)
+    for reason in done.left_out:
+        console.print(f"Left out: {escape(reason)}")
+    console.print(f"Without CUDA the service takes {escape(done.chosen)}")
+
+
+def _artifact_row(manifest: Manifest, artifact: Artifact) -> tuple[str, ...]:
+    share, derived, fast = accuracy(manifest, artifact), artifact.derivation, artifact.speed
+    return (
+        artifact.id,
+        "not measured" if share is None else f"{share:.2%}",
+        f"{derived.top1_agreement:.2%}" if derived else "source",
+        f"{derived.max_logit_difference:.1e}" if derived else "",
+        f"{fast.latency_ms:.2f}" if fast else "",
+        f"{fast.images_per_second:.0f} ({fast.batch_size})" if fast else "",
+    )
 
 
 class _Report:

@@ -8,6 +8,7 @@
         GoldenMismatch           500 golden_mismatch
         RuntimeUnavailable       500 runtime_unavailable
         WorkerDied               503 worker_died
+        AccelerationFailed       500 acceleration_failed
     ImageError                   an upload that cannot be classified
         UnsupportedImageType     415 unsupported_image_type
         ImageTooLarge            413 image_too_large
@@ -17,6 +18,7 @@ Where each one stands on the two paths::
 
     folder -> ManifestInvalid -> record -> IntegrityFailed -> verified files -> RuntimeUnavailable
            -> loaded model -> GoldenMismatch -> ready process -> WorkerDied
+    bundle -> AccelerationFailed -> bundle with accelerated artifacts
     bytes  -> UnsupportedImageType -> header -> ImageTooLarge -> decoder -> UnreadableImage -> pixels
 
 ``str(error)`` is the detail: what happened, what is expected, how to fix it, the offending value last.
@@ -57,6 +59,12 @@ class RuntimeUnavailable(BundleError):
     """The framework or the device is missing, or the artifact does not load or run."""
 
     code = "runtime_unavailable"
+
+
+class AccelerationFailed(BundleError):
+    """The source artifact could not be converted for another runtime; the bundle is as it was."""
+
+    code = "acceleration_failed"
 
 
 class WorkerDied(BundleError):

@@ -21,6 +21,7 @@ from bundle.record import (
     BundlePath,
     Calibration,
     Crop,
+    Derivation,
     Export,
     FeatureMap,
     FileRecord,
@@ -35,6 +36,7 @@ from bundle.record import (
     Record,
     Resize,
     ShorterSide,
+    Speed,
     Stretch,
     Text,
     Training,
@@ -42,11 +44,11 @@ from bundle.record import (
 
 __all__ = [
     "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Calibration", "Crop",
-    "Export", "FeatureMap", "FileRecord", "Framework", "Golden", "GoldenSample", "GoldenScore", "Input",
-    "Manifest", "Metric", "NoCalibration", "Resize", "ShorterSide", "Stretch", "Training", "parse_manifest", "read_manifest",
+    "Derivation", "Export", "FeatureMap", "FileRecord", "Framework", "Golden", "GoldenSample", "GoldenScore", "Input",
+    "Manifest", "Metric", "NoCalibration", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest", "read_manifest",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 4_000_000
 """A manifest over this size is refused unread; 1,000 labels with 100 golden samples need about 100 kB."""
 
@@ -54,7 +56,7 @@ MAX_MANIFEST_BYTES = 4_000_000
 class Manifest(Record):
     """The whole record of one model version."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: Name
     version: Annotated[int, Field(ge=1)]
     created: AwareDatetime
@@ -121,14 +123,29 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Validate the bytes of a manifest. Raises :class:`ManifestInvalid`, which names the field."""
+    """Validate the bytes of a manifest, of schema version 2 or 1. Raises :class:`ManifestInvalid`, which names the field."""
     try:
-        json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique)
+        fields = json.loads(
+            data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+        )
+        if isinstance(fields, dict) and fields.get("schema_version") == 1:
+            data = json.dumps(_from_version_1(fields)).encode()
         return Manifest.model_validate_json(data)
     except ValidationError as exc:
         raise ManifestInvalid(_describe(exc)) from exc
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalid(f"The manifest is not valid JSON. Received: {exc}") from exc
+
+
+def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew the source artifact only, and did not measure its speed."""
+    artifacts = fields.get("artifacts")
+    if isinstance(artifacts, list):
+        artifacts = [
+            artifact | {"derivation": None, "speed": None} if isinstance(artifact, dict) else artifact
+            for artifact in artifacts
+        ]
+    return fields | {"schema_version": SCHEMA_VERSION, "artifacts": artifacts}
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.child import Child
+from bundle.choice import SOURCE
 from bundle.errors import BUNDLE_ERRORS, BundleError, RuntimeUnavailable, WorkerDied
 from bundle.runtimes import Device
 from bundle.wire import Array, WireClosed, WireTimeout
@@ -28,6 +29,8 @@ class RuntimeInfo(TypedDict):
     precision: str
     device: str
     artifact_id: str
+    choice: str  # why this artifact, in words
+    batch_size: int | None  # that gave the most images per second when the artifact was measured
     height: int
     width: int
     classes: int
@@ -40,7 +43,7 @@ class RuntimeInfo(TypedDict):
 class RuntimeProcess:
     """A child process that holds one artifact of one bundle, loaded and self-tested.
 
-    ``artifact_id`` None means the source artifact. ``device`` is auto, cpu or cuda. ``threads`` bounds the
+    ``artifact`` is source, auto (:mod:`bundle.choice`) or the id of an artifact. ``device`` is auto, cpu or cuda. ``threads`` bounds the
     CPU threads of the framework. Calls from several threads take turns. An instance is started once; after
     ``stop``, ``kill`` or :class:`WorkerDied` the caller makes another.
     """
@@ -48,7 +51,7 @@ class RuntimeProcess:
     def __init__(
         self,
         bundle_dir: Path,
-        artifact_id: str | None = None,
+        artifact: str = SOURCE,
         device: Device = "auto",
         threads: int | None = None,
     ) -> None:
@@ -58,7 +61,7 @@ class RuntimeProcess:
             raise ValueError(f"threads is 1 or more, or None. Received: {threads!r}")
         self._arguments = {
             "bundle": str(Path(bundle_dir).absolute()),
-            "artifact_id": artifact_id,
+            "artifact": artifact,
             "device": device,
             "threads": threads,
         }

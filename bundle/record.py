@@ -98,14 +98,47 @@ class Input(Record):
         return self
 
 
+class Derivation(Record):
+    """How an accelerated artifact was made from the source artifact, and how its answers differ from the source's."""
+
+    versions: dict[Text, Text]
+    calibration_samples: Count
+    compared_samples: Annotated[int, Field(ge=1)]
+    max_logit_difference: Annotated[float, Field(ge=0)]
+    top1_agreement: Fraction
+    golden_tolerance: Annotated[float, Field(gt=0, le=0.5)]
+
+
+class Speed(Record):
+    """What was measured on one machine: one image alone, and the batch size that gave the most images per second."""
+
+    hardware: Text
+    threads: Annotated[int, Field(ge=1)]
+    latency_ms: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+    images_per_second: Annotated[float, Field(gt=0)]
+
+
 class Artifact(Record):
-    """One runnable form of the model."""
+    """One runnable form of the model: the source that the training framework exported, or derived from it."""
 
     id: Name
-    format: Literal["torchscript", "savedmodel"]
+    format: Literal["torchscript", "savedmodel", "openvino"]
     path: BundlePath
-    precision: Literal["fp32"]
+    precision: Literal["fp32", "bf16", "int8"]
     source: bool
+    derivation: Derivation | None
+    speed: Speed | None
+
+    @model_validator(mode="after")
+    def _source_is_not_derived(self) -> Self:
+        if self.source != (self.derivation is None):
+            raise ValueError("derivation is null for the source, and for it alone")
+        if self.source == (self.format == "openvino"):
+            raise ValueError("the source is torchscript or savedmodel; openvino is derived from it")
+        if self.source and self.precision != "fp32":
+            raise ValueError("the source has the precision fp32")
+        return self
 
 
 class FileRecord(Record):

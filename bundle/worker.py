@@ -15,14 +15,17 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bundle.errors import BundleError, RuntimeUnavailable
+from bundle.choice import Choice, choices
+from bundle.devices import cuda_devices
+from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable
 from bundle.golden import run_golden
-from bundle.manifest import Artifact, Manifest, read_manifest
+from bundle.manifest import Manifest, read_manifest
 from bundle.repository import verify_files
 from bundle.runtimes import Device, Model, describe, load_model
 from bundle.wire import Array, Wire, WireClosed
@@ -31,13 +34,13 @@ _PARENT_CHECK_S = 0.5
 
 
 def main(arguments: dict[str, Any]) -> None:
-    """Load and serve. ``arguments``: bundle, artifact_id, device, threads, socket (fd), parent (pid)."""
+    """Load and serve. ``arguments``: bundle, artifact, device, threads, socket (fd), parent (pid)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
     threading.Thread(target=_end_with_parent, args=[arguments["parent"]], daemon=True).start()
     wire = Wire(socket.socket(fileno=arguments["socket"]))
     try:
         ready, model = _load(
-            Path(arguments["bundle"]), arguments["artifact_id"], arguments["device"], arguments["threads"]
+            Path(arguments["bundle"]), arguments["artifact"], arguments["device"], arguments["threads"]
         )
     except BundleError as exc:
         wire.send({"error": exc.code, "detail": str(exc)})
@@ -54,21 +57,20 @@ def main(arguments: dict[str, Any]) -> None:
             wire.send({}, answer)
 
 
-def _load(
-    path: Path, artifact_id: str | None, device: Device, threads: int | None
-) -> tuple[dict[str, Any], Model]:
+def _load(path: Path, wanted: str, device: Device, threads: int | None) -> tuple[dict[str, Any], Model]:
     started = time.monotonic()
     manifest = read_manifest(path)
     verify_files(path, manifest)
-    artifact = choose_artifact(manifest, artifact_id)
-    model = load_model(path, artifact, device, threads)
-    difference = run_golden(path, manifest, model)
+    choice, model, difference = _load_first(path, manifest, wanted, device, threads)
+    artifact = choice.artifact
     ready = {
         "runtime": model.runtime,
         "runtime_version": model.runtime_version,
         "precision": artifact.precision,
         "device": model.device,
         "artifact_id": artifact.id,
+        "choice": choice.reason,
+        "batch_size": artifact.speed.batch_size if artifact.speed else None,
         "height": manifest.input.height,
         "width": manifest.input.width,
         "classes": len(manifest.labels),
@@ -80,15 +82,24 @@ def _load(
     return ready, model
 
 
-def choose_artifact(manifest: Manifest, artifact_id: str | None) -> Artifact:
-    """The artifact with that id; None means the source. Raises :class:`RuntimeUnavailable`."""
-    if artifact_id is None:
-        return manifest.source
-    for artifact in manifest.artifacts:
-        if artifact.id == artifact_id:
-            return artifact
-    ids = ", ".join(artifact.id for artifact in manifest.artifacts)
-    raise RuntimeUnavailable(f"The bundle has no such artifact. It has: {ids}. Received: {artifact_id!r}")
+def _load_first(
+    path: Path, manifest: Manifest, wanted: str, device: Device, threads: int | None
+) -> tuple[Choice, Model, float]:
+    """The first of the choices that loads and passes its self-test on this machine, and what the test differed by."""
+    cuda = device != "cpu" and cuda_devices() > 0
+    possible = choices(manifest, wanted, cuda=cuda or device == "cuda")
+    passed_over = ""
+    for choice in possible:
+        try:
+            model = load_model(path, choice.artifact, device, threads)
+            difference = run_golden(path, manifest, choice.artifact, model)
+        except (RuntimeUnavailable, GoldenMismatch) as exc:
+            if choice is possible[-1]:
+                raise
+            passed_over += f"; {choice.artifact.id} was passed over: {exc}"
+        else:
+            return replace(choice, reason=choice.reason + passed_over), model, difference
+    raise AssertionError("there is always the source artifact, or the one that was named")
 
 
 def _answer(model: Model, method: str, arrays: list[Array]) -> list[Array]:

@@ -40,7 +40,7 @@ class Queue:
 
     def __init__(self, size: int, max_batch: int, timeout_s: float) -> None:
         self._size = size
-        self._max_batch = max_batch
+        self.max_batch = max_batch  # the model lowers it when it is loaded and known to be best with fewer
         self._timeout_s = timeout_s
         self._items: deque[Waiting] = deque()
         self._filled = asyncio.Event()
@@ -84,7 +84,7 @@ class Queue:
             except TimeoutError:
                 return []
         self._drop_cancelled()
-        return [self._items.popleft() for _ in range(min(self._max_batch, len(self._items)))]
+        return [self._items.popleft() for _ in range(min(self.max_batch, len(self._items)))]
 
     def fail_all(self, error: Exception) -> None:
         """Answer whatever waits with `error`."""

@@ -131,7 +131,7 @@ class ServedModel:
                     f"called. Received: {manifest.name}/{manifest.version}"
                 )
             process = RuntimeProcess(
-                self.path, device=self._settings.device, threads=self._settings.runtime_threads
+                self.path, self._settings.runtime, self._settings.device, self._settings.runtime_threads
             )
             self._process = process
             info = await self._in_thread(process.start, self._settings.load_timeout_s)
@@ -142,8 +142,17 @@ class ServedModel:
         else:
             self.manifest, self.info, self.state = manifest, info, "ready"
             self._started_at = time.monotonic()
+            self._queue.max_batch = min(
+                self._settings.max_batch, info["batch_size"] or self._settings.max_batch
+            )
             log.info(
-                "model %s/%s is ready: %s on %s", self.name, self.version, info["runtime"], info["device"]
+                "model %s/%s is ready: %s on %s, in batches of up to %d; %s",
+                self.name,
+                self.version,
+                info["artifact_id"],
+                info["device"],
+                self._queue.max_batch,
+                info["choice"],
             )
 
     async def _restart(self) -> None:

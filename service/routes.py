@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
 
+from bundle.choice import accuracy
 from bundle.errors import BundleError, ImageError
 from bundle.manifest import NAME_PATTERN, Input, Manifest
 from bundle.scores import calibrated_softmax, top_k
@@ -282,11 +283,9 @@ def _timing(decode_s: float, answers: list[Answer], started: float) -> dict[str,
 
 def _summary(model: ServedModel) -> dict[str, Any]:
     manifest, info = model.manifest, model.info
-    accuracy = [
-        metric.value
-        for metric in (manifest.metrics if manifest else [])
-        if metric.name == "accuracy" and metric.split == "test"
-    ]
+    running = next(
+        (a for a in (manifest.artifacts if manifest else []) if info and a.id == info["artifact_id"]), None
+    )
     return {
         "name": model.name,
         "version": model.version,
@@ -295,8 +294,10 @@ def _summary(model: ServedModel) -> dict[str, Any]:
         "framework": manifest.framework.name if manifest else None,
         "architecture": manifest.architecture.name if manifest else None,
         "classes": len(manifest.labels) if manifest else None,
-        "accuracy": accuracy[0] if accuracy else None,
+        "accuracy": accuracy(manifest, running or manifest.source) if manifest else None,
         "runtime": info["runtime"] if info else None,
         "precision": info["precision"] if info else None,
         "device": info["device"] if info else None,
+        "artifact": info["artifact_id"] if info else None,
+        "choice": info["choice"] if info else None,
     }

@@ -112,9 +112,11 @@ class ModelSummary(BaseModel):
     runtime: str | None
     precision: str | None
     device: str | None
+    artifact: str | None = Field(description="Which of the bundle's artifacts runs.")
+    choice: str | None = Field(description="Why that one: SERVICE_RUNTIME, speed, accuracy.")
     classes: int | None
     accuracy: float | None = Field(
-        description="On the test split, through the exported artifact; null: not measured."
+        description="Of the artifact that runs, or else of the source, on the test split; null: not measured."
     )
 
 

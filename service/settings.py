@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where models run; auto: CUDA where present."
     )
+    runtime: str = Field(
+        default="auto",
+        pattern=rf"^{NAME_PATTERN}$",
+        description="What runs: `auto`, the fastest artifact within 0.5 points of the source's accuracy; `source`; "
+        "or the id of an artifact, such as `openvino-int8`.",
+    )
     runtime_threads: Positive | None = Field(
         default=None, description="CPU threads of each model; unset: all cores."
     )
@@ -74,7 +80,10 @@ class Settings(BaseSettings):
     inference_timeout_s: Seconds = Field(
         default=30, description="Time for one image to wait and be classified, in seconds."
     )
-    max_batch: Positive = Field(default=32, description="Most images of one forward pass.")
+    max_batch: Positive = Field(
+        default=32,
+        description="Most images of one forward pass; fewer where the bundle was measured to be best with fewer.",
+    )
     queue_size: Positive = Field(default=256, description="Most images that wait for a model; beyond it 429.")
     max_files: Positive = Field(default=64, description="Most files of one /predict/batch request.")
     max_request_bytes: Positive = Field(

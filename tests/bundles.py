@@ -102,6 +102,8 @@ def manifest_fields(
                 "path": "model.pt" if torch else "saved_model",
                 "precision": "fp32",
                 "source": True,
+                "derivation": None,
+                "speed": None,
             }
         ],
         "framework": {"name": "pytorch" if torch else "tensorflow", "versions": {"numpy": np.__version__}},

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.bundles import make_keras_bundle, make_torch_bundle
+from bundle import speed
+from bundle.acceleration import Accelerated, TestImages, accelerate
+from tests.bundles import LABELS, colour_picture, make_keras_bundle, make_torch_bundle
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +38,18 @@ def both_root(
     for source in (torch_bundle_root, keras_bundle_root):
         shutil.copytree(source, root, dirs_exist_ok=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def accelerated(torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Accelerated:
+    """``tiny-torch/1`` with OpenVINO artifacts, in a repository of its own. Tests do not change it; they copy."""
+    labels = np.arange(60) % len(LABELS)
+    pixels = np.stack([colour_picture(LABELS[c], (32, 32), seed=i) for i, c in enumerate(labels)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "TURN_S", 0.0)  # one call each: the order of such a small net is noise anyway
+        return accelerate(
+            torch_bundle_root / "tiny-torch" / "1",
+            tmp_path_factory.mktemp("accelerated"),
+            calibration=pixels[:20],
+            test=TestImages(pixels, labels),
+        )

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
-    "bundle": (set(), {"torch", "tensorflow"}),
+    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate"}),
     "service": ({"bundle"}, {"service"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend"}),
@@ -31,10 +31,13 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
 }
 
 # The only files that may import a framework, and whether only inside the function that needs it.
-FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras"}
+FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras", "openvino", "nncf"}
 FRAMEWORK_FILES = {
     "bundle/runtimes/torchscript.py": ({"torch"}, "inside functions"),
     "bundle/runtimes/savedmodel.py": ({"tensorflow"}, "inside functions"),
+    "bundle/runtimes/openvino.py": ({"openvino"}, "inside functions"),
+    "bundle/convert.py": ({"torch", "tensorflow"}, "inside functions"),
+    "bundle/quantize.py": ({"nncf"}, "inside functions"),
     "training/pytorch.py": ({"torch"}, "anywhere"),
     "training/pytorch_networks.py": ({"torch", "torchvision"}, "anywhere"),
     "training/pytorch_weights.py": ({"torch", "torchvision"}, "anywhere"),

@@ -11,30 +11,24 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from bundle.errors import BundleError
-from training.cli_common import (
-    INTERRUPTED,
-    command_line,
-    console,
-    default_name,
-    load_data,
-    load_framework,
-    refuse_bad_target,
-)
+from training.cli_bundle import make_bundle
+from training.cli_common import Accelerate, console, default_name, load_data, refuse_bad_target
 from training.cli_compare import compare
 from training.cli_degradation import degradation
 from training.cli_devices import on_devices
+from training.cli_fit import fit
 from training.cli_pretrained import pretrained
 from training.config import ARCHITECTURES, RECIPES, make_config
 from training.errors import TrainingError
-from training.initial import initial_path, read_initial
-from training.loop import train as run_training
+from training.initial import initial_path
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Train ResNets, write servable bundles, compare them."
 )
-for command in (pretrained, compare, degradation):
+for command in (fit, pretrained, compare, degradation):
     app.command()(command)
 
 
@@ -100,6 +94,7 @@ def train(
     skip_unreadable: Annotated[
         bool, typer.Option(help="Leave unreadable images out instead of stopping.")
     ] = False,
+    accelerate: Accelerate = True,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
     config = make_config(
@@ -120,54 +115,22 @@ def train(
     )
     initial_path(config.init)  # before minutes of reading images
     # Likewise the pictures that are needed at the end. scipy takes seconds to import: not before the options are right.
-    from training.export import export_bundle, read_golden  # noqa: PLC0415
+    from training.golden import read_golden  # noqa: PLC0415
 
     golden = read_golden(golden_images) if golden_images else None
     config = on_devices(config, devices)
     data_set = load_data(data, config, skip_unreadable=skip_unreadable)
-    for note in data_set.notes:
-        console.print(f"Note: {note}", markup=False)
-    name = name or default_name(data_set.name, config)
+    name = name or default_name(data_set.name, framework, config.arch)
     refuse_bad_target(out, name)
-    folder = run or Path("runs") / name
-    module, weights = load_framework(config)
-    mean, std = data_set.mean_and_std()
-    initial = read_initial(config, weights).for_labels(data_set.classes)
-    trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
-    console.print(
-        f"{config.arch} in {framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training images, "
-        f"{len(data_set.classes)} classes. Checkpoints and curves: {folder} (tensorboard --logdir {folder})"
-    )
-    if config.freeze_epochs and config.init == "random":
-        console.print(
-            "Notice: the backbone is frozen at random weights. --init imagenet, a file or a bundle starts from better ones."
-        )
-    try:
-        record = run_training(trainer, module.EventWriter, config, data_set, folder, console)
-    except KeyboardInterrupt:
-        console.print("Interrupted. The same command goes on after the last whole epoch.")
-        raise typer.Exit(INTERRUPTED) from None
-    if module.devices.leave():
-        raise typer.Exit
-    exported = export_bundle(
-        trainer,
-        module,
+    make_bundle(
         config,
         data_set,
-        record,
-        models=out,
+        run=run or Path("runs") / name,
+        out=out,
         name=name,
-        command=command_line(),
         golden=golden,
+        accelerated=accelerate,
     )
-    low, high = exported.interval
-    before, after = exported.calibration_error
-    console.print(
-        f"{exported.path}: test accuracy {exported.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-        f"{len(data_set.test):,} images) through the exported artifact; calibration error {before:.4f} before and "
-        f"{after:.4f} after scaling; logits within {exported.max_logit_difference:.1e} of the network's."
-    )
-    console.print(f"Serve it: SERVICE_MODELS_DIR={out} python -m service")
 
 
 def run() -> None:
@@ -175,9 +138,8 @@ def run() -> None:
     try:
         app()
     except (TrainingError, BundleError) as exc:
-        Console(stderr=True, highlight=False, quiet=console.quiet).print(
-            f"[bold red]Error:[/] {exc}", soft_wrap=True
-        )
+        stderr = Console(stderr=True, highlight=False, quiet=console.quiet)
+        stderr.print(f"[bold red]Error:[/] {escape(str(exc))}", soft_wrap=True)
         sys.exit(1)
 
 

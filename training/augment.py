@@ -40,7 +40,7 @@ def batches(
     flipped = np.random.default_rng([config.seed]).random(len(pixels)) < 0.5
     if epoch % 2:
         flipped = ~flipped
-    order = generator.permutation(len(pixels))
+    order = _order(labels, config.oversampling, generator)
     side = crop_size(config, epoch)
     height, width = pixels.shape[1:3]
     padding = config.crop_padding if side >= min(height, width) else 0
@@ -71,6 +71,39 @@ def batches(
                 config.label_smoothing / classes
             )
         yield images, targets
+
+
+def class_weights(labels: NDArray[np.int64], oversampling: float) -> NDArray[np.float64]:
+    """float64 [C]: how often an image of each class counts for one of the commonest class.
+
+    That is the ratio of their numbers, so that the classes weigh the same, up to `oversampling`: beyond it a few
+    images would be learnt by heart.
+    """
+    counts = np.bincount(labels)
+    return np.minimum(counts.max() / np.maximum(counts, 1), oversampling)
+
+
+def _order(
+    labels: NDArray[np.int64], oversampling: float, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Indices int64 [N] of the images of an epoch: each once, or each class as often as `class_weights` says.
+
+    An image comes again when all of its class have come.
+    """
+    if oversampling == 1:
+        return generator.permutation(len(labels))
+    shares = np.bincount(labels) * class_weights(labels, oversampling)
+    ends = np.round(np.cumsum(shares) / shares.sum() * len(labels)).astype(int)
+    drawn = []
+    for label, quota in enumerate(np.diff(ends, prepend=0)):
+        members = np.flatnonzero(labels == label)
+        passes = -(-quota // max(1, len(members)))
+        drawn += (
+            [np.concatenate([generator.permutation(members) for _ in range(passes)])[:quota]]
+            if passes
+            else []
+        )
+    return generator.permutation(np.concatenate(drawn))
 
 
 def _crops(

@@ -8,8 +8,9 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from bundle.manifest import NAME_PATTERN
@@ -19,6 +20,15 @@ from training.errors import ConfigError, StorageError
 
 MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
 FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
+
+Accelerate = Annotated[
+    bool,
+    typer.Option(
+        "--accelerate/--no-accelerate",
+        envvar="TRAINING_ACCELERATE",
+        help="Add OpenVINO artifacts in fp32, bf16 and int8 and measure them; a minute or a few.",
+    ),
+]
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
@@ -80,7 +90,20 @@ def refuse_bad_target(out: Path, name: str) -> None:
         raise StorageError(f"The folder for the bundle can't be written to: {exc}.") from exc
 
 
-def default_name(data_name: str, config: TrainConfig) -> str:
+def default_name(data_name: str, framework: str, arch: str | None = None) -> str:
     """A valid model name from the data's: `My Photos` with resnet20 in torch gives my-photos-resnet20-pytorch."""
     base = re.sub(r"[^a-z0-9._-]+", "-", data_name.lower()).strip("-._") or "model"
-    return f"{base[:32]}-{config.arch}-{FRAMEWORK_NAMES[config.framework]}"
+    return "-".join(filter(None, (base[:32], arch, FRAMEWORK_NAMES[framework])))
+
+
+def say_how_to_serve(out: Path, name: str, image: Path | None = None) -> None:
+    """Print the command that serves the model `name` of the repository `out`, and one that asks it about `image`."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    settings = {"SERVICE_MODELS_DIR": out, "SERVICE_DEFAULT_MODEL": name}
+    assignments = " ".join(f"{key}={shlex.quote(str(value))}" for key, value in settings.items())
+    console.print(f"Serve it: {assignments} {shlex.quote(str(python))} -m service", markup=False)
+    if image is not None and image.is_file():
+        ask = shlex.join(["curl", "-F", f"file=@{image}", "http://127.0.0.1:8000/predict"])
+        console.print(f"Ask it: {ask}", markup=False)

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from training.cli_common import command_line, console, default_name, load_framework, refuse_bad_target
+from training.cli_common import (
+    Accelerate,
+    command_line,
+    console,
+    default_name,
+    load_framework,
+    refuse_bad_target,
+    say_how_to_serve,
+)
 from training.config import IMAGENET_WEIGHTS, make_config
 from training.errors import ConfigError
 
@@ -34,12 +42,13 @@ def pretrained(
     golden_images: Annotated[
         Path | None, typer.Option(help="Folder of images for the golden samples; default: drawn ones.")
     ] = None,
+    accelerate: Accelerate = True,
 ) -> None:
     """Write a bundle for the 1,000 classes of ImageNet from published weights. Nothing is trained."""
     config = make_config(framework=framework, arch=arch, init="imagenet", threads=threads, precision="fp32")
     if weights is not None and "://" not in weights and not Path(weights).is_file():
         raise ConfigError(f"--weights is a file or a URL. There is no such file. Received: {weights!r}")
-    name = name or default_name("imagenet", config)
+    name = name or default_name("imagenet", framework, arch)
     refuse_bad_target(out, name)
     module, reader = load_framework(config)
     # scipy takes seconds to import: not before the options are known to be right.
@@ -54,6 +63,7 @@ def pretrained(
         name=name,
         command=command_line(),
         golden_folder=golden_images,
+        accelerated=accelerate,
     )
     accuracy = (
         f"published accuracy {written.published.accuracy:.2%} ({written.published.source}), not measured here"
@@ -63,4 +73,5 @@ def pretrained(
     console.print(
         f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the network's."
     )
-    console.print(f"Serve it: SERVICE_MODELS_DIR={out} python -m service")
+    console.print(f"A service on a CPU takes {written.serving}", markup=False)
+    say_how_to_serve(out, name)

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from bundle.devices import processor
 from bundle.errors import BundleError, ManifestInvalid
 from bundle.manifest import MANIFEST_FILE, Artifact, Manifest, read_manifest
 from bundle.process import RuntimeProcess
 from bundle.repository import scan
 from bundle.runtimes import Device
 from training.errors import ConfigError
-from training.export import hardware
 from training.folders import some
 from training.heldout import HeldOut, held_out
 from training.measure import (
@@ -102,7 +102,7 @@ def compare(
             "seed": seed,
             "split_drawn": test.split_seed is not None,
         },
-        "machine": {"processor": hardware(), "cores": os.cpu_count(), "threads": threads},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": threads},
         **tables(measured, test),
         "left_out": [{"path": str(each.path), "code": each.code, "reason": each.reason} for each in left_out],
     }

@@ -49,6 +49,9 @@ class TrainConfig:
     )
     finetune_factor: float = 0.1  # rates of the epochs after those, as a share of the rates given here
     batch_size: int = 128  # images per step
+    patience: int = (
+        0  # epochs without a lower validation loss that end the run; the best epoch's weights stay. 0: off
+    )
     warmup_fraction: float = (
         0.1  # share of the steps (of each phase) in which the rate climbs linearly from 0
     )
@@ -66,6 +69,7 @@ class TrainConfig:
         0.0  # of the moving average of the weights, which is what is served; 0: the last weights
     )
     # augmentation
+    oversampling: float = 1.0  # most times that an image of a rare class is drawn for one of the commonest
     crop_padding: int = 4  # pixels of zero padding around the image before the random crop (He et al. 4.2)
     small_crop: int = 24  # side of the random crop in the first part of the run, in pixels; 0: never
     small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
@@ -102,6 +106,13 @@ class TrainConfig:
             raise ConfigError(
                 f"The devices share a batch equally: batch_size ({self.batch_size}) is a multiple of their number. "
                 f"Received: {self.devices}"
+            )
+        for name in ("patience", "seed", "threads"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0. Received: {getattr(self, name)}")
+        if self.oversampling < 1:
+            raise ConfigError(
+                f"oversampling is a factor of at least 1, which is off. Received: {self.oversampling}"
             )
         for name in ("train_limit", "test_limit"):
             if getattr(self, name) < 0:

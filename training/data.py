@@ -10,6 +10,7 @@ network never meets pixels in service that it has not met in training.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,11 @@ from bundle.image import read_input
 from bundle.manifest import Crop, Input, ShorterSide
 from training import copies
 from training.errors import DataError
-from training.folders import Listing, list_classes
+from training.folders import NAMED, Listing, list_splits
 
-TRAIN, TEST = "train", "test"
 TEST_FRACTION = 0.2  # of each class, where no split is given
+EVALUATION_BATCH = 250  # most images of a forward pass without training
+EVALUATION_PIXELS = 2**22  # most pixels of one
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,23 @@ class DataSet:
 
     def mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation float32 [3] of the training pixels, in units of 0 to 255."""
-        values = self.train.pixels.reshape(-1, 3)
+        total = squares = np.zeros(3)
+        for part in in_batches(
+            self.train.pixels
+        ):  # in float64 all of them would take eight times their memory
+            values = part.reshape(-1, 3).astype(np.float64)
+            total, squares = total + values.sum(0), squares + (values**2).sum(0)
+        count = self.train.pixels.size / 3
+        mean = total / count
         # A data set of one colour has no deviation; 1 keeps the division defined.
-        return values.mean(0, dtype=np.float64).astype("f4"), np.maximum(
-            values.std(0, dtype=np.float64), 1
-        ).astype("f4")
+        return mean.astype("f4"), np.sqrt(np.maximum(squares / count - mean**2, 1)).astype("f4")
+
+
+def in_batches(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Parts of uint8 [N, H, W, 3] that a network can answer at once: of large images fewer, for the sake of memory."""
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (pixels.shape[1] * pixels.shape[2])))
+    for start in range(0, len(pixels), size):
+        yield pixels[start : start + size]
 
 
 def input_geometry(image_size: int, resize: int | None = None, interpolation: str = "bilinear") -> Input:
@@ -107,10 +121,8 @@ def load_folder(
         DataError: no such folder, fewer than two classes, an empty class, classes that differ between splits, too
             few images to split, a limit below the number of classes, or an unreadable image (unless `skip_unreadable`).
     """
-    if not folder.is_dir():
-        raise DataError(
-            f"There is no folder {str(folder)!r}. Expected a folder with one sub-folder per class."
-        )
+    listed, given = list_splits(folder)
+    classes = list(listed.files)
     notes: list[str] = []
 
     def read(listing: Listing, title: str, limit: int = 0) -> Split:
@@ -119,22 +131,11 @@ def load_folder(
         pairs = [pairs[i] for i in draw(np.array([label for _, label in pairs]), limit, seed)]
         return _read(pairs, image_size, skip_unreadable, notes, title)
 
-    if (folder / TRAIN).is_dir():
-        if not (folder / TEST).is_dir():
-            raise DataError(
-                f"{folder} has a sub-folder {TRAIN!r} but no {TEST!r}. Expected both, or one sub-folder per class."
-            )
-        listed = {split: list_classes(folder / split) for split in (TRAIN, TEST)}
-        _refuse_different_classes(listed)
-        classes = list(listed[TRAIN].files)
-        _refuse_one_class(folder, classes)
-        train = read(listed[TRAIN], "Reading training images", train_limit)
-        test = read(listed[TEST], "Reading test images", test_limit)
+    if given is not None:
+        train = read(listed, "Reading training images", train_limit)
+        test = read(given, "Reading test images", test_limit)
     else:
-        listing = list_classes(folder)
-        classes = list(listing.files)
-        _refuse_one_class(folder, classes)
-        train, test = _divide(read(listing, "Reading images"), TEST_FRACTION, seed)
+        train, test = _divide(read(listed, "Reading images"), TEST_FRACTION, seed)
         train, test = (
             split.take(draw(split.labels, limit, seed))
             for split, limit in ((train, train_limit), (test, test_limit))
@@ -188,21 +189,6 @@ def load_cifar10(
     return DataSet("cifar10", list(parts[0].classes), train, validation, test, [])
 
 
-def _refuse_different_classes(listed: dict[str, Listing]) -> None:
-    if different := sorted(set(listed[TRAIN].files) ^ set(listed[TEST].files)):
-        raise DataError(
-            f"The class folders of {TRAIN!r} and {TEST!r} differ. Expected the same classes in both. "
-            f"Received in one only: {', '.join(different)}"
-        )
-
-
-def _refuse_one_class(folder: Path, classes: list[str]) -> None:
-    if len(classes) < 2:
-        raise DataError(
-            f"{folder} has one class folder. Expected two or more classes. Received: {classes[0]!r}"
-        )
-
-
 def draw(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
     """Indices of `limit` images (0: of all), in order: one of each class, and of the others each class its share."""
     if not limit or limit >= len(labels):
@@ -250,20 +236,22 @@ def _read(
         except (ImageError, OSError) as exc:
             return f"{pair[0]}: {exc}"
 
-    pixels, labels, files = [], [], []
+    pixels, labels, files, unreadable = [], [], [], []
     with ThreadPoolExecutor() as pool:  # the decoders of Pillow release the interpreter lock
         for (file, label), image in track(
             zip(pairs, pool.map(read, pairs), strict=True), title, len(pairs), transient=True
         ):
             if isinstance(image, str):
-                if not skip_unreadable:
-                    raise DataError(
-                        f"An image can't be read; --skip-unreadable leaves such files out. {image}"
-                    )
-                notes.append(f"unreadable, left out: {image}")
+                unreadable.append(image)
                 continue
             pixels.append(image)
             labels.append(label)
             files.append(file)
+    if unreadable and not skip_unreadable:
+        raise DataError(
+            f"{len(unreadable):,} of {len(pairs):,} images can't be read; --skip-unreadable leaves such files out. "
+            + "; ".join(unreadable[:NAMED])
+        )
+    notes += [f"unreadable, left out: {image}" for image in unreadable]
     shape = (0, image_size, image_size, 3)
     return Split(np.stack(pixels) if pixels else np.empty(shape, np.uint8), np.array(labels, np.int64), files)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.error import HTTPError, URLError
@@ -18,6 +21,7 @@ from training.errors import ConfigError, StorageError, WeightsError
 
 HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # as in resnet50-11ad3fa6.pth
 TIMEOUT_S = 60.0  # without a byte
+SILENCE_S = 20.0  # likewise, for the downloads of others
 NOT_SATISFIABLE = 416  # the server has nothing behind the part that is here
 NETWORK_ERRORS = (URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError)
 
@@ -57,6 +61,17 @@ def download(url: str, folder: Path) -> Path:
     except OSError as exc:
         raise StorageError(f"The weights can't be written to {folder}: {exc}.") from exc
     return target
+
+
+@contextmanager
+def silence_limit(seconds: float = SILENCE_S) -> Iterator[None]:
+    """The downloads of the frameworks wait for ever for a server that says nothing; inside, they fail after a while."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _fetch(url: str, part: Path) -> None:

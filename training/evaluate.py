@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
-from scipy.stats import binomtest
 
+from bundle.accuracy import accuracy_metric
 from bundle.process import RuntimeProcess
 from bundle.scores import calibrated_softmax
 from training.calibration import BINS, expected_calibration_errors, fit_temperature
-from training.data import Split
+from training.data import Split, in_batches
 
-BATCH = 250  # images per forward pass
 LOAD_TIMEOUT_S = 300.0
 BATCH_TIMEOUT_S = 300.0
 
@@ -25,7 +25,7 @@ class Evaluation:
     """What a bundle's artifact answers on the validation and the test split, and the figures drawn from it."""
 
     test_logits: NDArray[np.float32]  # [N, C]
-    metrics: list[dict[str, object]]  # as in the manifest
+    metrics: list[dict[str, Any]]  # as in the manifest
     calibration: dict[str, object]  # as in the manifest
 
 
@@ -51,7 +51,7 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
         "expected_calibration_error_after": after,
         "bins": BINS,
     }
-    metric = _accuracy(test_logits, test, info["runtime"], info["precision"])
+    metric = accuracy_metric(test_logits, test.labels, info["runtime"], info["precision"])
     return Evaluation(test_logits, [metric], calibration)
 
 
@@ -67,29 +67,8 @@ def artifact_logits(directory: Path, pixels: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def _logits(runtime: RuntimeProcess, pixels: NDArray[np.uint8], title: str) -> NDArray[np.float32]:
-    starts = range(0, len(pixels), BATCH)
     parts = [
-        runtime.infer(pixels[start : start + BATCH], BATCH_TIMEOUT_S)
-        for start in track(starts, title, transient=True)
+        runtime.infer(part, BATCH_TIMEOUT_S)
+        for part in track(list(in_batches(pixels)), title, transient=True)
     ]
     return np.concatenate(parts)
-
-
-def interval_95(right: int, samples: int) -> list[float]:
-    """Low and high end of the 95 % interval of the share right / samples (Wilson 1927)."""
-    interval = binomtest(right, samples).proportion_ci(0.95, method="wilson")
-    return [float(interval.low), float(interval.high)]
-
-
-def _accuracy(logits: NDArray[np.float32], split: Split, runtime: str, precision: str) -> dict[str, object]:
-    """Top-1 accuracy with its 95 % interval (Wilson 1927)."""
-    right = int((logits.argmax(1) == split.labels).sum())
-    return {
-        "name": "accuracy",
-        "value": right / len(split),
-        "split": "test",
-        "samples": len(split),
-        "interval_95": interval_95(right, len(split)),
-        "runtime": runtime,
-        "precision": precision,
-    }

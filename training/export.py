@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
-import platform
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -15,10 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from rich.console import Console
 
-from bundle.errors import ImageError
-from bundle.image import decode_image, read_input
+from bundle.acceleration import TestImages, accelerate, republish
+from bundle.devices import processor
+from bundle.errors import AccelerationFailed
+from bundle.image import read_input
+from bundle.labelled import CALIBRATION_IMAGES
 from bundle.manifest import Input
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter
@@ -26,14 +27,33 @@ from training.config import TrainConfig
 from training.data import DataSet, input_geometry
 from training.errors import StorageError, TrainingError
 from training.evaluate import evaluate
+from training.golden import golden_of
 from training.initial import FRAMEWORK_NAMES
-from training.loop import Run, TrainerLike
+from training.loop import Run, TrainerLike, predict
 
-GOLDEN_SAMPLES = 4
 GOLDEN_TOLERANCE = 1e-3  # on scores: above the noise between processors, below any change that matters
 GOLDEN_TOP = 5
 COMPARED_SAMPLES = 500  # images on which framework and artifact are compared
 MAX_LOGIT_DIFFERENCE = 1e-3  # in fp32
+NOT_ACCELERATED = "the source artifact: no other was made"
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """What OpenVINO artifacts are made with and measured on."""
+
+    calibration: NDArray[np.uint8] | None  # [N, H, W, 3], images as in training; None: no int8
+    test: TestImages | None
+    threads: int  # 0: all
+
+
+@dataclass(frozen=True)
+class Written:
+    """A bundle in the repository."""
+
+    path: Path
+    max_logit_difference: float
+    serving: str  # which artifact a service on a CPU takes, and why
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,8 @@ class Exported:
     interval: tuple[float, float]
     calibration_error: tuple[float, float]  # before and after the temperature
     max_logit_difference: float
+    serving: str  # which artifact a service on a CPU takes, and why
+    by_class: list[tuple[str, int, int]]  # label, test images of it, how many of them are right
 
 
 def export_bundle(
@@ -58,23 +80,27 @@ def export_bundle(
     name: str,
     command: str,
     golden: list[tuple[str, bytes]] | None = None,
+    accelerated: bool = True,
 ) -> Exported:
     """Export `trainer`'s network into the next version of `models`/`name`.
 
     Args:
         module: the framework's training module, `training.pytorch` or `training.tensorflow`.
         golden: what `read_golden` returned; without it the golden samples are taken from the test split.
+        accelerated: with OpenVINO artifacts too.
 
     Raises:
         TrainingError: the artifact does not answer as the network did.
         StorageError: the bundle can't be written.
         BundleError: the artifact does not load.
     """
-    golden = golden or _golden_of(data)
+    golden = golden or golden_of(data)
     compared = data.test.pixels[:COMPARED_SAMPLES]
+    right = np.zeros(len(data.test), bool)
 
     def measure(draft: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
         found = evaluate(draft, data.validation, data.test)
+        right[:] = found.test_logits.argmax(1) == data.test.labels
         return found.test_logits[: len(compared)], {
             "metrics": found.metrics,
             "calibration": found.calibration,
@@ -83,17 +109,28 @@ def export_bundle(
     record = model_record(trainer, module, config, name, data.classes, input_geometry(config.image_size))
     record["description"] = f"{config.arch} trained on {data.name} with {config.framework}"
     record["training"] = _training(trainer, config, data, run, command)
-    path, difference, measured = publish(trainer, record, golden, compared, measure, models)
+    acceleration = None
+    if accelerated:
+        chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:CALIBRATION_IMAGES]
+        acceleration = Acceleration(
+            data.train.pixels[chosen], TestImages(data.test.pixels, data.test.labels), config.threads
+        )
+    written, measured = publish(trainer, record, golden, compared, measure, models, acceleration)
     metric, calibration = measured["metrics"][0], measured["calibration"]
     return Exported(
-        path,
+        written.path,
         metric["value"],
         tuple(metric["interval_95"]),
         (
             calibration["expected_calibration_error_before"],
             calibration["expected_calibration_error_after"],
         ),
-        difference,
+        written.max_logit_difference,
+        written.serving,
+        [
+            (label, int((data.test.labels == i).sum()), int(right[data.test.labels == i].sum()))
+            for i, label in enumerate(data.classes)
+        ],
     )
 
 
@@ -104,7 +141,8 @@ def publish(
     compared: NDArray[np.uint8],
     measure: Callable[[Path], tuple[NDArray[np.float32], dict[str, Any]]],
     models: Path,
-) -> tuple[Path, float, dict[str, Any]]:
+    acceleration: Acceleration | None,
+) -> tuple[Written, dict[str, Any]]:
     """Export the network, measure the artifact, write the next version of the model.
 
     Args:
@@ -113,16 +151,17 @@ def publish(
         compared: uint8 [N, H, W, 3], on which the artifact must answer as the network.
         measure: from the folder of a bundle to its artifact's logits [N, C] for `compared`, and the `metrics` and
             `calibration` of the manifest, or neither.
+        acceleration: what OpenVINO artifacts are made with; None: none are made.
 
     Returns:
-        The folder of the bundle, the largest difference of logits, and what `measure` put into the manifest.
+        What was written, and what `measure` put into the manifest.
 
     Raises: as `export_bundle`.
     """
     geometry = Input.model_validate(record["input"])
     golden_pixels = np.stack([read_input(content, geometry).pixels for _, content in golden])
     golden_logits = trainer.predict(golden_pixels)
-    expected = trainer.predict(compared)
+    expected = predict(trainer, compared)
     try:
         with tempfile.TemporaryDirectory(prefix="export-") as scratch:
             # The metrics in the manifest are measured through the artifact in its runtime, and that loads bundles
@@ -136,10 +175,32 @@ def publish(
                     f"Expected less than {MAX_LOGIT_DIFFERENCE}."
                 )
             exported = {"export": {"max_logit_difference": difference, "samples": len(compared)}}
-            path = _write(trainer, models, record | measured | exported, golden, golden_logits, draft)
+            record = record | measured | exported
+            if acceleration is None:
+                path, serving = _write(trainer, models, record, golden, golden_logits, draft), NOT_ACCELERATED
+            else:
+                plain = _write(trainer, Path(scratch) / "plain", record, golden, golden_logits, draft)
+                path, serving = _accelerate(plain, models, acceleration)
     except OSError as exc:
         raise StorageError(f"The bundle can't be written to {models / record['name']}: {exc}.") from exc
-    return path, difference, measured
+    return Written(path, difference, serving), measured
+
+
+def _accelerate(plain: Path, models: Path, acceleration: Acceleration) -> tuple[Path, str]:
+    """The next version with OpenVINO artifacts, or as it is where they can't be made; and what is served of it."""
+    try:
+        with Console(stderr=True).status("accelerating") as status:
+            done = accelerate(
+                plain,
+                models,
+                calibration=acceleration.calibration,
+                test=acceleration.test,
+                threads=acceleration.threads or None,
+                say=status.update,
+            )
+    except AccelerationFailed as exc:
+        return republish(plain, models), f"the source artifact: {exc}"
+    return done.path, done.chosen
 
 
 def _write(
@@ -179,47 +240,11 @@ def _write(
         )
 
 
-def read_golden(folder: Path) -> list[tuple[str, bytes]]:
-    """File name and content of the first images of a folder, for the golden samples.
-
-    Raises:
-        TrainingError: there is no such folder, or no image in it, or one that can't be read.
-    """
-    if not folder.is_dir():
-        raise TrainingError(f"There is no folder {str(folder)!r}. Expected one with JPEG or PNG images.")
-    files = sorted(folder.glob("*"))
-    files = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg")][:GOLDEN_SAMPLES]
-    if not files:
-        raise TrainingError(f"Expected JPEG or PNG images for the golden samples. Found none in {folder}.")
-    contents = []
-    for file in files:
-        try:
-            contents.append(file.read_bytes())
-            decode_image(contents[-1])
-        except (ImageError, OSError) as exc:
-            raise TrainingError(f"An image for the golden samples can't be read. {file}: {exc}") from exc
-    return [
-        (f"{i}{file.suffix.lower()}", content)
-        for i, (file, content) in enumerate(zip(files, contents, strict=True))
-    ]
-
-
-def _golden_of(data: DataSet) -> list[tuple[str, bytes]]:
-    """Golden samples from test images spread over the classes."""
-    images = []
-    for number, i in enumerate(np.linspace(0, len(data.test) - 1, GOLDEN_SAMPLES).round().astype(int)):
-        content = io.BytesIO()
-        Image.fromarray(data.test.pixels[i]).save(content, "PNG")
-        images.append((f"{number}.png", content.getvalue()))
-    return images
-
-
 def model_record(
     trainer: TrainerLike, module: Any, config: TrainConfig, name: str, labels: list[str], geometry: Input
 ) -> dict[str, Any]:
     """What the manifest says about the network; `description` and `training` are for the caller to add."""
     return {
-        "schema_version": 1,
         "name": name,
         "task": "image-classification",
         "labels": labels,
@@ -251,19 +276,9 @@ def _training(
         "test_samples": len(data.test),
         "epochs": len(run.history),
         "seconds": run.seconds,
-        "hardware": hardware(),
+        "hardware": processor(),
         "seed": config.seed,
         "config": config.as_dict()
         | trainer.normalisation.as_dict()
-        | {"initial": trainer.initial, "history": run.history},
+        | {"initial": trainer.initial, "history": run.history, "kept_epoch": run.kept_epoch},
     }
-
-
-def hardware() -> str:
-    """The processor as the operating system names it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

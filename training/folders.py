@@ -8,6 +8,7 @@ from pathlib import Path
 
 from training.errors import DataError
 
+TRAIN, TEST = "train", "test"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 NAMED = 3  # offenders that a message names; of more it gives the number
 
@@ -20,6 +21,47 @@ class Listing:
     notes: list[str]
 
 
+def list_splits(folder: Path) -> tuple[Listing, Listing | None]:
+    """The images of `folder`: those of train/ and those of test/, or all of them and None where no split is given.
+
+    A folder train/ with images in it and no test/ beside it is a class: somebody has photos of trains.
+
+    Raises:
+        DataError: no such folder, one of the two splits only, fewer than two classes, classes that differ between the
+            splits, or see `list_classes`.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no folder {str(folder)!r}. Expected a folder with one sub-folder per class."
+        )
+    has_test = (folder / TEST).is_dir()
+    if not (folder / TRAIN).is_dir() or not (has_test or _subfolders(folder / TRAIN)):
+        listing = list_classes(folder)
+        _refuse_one_class(folder, listing)
+        return listing, None
+    if not has_test:
+        raise DataError(
+            f"{folder} has a sub-folder {TRAIN!r} but no {TEST!r}. Expected both, or one sub-folder per class."
+        )
+    train, test = list_classes(folder / TRAIN), list_classes(folder / TEST)
+    if different := sorted(set(train.files) ^ set(test.files)):
+        raise DataError(
+            f"The class folders of {TRAIN!r} and {TEST!r} differ. Expected the same classes in both. "
+            f"Received in one only: {', '.join(different)}"
+        )
+    _refuse_one_class(folder, train)
+    beside = [entry for entry in _visible(folder) if entry.name not in (TRAIN, TEST)]
+    notes = [f"neither {TRAIN} nor {TEST}, left out: {some(beside)}"] if beside else []
+    return Listing(train.files, notes + train.notes), test
+
+
+def _refuse_one_class(folder: Path, listing: Listing) -> None:
+    if len(listing.files) < 2:
+        raise DataError(
+            f"{folder} has one class folder. Expected two or more classes. Received: {next(iter(listing.files))!r}"
+        )
+
+
 def list_classes(folder: Path) -> Listing:
     """The classes of `folder`, one sub-folder each; hidden entries are passed over.
 
@@ -28,7 +70,7 @@ def list_classes(folder: Path) -> Listing:
     Raises:
         DataError: no sub-folders, or a class without an image; the text says where images were found instead.
     """
-    entries = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not _hidden(entry)]
+    entries = _subfolders(folder)
     if not entries:
         raise DataError(
             f"{folder} has no sub-folders. Expected one sub-folder per class, with the images in it."
@@ -61,6 +103,7 @@ def list_classes(folder: Path) -> Listing:
     ]
     remarks = (
         ("no image by its suffix, left out", strangers),
+        ("in no class folder, left out", [file for file in _visible(folder) if _is_image(file)]),
         ("in a sub-folder of a class, left out", [file for found in nested.values() for file in found]),
         (f"a link out of {folder}, followed", linked),
     )
@@ -78,6 +121,10 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not _hidden(entry))
 
 
+def _subfolders(folder: Path) -> list[Path]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
+
+
 def _hidden(entry: Path) -> bool:
     return entry.name.startswith(".")
 
@@ -89,7 +136,7 @@ def _is_image(file: Path) -> bool:
 
 def _nested_images(folder: Path) -> list[Path]:
     """Images below the sub-folders of a class folder; linked folders are not entered, for they may form circles."""
-    subfolders = [entry for entry in _visible(folder) if entry.is_dir() and not entry.is_symlink()]
+    subfolders = [entry for entry in _subfolders(folder) if not entry.is_symlink()]
     return sorted(
         file
         for subfolder in subfolders

@@ -14,9 +14,9 @@ from bundle.geometry import prepare
 from bundle.image import read_input
 from bundle.manifest import Input
 from training.config import TrainConfig
-from training.data import TEST, draw, load_cifar10, load_folder
+from training.data import draw, load_cifar10, load_folder
 from training.errors import DataError
-from training.folders import list_classes
+from training.folders import TEST, list_classes
 
 CIFAR10_SIZE = 32  # of its images, in pixels: nothing is resized before a model's own geometry
 

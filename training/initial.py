@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from bundle.manifest import Manifest, read_manifest
 from bundle.repository import file_digest, verify_files
 from training.config import TrainConfig
+from training.download import silence_limit
 from training.errors import ConfigError
 from training.normalisation import Normalisation
 
@@ -80,8 +81,18 @@ def read_initial(config: TrainConfig, weights: WeightsLike) -> Initial:
     """
     path = initial_path(config.init)
     if path is None:
-        return Initial() if config.init == "random" else weights.imagenet(config, with_classifier=False)
+        return Initial() if config.init == "random" else read_imagenet(config, weights)
     return _read_bundle(config, path, weights) if path.is_dir() else read_file(config, path, weights)
+
+
+def read_imagenet(config: TrainConfig, weights: WeightsLike, *, with_classifier: bool = False) -> Initial:
+    """The published weights for ImageNet, from the cache of the framework or from the internet.
+
+    Raises:
+        WeightsError: they can't be had, be it because nobody answers, or what came has another hash.
+    """
+    with silence_limit():
+        return weights.imagenet(config, with_classifier)
 
 
 def read_file(config: TrainConfig, path: Path, weights: WeightsLike) -> Initial:

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from training.augment import batches
+from training.augment import batches, class_weights
 from training.config import TrainConfig
-from training.data import DataSet, Split
+from training.data import DataSet, Split, in_batches
 from training.errors import ConfigError, StorageError
 from training.normalisation import Normalisation
 from training.progress import progress_bar
@@ -49,8 +49,9 @@ ADDED: dict[str, Any] = {
     "augment": "none",
     "mixup_alpha": 0.0,
     "cutmix_alpha": 0.0,
+    "patience": 0,
+    "oversampling": 1.0,
 }
-EVALUATION_BATCH = 250  # images
 
 
 class TrainerLike(Protocol):
@@ -87,6 +88,17 @@ class Run:
     config: dict[str, Any]
     data: str
     history: list[dict[str, float]]
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch, counted from 1, whose weights are those of the run: the last, or with `patience` the best."""
+        return best_epoch(self.history) if self.config["patience"] else len(self.history)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the validation loss has been no better for `patience` epochs."""
+        patience = self.config["patience"]
+        return bool(self.history and patience and len(self.history) - best_epoch(self.history) >= patience)
 
     @property
     def seconds(self) -> float:
@@ -127,6 +139,15 @@ def open_run(folder: Path, config: TrainConfig, data: DataSet, initial: dict[str
             f"{folder} holds a run on other data. Use another --run folder, or remove this one."
         )
     return Run(new.config, old.data, old.history)
+
+
+def recorded_config(folder: Path) -> TrainConfig | None:
+    """The configuration of the run in `folder`; None where there is no run yet."""
+    path = folder / RUN_FILE
+    if not path.exists():
+        return None
+    recorded = ADDED | json.loads(path.read_text())["config"]
+    return TrainConfig(**{name: value for name, value in recorded.items() if name != "initial"})
 
 
 def train(
@@ -195,12 +216,18 @@ def _train(
     part, parts = trainer.share
     writer: EventWriterLike | None = make_writer(folder, done) if part == 0 else None
     fill = trainer.normalisation.fill
+    weights = class_weights(data.train.labels, config.oversampling)
     per_epoch = max(1, len(data.train) // min(config.batch_size, len(data.train)))
     steps = config.epochs * per_epoch
     try:
         with progress_bar(console) as progress:
             bar = progress.add_task("training", total=steps, completed=done * per_epoch)
             for epoch in range(done, config.epochs):
+                if run.stopped_early:
+                    console.print(
+                        f"Stopped: the validation loss has been no better for {config.patience} epochs."
+                    )
+                    break
                 started = time.monotonic()
                 trainer.freeze(epoch < config.freeze_epochs)
                 loss = correct = seen = 0.0
@@ -226,16 +253,18 @@ def _train(
                         completed=step,
                         description=f"epoch {epoch + 1}/{config.epochs}  loss {loss / seen:.3f}",
                     )
+                validation_loss, validation_accuracy = evaluate(trainer, data.validation, weights)
                 scalars = {
                     "loss": loss / seen,
                     "train_accuracy": correct / seen,
-                    "validation_accuracy": accuracy(trainer, data.validation),
+                    "validation_loss": validation_loss,
+                    "validation_accuracy": validation_accuracy,
                     "rate_factor": rate_factor(config, epoch * per_epoch, steps),
                     "crop_size": float(crop_size(config, epoch)),
                     "seconds": time.monotonic() - started,
                 }
                 if test_curve:
-                    scalars["test_accuracy"] = accuracy(trainer, data.test)
+                    scalars["test_accuracy"] = evaluate(trainer, data.test, weights)[1]
                 scalars = trainer.agree(scalars)
                 run.history.append(scalars)
                 if writer is not None:
@@ -244,25 +273,42 @@ def _train(
                 console.print(
                     f"epoch {epoch + 1}/{config.epochs}: loss {scalars['loss']:.4f}, "
                     f"training accuracy {scalars['train_accuracy']:.2%}, "
-                    f"validation accuracy {scalars['validation_accuracy']:.2%}, {scalars['seconds']:.0f} s"
+                    f"validation accuracy {scalars['validation_accuracy']:.2%}, "
+                    f"validation loss {scalars['validation_loss']:.4f}, {scalars['seconds']:.0f} s"
                 )
+        if run.kept_epoch < len(run.history):
+            trainer.load(folder / f"checkpoint-{run.kept_epoch}")
+            console.print(
+                f"The weights are those of epoch {run.kept_epoch}, which had the lowest validation loss."
+            )
     finally:
         if writer is not None:
             writer.close()
     return run
 
 
-def accuracy(trainer: TrainerLike, split: Split) -> float:
-    """The share of `split` that is classified correctly, in [0, 1]."""
-    right = 0
-    for start in range(0, len(split), EVALUATION_BATCH):
-        stop = start + EVALUATION_BATCH
-        right += int((trainer.predict(split.pixels[start:stop]).argmax(1) == split.labels[start:stop]).sum())
-    return right / len(split)
+def predict(trainer: TrainerLike, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """float32 logits [N, C] of uint8 pixels [N, H, W, 3], asked in batches."""
+    return np.concatenate([trainer.predict(part) for part in in_batches(pixels)])
+
+
+def evaluate(trainer: TrainerLike, split: Split, weights: NDArray[np.float64]) -> tuple[float, float]:
+    """The mean cross-entropy on `split` with the classes weighted float64 [C], and the share that is right."""
+    logits = predict(trainer, split.pixels).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of a run that has diverged, whose logits are no numbers
+        losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(split)), split.labels]
+    right = logits.argmax(1) == split.labels
+    return float(np.average(losses, weights=weights[split.labels])), float(right.mean())
+
+
+def best_epoch(history: list[dict[str, float]]) -> int:
+    """The first epoch, counted from 1, with the lowest validation loss; one that is no number is no better."""
+    losses = np.array([epoch["validation_loss"] for epoch in history])
+    return int(np.where(np.isfinite(losses), losses, np.inf).argmin()) + 1
 
 
 def _save(folder: Path, run: Run, trainer: TrainerLike) -> None:
-    """The checkpoint of the last epoch, then the record that names it, then away with the one before."""
+    """The checkpoint of the last epoch, then the record that names it, then away with those that nobody needs."""
     epoch = len(run.history)
     try:
         part = folder / f".checkpoint-{epoch}.part"
@@ -280,7 +326,7 @@ def _save(folder: Path, run: Run, trainer: TrainerLike) -> None:
             f"command then goes on after epoch {epoch - 1}."
         ) from exc
     for old in folder.glob("checkpoint-*"):
-        if old.name != f"checkpoint-{epoch}":
+        if old.name not in (f"checkpoint-{epoch}", f"checkpoint-{run.kept_epoch}"):
             old.unlink(missing_ok=True)
     for old in folder.glob(".*.part"):
         old.unlink(missing_ok=True)

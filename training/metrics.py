@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import binned_statistic, binomtest, norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from bundle.accuracy import interval_95
 from training.calibration import BINS
-from training.evaluate import interval_95
 
 CONFIDENCE = 0.95  # of the interval of a difference
 

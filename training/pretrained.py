@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
+from bundle.devices import processor
 from bundle.image import read_input
 from training.config import TrainConfig
 from training.data import input_geometry
 from training.download import download
 from training.errors import WeightsError
 from training.evaluate import artifact_logits
-from training.export import GOLDEN_SAMPLES, hardware, model_record, publish, read_golden
-from training.initial import WeightsLike, read_file
+from training.export import Acceleration, model_record, publish
+from training.golden import drawn_pictures, read_golden
+from training.initial import WeightsLike, read_file, read_imagenet
 from training.published import Published
 
 
@@ -38,6 +38,7 @@ class Pretrained:
     published: Published
     genuine: bool  # whether the weights are those that were published
     max_logit_difference: float
+    serving: str  # which artifact a service on a CPU takes, and why
 
 
 def cache_folder() -> Path:
@@ -56,12 +57,14 @@ def write_pretrained(
     name: str,
     command: str,
     golden_folder: Path | None = None,
+    accelerated: bool = True,
 ) -> Pretrained:
     """Write the next version of `models`/`name`.
 
     Args:
         source: a file of weights or a URL of one; None: where the framework publishes them.
         golden_folder: pictures for the golden samples; without it they are drawn.
+        accelerated: with OpenVINO artifacts too.
 
     Raises:
         ConfigError: the URL can't be checked.
@@ -73,7 +76,7 @@ def write_pretrained(
     config = dataclasses.replace(config, image_size=published.crop)
     genuine = True
     if source is None:
-        initial = weights.imagenet(config, with_classifier=True)
+        initial = read_imagenet(config, weights, with_classifier=True)
     else:
         path = download(source, cache_folder()) if "://" in source else Path(source)
         genuine = weights.is_published(config.arch, path)
@@ -100,7 +103,7 @@ def write_pretrained(
         "test_samples": 0,
         "epochs": 0,
         "seconds": 0.0,
-        "hardware": hardware(),
+        "hardware": processor(),
         "seed": config.seed,
         "config": {
             "framework": config.framework,
@@ -112,19 +115,14 @@ def write_pretrained(
         },
     }
     compared = np.stack([read_input(content, geometry).pixels for _, content in golden])
-    written, difference, _ = publish(
-        trainer, record, golden, compared, lambda draft: (artifact_logits(draft, compared), {}), models
+    written, _ = publish(
+        trainer,
+        record,
+        golden,
+        compared,
+        lambda draft: (artifact_logits(draft, compared), {}),
+        models,
+        # There are no images to calibrate int8 with, and none to measure accuracy on.
+        Acceleration(None, None, config.threads) if accelerated else None,
     )
-    return Pretrained(written, published, genuine, difference)
-
-
-def drawn_pictures() -> list[tuple[str, bytes]]:
-    """File name and content of golden pictures where there is no photo: soft blobs of colour, always the same."""
-    generator = np.random.default_rng(0)
-    pictures = []
-    for number in range(GOLDEN_SAMPLES):
-        blobs = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
-        content = io.BytesIO()
-        blobs.resize((320, 240), Image.Resampling.BICUBIC).save(content, "PNG")
-        pictures.append((f"{number}.png", content.getvalue()))
-    return pictures
+    return Pretrained(written.path, published, genuine, written.max_logit_difference, written.serving)

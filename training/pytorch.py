@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ ARTIFACT = {
     "path": "model.pt",
     "precision": "fp32",
     "source": True,
+    "derivation": None,
+    "speed": None,
 }
 
 NEWTON_SCHULZ = (
@@ -50,6 +53,11 @@ def set_threads(threads: int) -> None:
     """Compute with so many threads; 0: as many as there are cores, shared between the processes."""
     _, processes = devices.share()
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // processes))
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU to compute on."""
+    return torch.cuda.is_available()
 
 
 class ConvMuon(torch.optim.Optimizer):
@@ -226,7 +234,11 @@ class Trainer:
     def export(self, directory: Path) -> None:
         """Write the artifact `model.pt` (TorchScript) into `directory`, on the CPU and in fp32."""
         self._take_over()
-        torch.jit.script(self.model.eval().cpu()).save(str(directory / ARTIFACT["path"]))
+        with warnings.catch_warnings():
+            # TorchScript is deprecated upstream (torch 2.9) but is the format of a bundle.
+            warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
+            script = torch.jit.script(self.model.eval().cpu())
+        script.save(str(directory / ARTIFACT["path"]))
         self.model.to(self.device)
 
 

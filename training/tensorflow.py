@@ -35,6 +35,8 @@ ARTIFACT = {
     "path": "saved_model",
     "precision": "fp32",
     "source": True,
+    "derivation": None,
+    "speed": None,
 }
 
 NEWTON_SCHULZ = (
@@ -55,6 +57,11 @@ def set_threads(threads: int) -> None:
             raise RuntimeError(
                 "A second Keras run in one process can't change the number of threads."
             ) from exc
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU to compute on."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 class ConvMuon(keras.optimizers.SGD):

@@ -33,7 +33,11 @@ class Model(Protocol):
         """Also the raw class activation map of ``class_index`` [N]: float32 [N, h, w] (Zhou et al. 2016)."""
 
 
-_MODULES = {"torchscript": "bundle.runtimes.torchscript", "savedmodel": "bundle.runtimes.savedmodel"}
+_MODULES = {
+    "torchscript": "bundle.runtimes.torchscript",
+    "savedmodel": "bundle.runtimes.savedmodel",
+    "openvino": "bundle.runtimes.openvino",
+}
 
 
 def load_model(bundle: Path, artifact: Artifact, device: Device, threads: int | None) -> Model:
@@ -45,13 +49,13 @@ def load_model(bundle: Path, artifact: Artifact, device: Device, threads: int | 
     """
     module = importlib.import_module(_MODULES[artifact.format])
     try:
-        model: Model = module.load(bundle / artifact.path, device, threads)
+        model: Model = module.load(bundle / artifact.path, device, threads, artifact.precision)
     except RuntimeUnavailable:
         raise
     except ImportError as exc:
         raise RuntimeUnavailable(
             f"The framework for {artifact.format} is not installed. Install the matching extra "
-            f"(torch or tensorflow). Received: {exc}"
+            f"(torch, tensorflow or openvino). Received: {exc}"
         ) from exc
     except Exception as exc:  # the frameworks raise every kind, RuntimeError and ValueError above all
         raise RuntimeUnavailable(

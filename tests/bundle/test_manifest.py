@@ -18,7 +18,7 @@ DIGEST = "0" * 64
 def record() -> dict[str, Any]:
     golden = [{"file": "golden/blue.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
     files = {name: {"size": 1, "sha256": DIGEST} for name in ("model.pt", "golden/blue.png")}
-    start = {"schema_version": 1, "name": "tiny", "version": 1}
+    start = {"schema_version": 2, "name": "tiny", "version": 1}
     return start | manifest_fields("torch", LABELS, 32, golden) | {"files": files}
 
 
@@ -44,6 +44,16 @@ def test_a_manifest_survives_writing_and_reading() -> None:
 
     assert parse_manifest(manifest.model_dump_json().encode()) == manifest
     assert manifest.source.id == "torchscript-fp32"
+
+
+def test_a_manifest_of_version_1_is_read_as_one_whose_artifact_was_not_measured() -> None:
+    fields = record()
+    expected = parse_manifest(json.dumps(fields).encode())
+    fields["schema_version"] = 1
+    for name in ("derivation", "speed"):
+        del fields["artifacts"][0][name]
+
+    assert parse_manifest(json.dumps(fields).encode()) == expected
 
 
 @pytest.mark.parametrize("path", parts(record()), ids=lambda path: ".".join(map(str, path)))
@@ -88,7 +98,7 @@ def test_an_unsafe_path_is_refused(path: str, where: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema_version",), 2),
+        (("schema_version",), 3),
         (("version",), "1"),
         (("version",), 0),
         (("name",), "../tiny"),

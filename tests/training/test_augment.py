@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.augment import batches
+from training.augment import batches, class_weights
 from training.config import make_config
 from training.policies import OPERATIONS, POLICIES, carry_out
 
@@ -70,6 +70,37 @@ def test_padding_has_the_fill_colour() -> None:
     images, _ = draw(0, crop_padding=16, small_crop=0)
 
     assert (images.reshape(-1, 3) == FILL).all(1).mean() > 0.2
+
+
+def test_rare_classes_are_drawn_more_often_and_every_image_before_one_comes_again() -> None:
+    # 40, 8 and 2 images: evened out up to five times, an image of the rarest class counts five of the first.
+    classes = np.repeat([0, 1, 2], [40, 8, 2])
+    config = make_config(
+        image_size=16, batch_size=10, oversampling=5.0, crop_padding=0, small_crop=0, flip=False
+    )
+
+    epochs = []
+    for epoch in (0, 1):
+        parts = list(batches(PIXELS, classes, 3, config, epoch, FILL))
+        images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+        labels = labels.argmax(1)
+        epochs.append([int((image == PIXELS).all((1, 2, 3)).argmax()) for image in images])
+        assert np.bincount(labels).tolist() == [22, 22, 6]
+        assert all(classes[i] == label for i, label in zip(epochs[-1], labels, strict=True))
+
+    times = np.bincount(epochs[0], minlength=50)
+    assert set(times[:40]) == {0, 1}
+    assert set(times[40:48]) == {2, 3}
+    assert set(times[48:]) == {3}
+    assert set(epochs[0]) != set(epochs[1]), "which of the common ones come changes"
+
+
+@pytest.mark.parametrize(
+    ("counts", "weights"), [([10, 10], [1, 1]), ([30, 10], [1, 3]), ([100, 2, 50], [1, 10, 2])]
+)
+def test_classes_weigh_the_same_up_to_a_bound(counts: list[int], weights: list[float]) -> None:
+    assert class_weights(np.repeat(range(len(counts)), counts), 10).tolist() == weights
+    assert set(class_weights(np.repeat(range(len(counts)), counts), 1)) == {1}
 
 
 @pytest.mark.parametrize("count", [3, 10, 25])

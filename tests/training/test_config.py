@@ -76,6 +76,9 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"augment": "auto"}, "none, trivial or randaugment. Received: 'auto'"),
         ({"mixup_alpha": -1.0}, "mixup_alpha"),
         ({"ema_decay": 1.0}, "ema_decay"),
+        ({"seed": -1}, "seed"),
+        ({"patience": -1}, "patience"),
+        ({"oversampling": 0.5}, "oversampling"),
     ],
     ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )

@@ -1,0 +1,281 @@
+"""From a bundle to the same bundle with OpenVINO artifacts: convert, quantise, measure against the source, write.
+
+    source artifact --convert--> openvino/fp32.xml (runs in fp32 and in bf16) --quantize--> openvino/int8.xml
+
+Every artifact is measured through the process that serves it, and the manifest records what it found: accuracy on the
+test images, the largest difference of logits, how often the best class is the same, speed. Nothing here decides what
+is served; :mod:`bundle.choice` does, by that record.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle import speed
+from bundle.accuracy import accuracy_metric
+from bundle.child import environment
+from bundle.choice import choices
+from bundle.errors import AccelerationFailed, RuntimeUnavailable
+from bundle.image import read_input
+from bundle.manifest import Artifact, Manifest, read_manifest
+from bundle.process import RuntimeProcess
+from bundle.repository import verify_files
+from bundle.scores import calibrated_softmax
+from bundle.writer import BundleWriter
+
+FOLDER = "openvino"
+CONVERT, QUANTIZE = "bundle.convert", "bundle.quantize"  # the child processes
+BATCH = 100  # images per forward pass of the measurement
+TIMEOUT_S = 300.0  # to load, and for one forward pass
+# The self-test allows an accelerated artifact twice what it differed by here, and something for other processors.
+TOLERANCE_FACTOR, TOLERANCE_ROOM = 2.0, 0.02
+LARGEST_TOLERANCE = 0.5
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TestImages:
+    """Images that the accuracy is measured on."""
+
+    pixels: Pixels  # [N, H, W, 3]
+    labels: npt.NDArray[np.int64]  # [N]
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """The version that was written, and what it says about itself."""
+
+    path: Path
+    manifest: Manifest
+    left_out: list[str]  # what could not be made or run here, and why
+    chosen: str  # what `auto` takes on a machine without CUDA, and why
+
+
+def missing_packages() -> list[str]:
+    """The packages that :func:`accelerate` needs and that are not installed."""
+    return [name for name in ("openvino", "nncf") if importlib.util.find_spec(name) is None]
+
+
+def accelerate(
+    directory: Path,
+    models: Path,
+    *,
+    calibration: Pixels | None,
+    test: TestImages | None,
+    threads: int | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> Accelerated:
+    """Write the next version of the bundle in ``directory`` into the repository ``models``, with OpenVINO artifacts.
+
+    Those that the bundle has already are made anew; the source artifact and the record of its training stay.
+
+    Args:
+        calibration: images as in training, for the ranges of int8, a few hundred; None: no int8.
+        test: None: no accuracy is measured, and the artifacts are compared on the calibration or golden images.
+        threads: CPU threads of the measurement; None: all.
+        say: is told what is being done, in words.
+
+    Raises:
+        AccelerationFailed: a package is missing, or the conversion fails.
+        BundleError: the bundle is not in order.
+        OSError: the new version can't be written.
+    """
+    if missing := missing_packages():
+        raise AccelerationFailed(
+            f"Acceleration needs packages that are not installed. Install the extras openvino and accelerate. "
+            f"Missing: {', '.join(missing)}"
+        )
+    manifest = read_manifest(directory)
+    verify_files(directory, manifest)
+    with tempfile.TemporaryDirectory(prefix="accelerate-") as scratch, ExitStack() as stack:
+        draft = _draft(directory, manifest, Path(scratch), calibration, say)
+        artifacts, left_out = read_manifest(draft).artifacts, []
+        running: list[tuple[Artifact, RuntimeProcess]] = []
+        for artifact in artifacts:
+            process = stack.enter_context(RuntimeProcess(draft, artifact.id, "cpu", threads))
+            try:
+                process.start(TIMEOUT_S)
+            except RuntimeUnavailable as exc:
+                left_out.append(f"{artifact.id}: {exc}")
+            else:
+                running.append((artifact, process))
+        records, metrics = _measure(draft, manifest, running, calibration, test, threads, say)
+        with BundleWriter(models, manifest.name) as writer:
+            _copy(draft, read_manifest(draft), writer.directory)
+            path = writer.commit(_fields(manifest) | {"artifacts": records, "metrics": metrics})
+    written = read_manifest(path)
+    first = choices(written, "auto", cuda=False)[0]
+    return Accelerated(path, written, left_out, f"{first.artifact.id}: {first.reason}")
+
+
+def republish(directory: Path, models: Path) -> Path:
+    """Write the bundle in ``directory`` as the next version into the repository ``models``, as it is."""
+    manifest = read_manifest(directory)
+    with BundleWriter(models, manifest.name) as writer:
+        _copy(directory, manifest, writer.directory)
+        return writer.commit(_fields(manifest))
+
+
+def _draft(
+    directory: Path,
+    manifest: Manifest,
+    scratch: Path,
+    calibration: Pixels | None,
+    say: Callable[[str], object],
+) -> Path:
+    """A bundle with the new artifacts and a record of nothing, because only bundles can be loaded and measured."""
+    with BundleWriter(scratch, manifest.name) as writer:
+        _copy(directory, manifest, writer.directory)
+        folder = writer.directory / FOLDER
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        say("converting to OpenVINO")
+        _run(CONVERT, directory.absolute(), folder / "fp32.xml")
+        wanted = [("fp32", "fp32.xml"), ("bf16", "fp32.xml")]
+        if calibration is not None:
+            say(f"quantising to int8 with {len(calibration)} images")
+            images = scratch / "calibration.npy"
+            np.save(images, calibration)
+            _run(QUANTIZE, folder / "fp32.xml", folder / "int8.xml", images)
+            wanted.append(("int8", "int8.xml"))
+        source = manifest.source.model_dump(mode="json")
+        return writer.commit(
+            _fields(manifest)
+            | {"artifacts": [source, *(_artifact(precision, file) for precision, file in wanted)]}
+        )
+
+
+def _artifact(precision: str, file: str) -> dict[str, Any]:
+    unknown = {
+        "versions": {},
+        "calibration_samples": 0,
+        "compared_samples": 1,
+        "max_logit_difference": 0.0,
+        "top1_agreement": 0.0,
+        "golden_tolerance": LARGEST_TOLERANCE,
+    }
+    return {
+        "id": f"openvino-{precision}",
+        "format": "openvino",
+        "path": f"{FOLDER}/{file}",
+        "precision": precision,
+        "source": False,
+        "derivation": unknown,
+        "speed": None,
+    }
+
+
+def _measure(
+    draft: Path,
+    manifest: Manifest,
+    running: list[tuple[Artifact, RuntimeProcess]],
+    calibration: Pixels | None,
+    test: TestImages | None,
+    threads: int | None,
+    say: Callable[[str], object],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The artifacts and the metrics of the manifest; ``running`` begins with the source artifact."""
+    golden = _golden_pixels(draft, manifest)
+    compared = test.pixels if test else calibration if calibration is not None else golden
+    records, metrics = (
+        [],
+        [m.model_dump(mode="json") for m in manifest.metrics if m.name != "accuracy" or not test],
+    )
+    answers: list[tuple[Logits, Logits]] = []
+    for artifact, process in running:
+        say(f"measuring {artifact.id} on {len(compared):,} images")
+        answers.append((_logits(process, compared), _logits(process, golden)))
+        logits, golden_logits = answers[-1]
+        record = artifact.model_dump(mode="json")
+        if not artifact.source:
+            scores = [
+                calibrated_softmax(x, manifest.calibration.temperature)
+                for x in (golden_logits, answers[0][1])
+            ]
+            observed = float(np.abs(scores[0] - scores[1]).max())
+            record["derivation"] = {
+                "versions": {p: importlib.metadata.version(p) for p in _packages(artifact)},
+                "calibration_samples": len(calibration)
+                if calibration is not None and "nncf" in _packages(artifact)
+                else 0,
+                "compared_samples": len(compared),
+                "max_logit_difference": float(np.abs(logits - answers[0][0]).max()),
+                "top1_agreement": float((logits.argmax(1) == answers[0][0].argmax(1)).mean()),
+                "golden_tolerance": min(LARGEST_TOLERANCE, TOLERANCE_FACTOR * observed + TOLERANCE_ROOM),
+            }
+        records.append(record)
+        if test:
+            info = process.info
+            metrics.append(accuracy_metric(logits, test.labels, info["runtime"], info["precision"]))
+    say("measuring the speed of each")
+    for record, found in zip(
+        records, speed.measure([process for _, process in running], compared, threads), strict=True
+    ):
+        record["speed"] = found
+    return records, metrics
+
+
+def _packages(artifact: Artifact) -> list[str]:
+    return ["openvino", "nncf"] if artifact.precision == "int8" else ["openvino"]
+
+
+def _golden_pixels(directory: Path, manifest: Manifest) -> Pixels:
+    files = [directory / sample.file for sample in manifest.golden.samples]
+    return np.stack([read_input(file.read_bytes(), manifest.input).pixels for file in files])
+
+
+def _logits(process: RuntimeProcess, pixels: Pixels) -> Logits:
+    starts = range(0, len(pixels), BATCH)
+    return np.concatenate([process.infer(pixels[start : start + BATCH], TIMEOUT_S) for start in starts])
+
+
+def _fields(manifest: Manifest) -> dict[str, Any]:
+    """The manifest's fields for a new version: the writer has a number of its own for it."""
+    fields = manifest.model_dump(mode="json")
+    del fields["version"]
+    return fields
+
+
+def _copy(directory: Path, manifest: Manifest, target: Path) -> None:
+    for file in manifest.files:
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(directory / file, target / file)
+
+
+def _run(module: str, *arguments: Path) -> None:
+    """Run one of our child processes to its end.
+
+    Raises:
+        AccelerationFailed: it failed; the text ends with its last line.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", module, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment("cpu", None),
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        last = [line.strip() for line in done.stdout.splitlines() if line.strip()][-1:] or ["nothing"]
+        raise AccelerationFailed(
+            f"The model can't be converted ({module}, exit status {done.returncode}). Serve the source artifact, or "
+            f"report this with the versions of the packages. Received: {last[0][:500]}"
+        )

@@ -1,0 +1,97 @@
+"""Which artifact of a bundle runs: the one that was named, or the fastest whose answers are as good as the source's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bundle.errors import RuntimeUnavailable
+from bundle.manifest import Artifact, Manifest
+
+AUTO, SOURCE = "auto", "source"
+ACCURACY_TOLERANCE = 0.005  # what `auto` may lose against the source, as a share of the test images
+SAME_FUNCTION = 1e-3  # logits this close are the source's own, whether their accuracy was measured or not
+RUNTIME_NAMES = {"torchscript": "torchscript", "savedmodel": "tensorflow", "openvino": "openvino"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An artifact to load, and why it and no other."""
+
+    artifact: Artifact
+    reason: str
+
+
+def choices(manifest: Manifest, wanted: str, *, cuda: bool) -> list[Choice]:
+    """The artifacts to try, best first; the next one is for the case that one does not load on this machine.
+
+    Args:
+        wanted: ``auto``, ``source``, or the id of an artifact, which is then the only one.
+        cuda: whether the model may run on a CUDA device, where the source artifact is the fastest.
+
+    Raises:
+        RuntimeUnavailable: the bundle has no artifact of that id.
+    """
+    if wanted == SOURCE:
+        return [Choice(manifest.source, "the source artifact, as set")]
+    if wanted != AUTO:
+        return [Choice(_by_id(manifest, wanted), "set by its id")]
+    if cuda:
+        return [Choice(manifest.source, "the source artifact: it runs on CUDA")]
+    faster = sorted(
+        (a for a in manifest.artifacts if not a.source and _is_faster(a, manifest.source)),
+        key=lambda a: a.speed.images_per_second if a.speed else 0.0,
+        reverse=True,
+    )
+    found = [Choice(a, reason) for a in faster if (reason := _as_good(manifest, a))]
+    if found:
+        why = "the source artifact"
+    elif faster:
+        why = f"the source artifact: {faster[0].id} is faster and not known to be as accurate"
+    else:
+        why = "the source artifact: the bundle has none that was measured to be faster"
+    return [*found, Choice(manifest.source, why)]
+
+
+def accuracy(manifest: Manifest, artifact: Artifact) -> float | None:
+    """The recorded share of test images that ``artifact`` classifies correctly; None: not measured."""
+    for metric in manifest.metrics:
+        if (metric.name, metric.runtime, metric.precision) == (
+            "accuracy",
+            RUNTIME_NAMES[artifact.format],
+            artifact.precision,
+        ):
+            return metric.value
+    return None
+
+
+def _by_id(manifest: Manifest, wanted: str) -> Artifact:
+    for artifact in manifest.artifacts:
+        if artifact.id == wanted:
+            return artifact
+    ids = ", ".join(artifact.id for artifact in manifest.artifacts)
+    raise RuntimeUnavailable(f"The bundle has no such artifact. It has: {ids}. Received: {wanted!r}")
+
+
+def _is_faster(artifact: Artifact, source: Artifact) -> bool:
+    if artifact.speed is None or source.speed is None:
+        return False
+    return artifact.speed.images_per_second > source.speed.images_per_second
+
+
+def _as_good(manifest: Manifest, artifact: Artifact) -> str:
+    """Why the answers of ``artifact`` are as good as the source's, in words; empty: they are not known to be."""
+    own, of_source = accuracy(manifest, artifact), accuracy(manifest, manifest.source)
+    assert artifact.derivation is not None  # noqa: S101 - it is not the source
+    assert artifact.speed is not None  # noqa: S101 - see _is_faster
+    assert manifest.source.speed is not None  # noqa: S101
+    gain = artifact.speed.images_per_second / manifest.source.speed.images_per_second
+    if own is not None and of_source is not None:
+        if own < of_source - ACCURACY_TOLERANCE:
+            return ""
+        return f"measured {gain:.1f} times as fast as the source, with an accuracy of {own:.2%} against {of_source:.2%}"
+    if artifact.derivation.max_logit_difference < SAME_FUNCTION:
+        return (
+            f"measured {gain:.1f} times as fast as the source, with logits within "
+            f"{artifact.derivation.max_logit_difference:.1e} of its"
+        )
+    return ""

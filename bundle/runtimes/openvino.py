@@ -1,0 +1,74 @@
+"""OpenVINO artifacts: an IR with the inputs ``pixels``, ``class_index`` and the outputs ``logits``, ``heatmap``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import RuntimeUnavailable
+from bundle.runtimes import Device, Heatmap, Logits
+
+# What the plugin computes in where the graph says nothing else; int8 layers stay int8 with either.
+_HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
+
+
+def import_openvino() -> Any:
+    """The module ``openvino``, imported so that it reports nothing to its makers.
+
+    It would send a usage event over the network at its import. It does without the package that sends, openvino_telemetry.
+    """
+    modules: dict[str, Any] = sys.modules
+    modules["openvino_telemetry"] = None  # makes the import of it fail
+    # The one heavy import, here so that this package never loads it in the web process.
+    import openvino  # noqa: PLC0415
+
+    return openvino
+
+
+def load(path: Path, device: Device, threads: int | None, precision: str) -> OpenVinoModel:
+    """Read the IR at ``path`` and compile it for the CPU."""
+    ov = import_openvino()
+    if device == "cuda":
+        raise RuntimeUnavailable(
+            "An OpenVINO artifact runs on the CPU. Use device 'auto' or 'cpu', or another artifact. Received: 'cuda'"
+        )
+    core = ov.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeUnavailable(
+            "This processor has no bf16 instructions. Use the artifact of another precision. Received: 'bf16'"
+        )
+    config: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        # Pinned threads of two models would share one core while the next one idles.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return OpenVinoModel(core.compile_model(core.read_model(path), "CPU", config), ov.get_version())
+
+
+class OpenVinoModel:
+    """A compiled IR on the CPU."""
+
+    runtime = "openvino"
+    device = "cpu"
+
+    def __init__(self, compiled: Any, version: str) -> None:
+        self._request = compiled.create_infer_request()
+        self.runtime_version = version.partition("-")[0]
+
+    def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+        """See :class:`bundle.runtimes.Model`. The heat map comes along: it costs one small product."""
+        return self.explain(pixels, np.zeros(len(pixels), np.int64))[0]
+
+    def explain(
+        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
+    ) -> tuple[Logits, Heatmap]:
+        """See :class:`bundle.runtimes.Model`."""
+        answer = self._request.infer({"pixels": pixels, "class_index": class_index})
+        return answer["logits"], answer["heatmap"]

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from bundle import acceleration, speed
+from bundle.acceleration import Accelerated, accelerate
+from bundle.cli import app
+from bundle.errors import AccelerationFailed, RuntimeUnavailable
+from bundle.manifest import read_manifest
+from bundle.process import RuntimeProcess
+from tests.bundles import LABELS, colour_picture
+
+PICTURES = np.stack([colour_picture(label, (32, 32), seed=5) for label in LABELS])
+TIMEOUT_S = 120.0
+SOURCE = "torchscript-fp32"
+
+
+def test_each_artifact_is_recorded_with_what_was_measured(accelerated: Accelerated) -> None:
+    artifacts = {artifact.id: artifact for artifact in accelerated.manifest.artifacts}
+    left_out = {reason.partition(":")[0] for reason in accelerated.left_out}
+
+    assert set(artifacts) | left_out == {SOURCE, "openvino-fp32", "openvino-bf16", "openvino-int8"}
+    assert left_out <= {"openvino-bf16"}, "it needs instructions that not every processor has"
+    assert all(a.speed and a.speed.images_per_second > 0 for a in artifacts.values())
+    fp32, int8 = artifacts["openvino-fp32"].derivation, artifacts["openvino-int8"].derivation
+    assert fp32 is not None
+    assert int8 is not None
+    assert fp32.max_logit_difference < 1e-3
+    assert 1e-3 < int8.max_logit_difference < 1
+    assert (fp32.calibration_samples, int8.calibration_samples) == (0, 20)
+    assert (fp32.compared_samples, fp32.top1_agreement, int8.top1_agreement) == (60, 1.0, 1.0)
+    measured = {(m.runtime, m.precision): (m.value, m.samples) for m in accelerated.manifest.metrics}
+    assert measured[("openvino", "int8")] == measured[("torchscript", "fp32")] == (1.0, 60)
+
+
+@pytest.mark.parametrize(("artifact", "tolerance"), [("openvino-fp32", 1e-3), ("openvino-int8", 0.5)])
+def test_it_answers_as_the_source_does(accelerated: Accelerated, artifact: str, tolerance: float) -> None:
+    index = np.arange(3, dtype=np.int64)
+    with (
+        RuntimeProcess(accelerated.path, threads=1) as source,
+        RuntimeProcess(accelerated.path, artifact, threads=1) as process,
+    ):
+        source.start(TIMEOUT_S)
+        info = process.start(TIMEOUT_S)
+        together = process.infer(PICTURES, TIMEOUT_S)
+        alone = np.concatenate([process.infer(PICTURES[i : i + 1], TIMEOUT_S) for i in range(3)])
+        logits, heatmap = process.explain(PICTURES, index, TIMEOUT_S)
+        expected, expected_heatmap = source.explain(PICTURES, index, TIMEOUT_S)
+
+    assert (info["runtime"], info["artifact_id"], info["device"]) == ("openvino", artifact, "cpu")
+    assert info["golden_max_difference"] < tolerance
+    assert np.abs(together - expected).max() < tolerance
+    assert np.abs(heatmap - expected_heatmap).max() < tolerance
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    np.testing.assert_array_equal(logits, together)
+
+
+def test_auto_passes_over_an_artifact_that_fails_its_self_test(
+    accelerated: Accelerated, tmp_path: Path
+) -> None:
+    manifest = accelerated.manifest.model_dump(mode="json")
+    path = shutil.copytree(accelerated.path, tmp_path / "models" / "tiny-torch" / "1")
+    fast = manifest["artifacts"][-1]
+    for artifact in manifest["artifacts"]:
+        artifact["speed"]["images_per_second"] = 1.0 if artifact is not fast else 2.0
+    # The answers of the int8 artifact are not within this of the recorded ones on any machine.
+    fast["derivation"]["golden_tolerance"] = 1e-9
+    with acceleration.BundleWriter(tmp_path / "changed", "tiny-torch") as writer:
+        shutil.copytree(path, writer.directory, dirs_exist_ok=True)
+        (writer.directory / "manifest.json").unlink()
+        changed = writer.commit({k: v for k, v in manifest.items() if k != "version"})
+
+    with RuntimeProcess(changed, "auto", device="cpu", threads=1) as process:
+        info = process.start(TIMEOUT_S)
+
+    assert info["artifact_id"] == SOURCE
+    assert f"{fast['id']} was passed over: The model scores" in info["choice"]
+
+
+def test_an_artifact_that_is_named_and_not_there_is_refused_with_those_that_are(
+    torch_bundle_root: Path,
+) -> None:
+    with (
+        RuntimeProcess(torch_bundle_root / "tiny-torch" / "1", "openvino-int8") as process,
+        pytest.raises(RuntimeUnavailable, match=r"It has: torchscript-fp32\. Received: 'openvino-int8'"),
+    ):
+        process.start(TIMEOUT_S)
+
+
+def test_a_savedmodel_is_accelerated_on_the_command_line_and_without_images_as_far_as_it_goes(
+    keras_bundle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "TURN_S", 0.0)
+    bundle = keras_bundle_root / "tiny-keras" / "1"
+
+    result = CliRunner().invoke(
+        app, ["accelerate", str(bundle), "--models", str(tmp_path), "--threads", "1"], env={"COLUMNS": "200"}
+    )
+
+    assert result.exit_code == 0, result.output
+    assert "openvino-fp32" in result.output
+    assert "openvino-int8" not in result.output
+    manifest = read_manifest(tmp_path / "tiny-keras" / "1")
+    derived = [a.derivation for a in manifest.artifacts if a.id == "openvino-fp32"]
+    assert [d.max_logit_difference < 1e-3 for d in derived if d] == [True]
+    assert manifest.metrics == read_manifest(bundle).metrics
+    assert list(tmp_path.iterdir()) == [tmp_path / "tiny-keras"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--calibration", "{empty}"], "Expected images. Found none"),
+        (["--calibration", "{broken}"], "An image can't be read"),
+        (["--test", "{empty}"], "one folder for each label: blue, green, red. Received: none"),
+    ],
+)
+def test_wrong_folders_are_refused_with_the_reason(
+    torch_bundle_root: Path, tmp_path: Path, options: list[str], text: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "broken" / "1.png")
+    (tmp_path / "broken" / "2.png").write_bytes(b"no image")
+    filled = [option.format(empty=tmp_path / "empty", broken=tmp_path / "broken") for option in options]
+
+    result = CliRunner().invoke(
+        app, ["accelerate", str(torch_bundle_root / "tiny-torch" / "1"), *filled], env={"COLUMNS": "400"}
+    )
+
+    assert result.exit_code == 1
+    assert "acceleration_failed" in result.output
+    assert text in result.output
+
+
+def test_a_conversion_that_fails_says_why_and_writes_nothing(
+    torch_bundle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceleration, "CONVERT", "bundle.nowhere")
+
+    with pytest.raises(
+        AccelerationFailed, match=r"bundle.nowhere, exit status 1\).* No module named bundle.nowhere"
+    ):
+        accelerate(torch_bundle_root / "tiny-torch" / "1", tmp_path, calibration=None, test=None)
+
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bundle.choice import accuracy, choices
+from bundle.errors import RuntimeUnavailable
+from bundle.manifest import Manifest, parse_manifest
+from tests.bundles import LABELS, manifest_fields
+
+
+def derived(precision: str, images_per_second: float | None, difference: float) -> dict[str, Any]:
+    return {
+        "id": f"openvino-{precision}",
+        "format": "openvino",
+        "path": f"openvino/{precision}.xml",
+        "precision": precision,
+        "source": False,
+        "derivation": {
+            "versions": {},
+            "calibration_samples": 0,
+            "compared_samples": 1,
+            "max_logit_difference": difference,
+            "top1_agreement": 1.0,
+            "golden_tolerance": 0.1,
+        },
+        "speed": speed(images_per_second),
+    }
+
+
+def speed(images_per_second: float | None) -> dict[str, Any] | None:
+    if images_per_second is None:
+        return None
+    return {
+        "hardware": "any",
+        "threads": 1,
+        "latency_ms": 1.0,
+        "batch_size": 8,
+        "images_per_second": images_per_second,
+    }
+
+
+def manifest(*artifacts: dict[str, Any], source_speed: float | None = 100.0, **accuracies: float) -> Manifest:
+    golden = [{"file": "golden/blue.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
+    fields = manifest_fields("torch", LABELS, 32, golden)
+    fields["artifacts"][0]["speed"] = speed(source_speed)
+    fields["artifacts"] += artifacts
+    fields["metrics"] = [
+        {
+            "name": "accuracy",
+            "value": value,
+            "split": "test",
+            "samples": 1000,
+            "interval_95": [0.0, 1.0],
+            "runtime": "torchscript" if name == "source" else "openvino",
+            "precision": "fp32" if name == "source" else name,
+        }
+        for name, value in accuracies.items()
+    ]
+    paths = ["golden/blue.png", *(a["path"] for a in fields["artifacts"])]
+    files = {path: {"size": 1, "sha256": "0" * 64} for path in paths}
+    start = {"schema_version": 2, "name": "tiny", "version": 1, "files": files}
+    return parse_manifest(json.dumps(start | fields).encode())
+
+
+def ids(record: Manifest, wanted: str = "auto", *, cuda: bool = False) -> list[str]:
+    return [choice.artifact.id for choice in choices(record, wanted, cuda=cuda)]
+
+
+FP32, BF16, INT8 = derived("fp32", 150, 1e-5), derived("bf16", 300, 0.2), derived("int8", 500, 5.0)
+SOURCE = "torchscript-fp32"
+
+
+def test_auto_takes_the_fastest_within_half_a_point_and_the_source_comes_last() -> None:
+    good = manifest(FP32, BF16, INT8, source=0.9, fp32=0.9, bf16=0.899, int8=0.895)
+    worse = manifest(FP32, BF16, INT8, source=0.9, fp32=0.9, bf16=0.899, int8=0.8949)
+
+    assert ids(good) == ["openvino-int8", "openvino-bf16", "openvino-fp32", SOURCE]
+    assert ids(worse) == ["openvino-bf16", "openvino-fp32", SOURCE]
+    reason = choices(good, "auto", cuda=False)[0].reason
+    assert reason == "measured 5.0 times as fast as the source, with an accuracy of 89.50% against 90.00%"
+
+
+def test_without_a_measured_accuracy_only_the_same_function_is_taken() -> None:
+    assert ids(manifest(FP32, BF16, INT8)) == ["openvino-fp32", SOURCE]
+
+
+def test_what_is_not_measured_to_be_faster_is_not_taken() -> None:
+    slow, unknown = derived("fp32", 99, 0.0), derived("fp32", None, 0.0)
+
+    assert ids(manifest(slow)) == ids(manifest(unknown)) == ids(manifest()) == [SOURCE]
+    assert ids(manifest(FP32, source_speed=None)) == [SOURCE]
+    assert "none that was measured to be faster" in choices(manifest(slow), "auto", cuda=False)[0].reason
+    assert "openvino-int8 is faster and not known" in choices(manifest(INT8), "auto", cuda=False)[0].reason
+
+
+def test_on_cuda_the_source_runs() -> None:
+    assert ids(manifest(FP32), cuda=True) == [SOURCE]
+
+
+def test_a_setting_forces_one() -> None:
+    assert ids(manifest(FP32, INT8), "source") == [SOURCE]
+    assert ids(manifest(FP32, INT8), "openvino-int8", cuda=True) == ["openvino-int8"]
+    with pytest.raises(
+        RuntimeUnavailable, match=r"It has: torchscript-fp32, openvino-fp32\. Received: 'gpu'"
+    ):
+        choices(manifest(FP32), "gpu", cuda=False)
+
+
+def test_the_accuracy_of_an_artifact_is_that_of_its_runtime_and_precision() -> None:
+    record = manifest(BF16, source=0.9, bf16=0.89)
+
+    assert [accuracy(record, artifact) for artifact in record.artifacts] == [0.9, 0.89]
+    assert accuracy(manifest(BF16), record.artifacts[1]) is None

@@ -1,0 +1,68 @@
+"""Which artifact of a bundle answers, as a client of the service sees it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bundle.acceleration import Accelerated
+from bundle.manifest import MANIFEST_FILE
+from tests.bundles import colour_picture, png
+from tests.service.conftest import serving
+
+RED = png(colour_picture("red", seed=7))
+
+
+@pytest.fixture
+def models(accelerated: Accelerated, tmp_path: Path) -> Path:
+    """A repository whose `tiny-torch` was measured to be fastest in int8, in batches of 4."""
+    path = tmp_path / "tiny-torch" / "1"
+    shutil.copytree(accelerated.path, path)
+    record = json.loads((path / MANIFEST_FILE).read_text())
+    for artifact in record["artifacts"]:
+        fastest = artifact["id"] == "openvino-int8"
+        artifact["speed"] |= {"images_per_second": 600.0 if fastest else 100.0, "batch_size": 4}
+    (path / MANIFEST_FILE).write_text(json.dumps(record))
+    return tmp_path
+
+
+def test_auto_serves_the_fastest_and_says_why(models: Path) -> None:
+    with serving(models_dir=models) as server:
+        answer = server.predict(RED).json()
+        record = server.client.get("/models/tiny-torch").json()
+        log = server.log()
+
+    assert answer["predictions"][0]["label"] == "red"
+    assert {name: answer["model"][name] for name in ("framework", "runtime", "precision", "device")} == {
+        "framework": "pytorch",
+        "runtime": "openvino",
+        "precision": "int8",
+        "device": "cpu",
+    }
+    assert record["artifact"] == "openvino-int8"
+    assert record["choice"] == (
+        "measured 6.0 times as fast as the source, with an accuracy of 100.00% against 100.00%"
+    )
+    assert record["accuracy"] == 1.0
+    assert "openvino-int8 on cpu, in batches of up to 4; measured 6.0 times" in log
+
+
+def test_a_setting_forces_an_artifact_and_a_bundle_without_it_is_refused_with_those_it_has(
+    models: Path, torch_bundle_root: Path
+) -> None:
+    other = models / "other" / "1"
+    shutil.copytree(torch_bundle_root / "tiny-torch" / "1", other)
+    record = json.loads((other / MANIFEST_FILE).read_text()) | {"name": "other"}
+    (other / MANIFEST_FILE).write_text(json.dumps(record))
+
+    with serving(models_dir=models, runtime="openvino-fp32", default_model="tiny-torch") as server:
+        answer = server.predict(RED).json()
+        refused = server.predict(RED, model="other")
+
+    assert (answer["model"]["runtime"], answer["model"]["precision"]) == ("openvino", "fp32")
+    assert refused.status_code == 503
+    assert refused.json()["code"] == "model_refused"
+    assert "It has: torchscript-fp32. Received: 'openvino-fp32'" in refused.json()["detail"]
