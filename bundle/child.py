@@ -97,6 +97,9 @@ def environment(device: str, threads: int | None) -> dict[str, str]:
     paths = [str(Path(__file__).resolve().parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    # TensorFlow imports Keras with all it brings along, which a SavedModel does not need: half the time to load and
+    # 170 MB. Asked for Keras 2, which is not installed, it does without.
+    environment["TF_USE_LEGACY_KERAS"] = "1"
     if threads is not None:
         environment.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     if device == "cpu":

@@ -7,12 +7,13 @@ Each is made by a subprocess, so that the test process never holds torch and ten
 
 The net is one 1x1 convolution, global average pooling and one linear layer, with weights set by hand: channel k
 is how much colour k exceeds the mean of the other two, so a mostly blue, green or red picture gets that label.
-It runs as a program too: ``python tests/bundles.py torch|keras ROOT``.
+It runs as a program too: ``python -m tests.bundles torch|keras ROOT``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -113,7 +114,7 @@ def manifest_fields(
             "feature_map": {"height": size, "width": size, "channels": 3},
         },
         "training": {
-            "command": f"python tests/bundles.py {framework} ROOT",
+            "command": f"python -m tests.bundles {framework} ROOT",
             "dataset": "none: the weights are set by hand",
             "train_samples": 0,
             "validation_samples": 0,
@@ -152,9 +153,12 @@ def manifest_fields(
 def _make(
     framework: str, root: Path, name: str, labels: tuple[str, ...], size: int, version: int | None
 ) -> Path:
-    request = {"root": str(root), "name": name, "labels": labels, "size": size, "version": version}
+    request = {"root": str(root.resolve()), "name": name, "labels": labels, "size": size, "version": version}
     done = subprocess.run(
-        [sys.executable, __file__, framework, json.dumps(request)],
+        # Not as a file: its folder would be the first to look for modules in, and has a `bundle` too.
+        [sys.executable, "-m", __name__, framework, json.dumps(request)],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},  # as in bundle/child.py: nothing here needs Keras
         capture_output=True,
         text=True,
         check=False,

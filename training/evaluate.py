@@ -13,7 +13,7 @@ from rich.progress import track
 from bundle.accuracy import accuracy_metric
 from bundle.process import RuntimeProcess
 from bundle.scores import calibrated_softmax
-from training.calibration import BINS, expected_calibration_errors, fit_temperature
+from training.calibration import BINS, fit_temperature, reliability
 from training.data import Split, in_batches
 
 LOAD_TIMEOUT_S = 300.0
@@ -40,8 +40,10 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
         validation_logits = _logits(runtime, validation.pixels, "Calibrating on the validation split")
         test_logits = _logits(runtime, test.pixels, "Measuring on the test split")
     temperature = fit_temperature(validation_logits, validation.labels)
-    scores = [calibrated_softmax(test_logits, t).astype(np.float32) for t in (1.0, temperature)]
-    before, after = expected_calibration_errors(scores, test.labels)
+    before, after = (
+        reliability(calibrated_softmax(test_logits, t), test.labels)["expected_calibration_error"]
+        for t in (1.0, temperature)
+    )
     calibration = {
         "method": "temperature",
         "temperature": temperature,

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binned_statistic, binomtest, norm
+from scipy.stats import binomtest, norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from bundle.accuracy import interval_95
-from training.calibration import BINS
 
 CONFIDENCE = 0.95  # of the interval of a difference
 
@@ -49,35 +48,6 @@ def per_class(
             for label, precision, recall, f1, support in zip(classes, *columns, strict=True)
         ],
         "confusion_matrix": confusion_matrix(labels, answers, labels=known).tolist(),
-    }
-
-
-def reliability(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:
-    """The bins of a reliability diagram for scores [N, C], and the calibration error that they give.
-
-    The expected calibration error is the gap between mean confidence and accuracy, averaged over the answers
-    (Guo et al. 2017, with their 15 bins of equal width). An empty bin has neither confidence nor accuracy: None.
-    """
-    confidence = scores.max(1)
-    right = scores.argmax(1) == labels
-    means = binned_statistic(confidence, [confidence, right], bins=BINS, range=(0, 1))
-    counts = binned_statistic(confidence, None, "count", bins=BINS, range=(0, 1)).statistic
-    bins = [
-        {
-            "low": float(low),
-            "high": float(high),
-            "samples": int(count),
-            "confidence": float(mean) if count else None,
-            "accuracy": float(share) if count else None,
-        }
-        for low, high, count, mean, share in zip(
-            means.bin_edges, means.bin_edges[1:], counts, *means.statistic, strict=False
-        )
-    ]
-    gaps = np.abs(means.statistic[0] - means.statistic[1])
-    return {
-        "expected_calibration_error": float(np.nansum(gaps * counts) / len(labels)),
-        "bins": bins,
     }
 
 

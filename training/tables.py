@@ -9,9 +9,10 @@ from typing import Any
 
 from bundle.manifest import Manifest, Training
 from bundle.scores import calibrated_softmax
+from training.calibration import reliability
 from training.heldout import HeldOut
 from training.measure import Candidate, Measured, Running
-from training.metrics import accuracy, agreement, paired_difference, per_class, reliability
+from training.metrics import accuracy, agreement, paired_difference, per_class
 
 
 def tables(measured: Sequence[Measured], test: HeldOut) -> dict[str, Any]:

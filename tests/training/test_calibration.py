@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from training.calibration import expected_calibration_errors, fit_temperature
+from training.calibration import fit_temperature, reliability
 
 
 def overconfident(samples: int = 20_000, temperature: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
@@ -26,17 +26,25 @@ def test_scaling_by_the_fitted_temperature_lowers_the_calibration_error() -> Non
     logits, labels = overconfident()
 
     scaled = logits / fit_temperature(logits, labels)
-    before, after = expected_calibration_errors([softmax(logits, axis=1), softmax(scaled, axis=1)], labels)
+    before, after = (
+        reliability(softmax(each, axis=1), labels)["expected_calibration_error"] for each in (logits, scaled)
+    )
 
     assert before > 0.15
     assert after < 0.02
 
 
-def test_the_calibration_error_of_a_known_case() -> None:
-    # Four answers at confidence 0.9, of which two are right: |0.9 - 0.5|.
-    scores = np.full((4, 2), [0.9, 0.1], np.float32)
+def test_the_calibration_error_of_two_bins_counted_by_hand() -> None:
+    # At confidence 0.9 one of two is right, at 0.6 both are: (2 · |0.9 - 0.5| + 2 · |0.6 - 1|) / 4.
+    scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
 
-    assert expected_calibration_errors([scores], np.array([0, 0, 1, 1])) == pytest.approx([0.4], abs=1e-6)
+    measured = reliability(scores, np.array([0, 1, 0, 0]))
+
+    assert measured["expected_calibration_error"] == pytest.approx(0.4)
+    filled = [row for row in measured["bins"] if row["samples"]]
+    assert [(row["samples"], row["accuracy"]) for row in filled] == [(2, 1.0), (2, 0.5)]
+    assert [row["confidence"] for row in filled] == pytest.approx([0.6, 0.9])
+    assert measured["bins"][0]["confidence"] is None
 
 
 def test_a_split_without_an_error_gives_a_finite_temperature() -> None:

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import softmax
 
-from training.calibration import expected_calibration_errors
-from training.metrics import accuracy, agreement, latency, paired_difference, per_class, reliability
+from training.metrics import accuracy, agreement, latency, paired_difference, per_class
 
 
 def test_precision_recall_and_f1_of_a_case_counted_by_hand() -> None:
@@ -32,31 +30,6 @@ def test_accuracy_has_the_interval_of_wilson() -> None:
     assert (figures["value"], figures["right"], figures["samples"]) == (0.8, 8, 10)
     # Wilson's formula with z = 1.96: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n).
     assert figures["interval_95"] == pytest.approx([0.4902, 0.9433], abs=1e-4)
-
-
-def test_the_calibration_error_of_two_bins_counted_by_hand() -> None:
-    # At confidence 0.9 one of two is right, at 0.6 both are: (2 · |0.9 - 0.5| + 2 · |0.6 - 1|) / 4.
-    scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
-
-    measured = reliability(scores, np.array([0, 1, 0, 0]))
-
-    assert measured["expected_calibration_error"] == pytest.approx(0.4)
-    filled = [row for row in measured["bins"] if row["samples"]]
-    assert [(row["samples"], row["accuracy"]) for row in filled] == [(2, 1.0), (2, 0.5)]
-    assert [row["confidence"] for row in filled] == pytest.approx([0.6, 0.9])
-    assert measured["bins"][0]["confidence"] is None
-
-
-def test_the_calibration_error_is_that_of_the_manifest() -> None:
-    generator = np.random.default_rng(0)
-    scores = softmax(generator.normal(0, 2, (500, 4)), axis=1)
-    labels = generator.integers(0, 4, 500)
-
-    measured = reliability(scores, labels)["expected_calibration_error"]
-
-    assert measured == pytest.approx(
-        expected_calibration_errors([scores.astype(np.float32)], labels)[0], abs=1e-5
-    )
 
 
 def test_a_paired_difference_counts_the_images_that_one_alone_gets_right() -> None:
