@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from training.cli_common import INTERRUPTED, command_line, console, load_framework, say_how_to_serve
+from training.cli_common import command_line, console, interrupted, load_framework, say_how_to_serve
 from training.config import TrainConfig
 from training.data import DataSet
 from training.initial import read_initial
@@ -52,8 +52,7 @@ def make_bundle(
     try:
         record = run_training(trainer, module.EventWriter, config, data_set, run, console)
     except KeyboardInterrupt:
-        console.print("Interrupted. The same command goes on after the last whole epoch.")
-        raise typer.Exit(INTERRUPTED) from None
+        raise interrupted() from None
     if module.devices.leave():
         raise typer.Exit
     from training.export import export_bundle  # noqa: PLC0415 - scipy takes seconds to import

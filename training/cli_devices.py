@@ -7,7 +7,7 @@ import dataclasses
 import rich
 import typer
 
-from training.cli_common import INTERRUPTED, console, load_framework
+from training.cli_common import INTERRUPTED, console, interrupted, load_framework
 from training.config import TrainConfig
 from training.errors import ConfigError
 
@@ -39,7 +39,7 @@ def on_devices(config: TrainConfig, devices: str) -> TrainConfig:
     code = module.devices.spread(count)
     if code == INTERRUPTED:
         console.show_cursor()  # the progress bar of a process that has ended hides it
-        console.print("Interrupted. The same command goes on after the last whole epoch.")
+        raise interrupted()
     if code is not None:
         raise typer.Exit(code)
     number, _ = module.devices.share()
