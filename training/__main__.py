@@ -20,12 +20,14 @@ from training.cli_common import (
     Out,
     Seed,
     SkipUnreadable,
+    console,
     default_name,
     load_data,
     refuse_bad_target,
 )
 from training.cli_compare import compare
 from training.cli_degradation import degradation
+from training.cli_devices import on_devices
 from training.cli_fit import fit
 from training.cli_pretrained import pretrained
 from training.config import ARCHITECTURES, RECIPES, make_config
@@ -86,6 +88,9 @@ def train(
         str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
+    devices: Annotated[
+        str, typer.Option(help="Devices that share each batch: a number, or auto for every GPU.")
+    ] = "1",
     run: Annotated[
         Path | None, typer.Option(help="Folder of checkpoints and curves; default runs/<name>.")
     ] = None,
@@ -118,6 +123,7 @@ def train(
     from training.golden import read_golden  # noqa: PLC0415
 
     golden = read_golden(golden_images) if golden_images else None
+    config = on_devices(config, devices)
     data_set = load_data(data, config, skip_unreadable=skip_unreadable)
     name = name or default_name(data_set.name, framework, config.arch)
     refuse_bad_target(out, name)
@@ -137,7 +143,8 @@ def run() -> None:
     try:
         app()
     except (TrainingError, BundleError) as exc:
-        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escape(str(exc))}", soft_wrap=True)
+        stderr = Console(stderr=True, highlight=False, quiet=console.quiet)
+        stderr.print(f"[bold red]Error:[/] {escape(str(exc))}", soft_wrap=True)
         sys.exit(1)
 
 

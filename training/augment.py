@@ -20,6 +20,7 @@ def batches(
     config: TrainConfig,
     epoch: int,
     fill: NDArray[np.uint8],
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """The batches of one epoch; a function of the seed and the epoch alone, so a resumed run sees the same ones.
 
@@ -27,11 +28,12 @@ def batches(
         pixels: uint8 [N, H, W, 3].
         labels: int64 [N], below `classes`.
         fill: uint8 [3], the colour of the padding: the mean colour, which the network sees as zero.
+        share: which part of each batch to make, and how many parts there are; what is drawn is the same for all.
 
     Yields:
         uint8 [B, S, S, 3] and float32 [B, classes], the share of each class in an image, which is not 0 or 1 after
-        label smoothing (Szegedy et al. 2016), mixup or CutMix. B = `batch_size` (the remainder of an epoch is left to
-        the next shuffle, unless there is less than one batch), S = the crop size of the epoch.
+        label smoothing (Szegedy et al. 2016), mixup or CutMix. B = `batch_size`, or the share of it (the remainder of an
+        epoch is left to the next shuffle, unless there is less than one batch), S = the crop size of the epoch.
     """
     generator = np.random.default_rng([config.seed, epoch])
     # The first draw decides who is flipped in even epochs; in odd ones it is the others (alternating flip).
@@ -43,21 +45,27 @@ def batches(
     height, width = pixels.shape[1:3]
     padding = config.crop_padding if side >= min(height, width) else 0
     policy = POLICIES.get(config.augment)
-    size = min(config.batch_size, len(pixels))
+    mixed = config.mixup_alpha > 0 or config.cutmix_alpha > 0
+    size = min(config.batch_size, len(pixels)) // config.devices * config.devices
+    first, last = (size * part // share[1] for part in (share[0], share[0] + 1))
     for start in range(0, len(pixels) - size + 1, size):
         chosen = order[start : start + size]
         top = generator.integers(0, height + 2 * padding - side + 1, size)
         left = generator.integers(0, width + 2 * padding - side + 1, size)
-        images = _crops(pixels[chosen], top, left, side, padding, fill)
+        chains = draw_chains(policy, size, generator) if policy else None
+        mixture = draw_mixture(config, size, side, generator) if mixed else None
+        # The first image of the share is mixed with the one before it; before the first of the batch comes the last.
+        rows = np.arange(first - 1 if mixed else first, last)
+        images = _crops(pixels[chosen[rows]], top[rows], left[rows], side, padding, fill)
         if config.flip:
-            turn = flipped[chosen]
+            turn = flipped[chosen[rows]]
             images[turn] = images[turn, :, ::-1]
-        if policy is not None:
-            for image, chain in zip(images, draw_chains(policy, size, generator), strict=True):
-                image[:] = carry_out(chain, policy, image, fill)
-        targets = np.eye(classes, dtype=np.float32)[labels[chosen]]
-        if config.mixup_alpha or config.cutmix_alpha:
-            images, targets = draw_mixture(config, size, side, generator).mix(images, targets)
+        if policy and chains:
+            for image, row in zip(images, rows, strict=True):
+                image[:] = carry_out(chains[row], policy, image, fill)
+        targets = np.eye(classes, dtype=np.float32)[labels[chosen[rows]]]
+        if mixture:
+            images, targets = mixture.of(rows[1:]).mix(images, targets)
         if config.label_smoothing:
             targets = targets * np.float32(1 - config.label_smoothing) + np.float32(
                 config.label_smoothing / classes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from training.cli_common import INTERRUPTED, command_line, console, load_framework, say_how_to_serve
+from training.cli_common import command_line, console, interrupted, load_framework, say_how_to_serve
 from training.config import TrainConfig
 from training.data import DataSet
 from training.initial import read_initial
@@ -32,7 +32,7 @@ def make_bundle(
 
     Raises:
         TrainingError, BundleError: see `read_initial`, `training.loop.train` and `export_bundle`.
-        typer.Exit: Ctrl-C.
+        typer.Exit: Ctrl-C, or another process makes the bundle of what both have trained.
     """
     for note in data_set.notes:
         console.print(f"Note: {note}", markup=False)
@@ -52,8 +52,9 @@ def make_bundle(
     try:
         record = run_training(trainer, module.EventWriter, config, data_set, run, console)
     except KeyboardInterrupt:
-        console.print("Interrupted. The same command goes on after the last whole epoch.")
-        raise typer.Exit(INTERRUPTED) from None
+        raise interrupted() from None
+    if module.devices.leave():
+        raise typer.Exit
     from training.export import export_bundle  # noqa: PLC0415 - scipy takes seconds to import
 
     exported = export_bundle(

@@ -38,6 +38,12 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 console = Console(highlight=False, soft_wrap=True)
 
 
+def interrupted() -> typer.Exit:
+    """What a command raises after Ctrl-C, which has kept all whole epochs."""
+    console.print("Interrupted. The same command goes on after the last whole epoch.")
+    return typer.Exit(INTERRUPTED)
+
+
 def command_line() -> str:
     """The command that runs, for the manifest."""
     return shlex.join(["python", "-m", "training", *sys.argv[1:]])

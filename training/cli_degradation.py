@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.cli_common import INTERRUPTED, console, load_data, load_framework
+from training.cli_common import console, interrupted, load_data, load_framework
 from training.config import RECIPES, make_config
 from training.errors import ConfigError
 from training.initial import read_initial
@@ -75,8 +75,7 @@ def degradation(
                     test_curve=True,
                 )
         except KeyboardInterrupt:
-            console.print("Interrupted. The same command goes on after the last whole epoch.")
-            raise typer.Exit(INTERRUPTED) from None
+            raise interrupted() from None
     record = results(read_runs(folder))
     publish(report_files(record), target)
     for network in record["networks"]:

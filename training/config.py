@@ -84,7 +84,8 @@ class TrainConfig:
         "bf16"  # of the forward and backward pass; weights and export are fp32
     )
     seed: int = 0
-    threads: int = 0  # of the framework; 0: as many as there are cores
+    threads: int = 0  # of the framework in each process; 0: as many as there are cores
+    devices: int = 1  # that share each batch: GPUs, or the CPU as often where there is none
 
     def __post_init__(self) -> None:
         if self.framework not in ("torch", "keras"):
@@ -101,6 +102,11 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "image_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+        if self.devices < 1 or self.batch_size % self.devices:
+            raise ConfigError(
+                f"The devices share a batch equally: batch_size ({self.batch_size}) is a multiple of their number. "
+                f"Received: {self.devices}"
+            )
         for name in ("patience", "seed", "threads"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be at least 0. Received: {getattr(self, name)}")

@@ -5,6 +5,7 @@
         ConfigError        command → run: an option is unknown, out of range or contradicts a run that exists
         WeightsError       weights → network: they can't be had, can't be read, or are another network's
         StorageError       run → disk: a checkpoint or a bundle could not be written
+        DeviceError        run → devices: one of several training processes is gone
 
 The command line prints the text of these and exits with 1; anything else is a defect and keeps its traceback.
 """
@@ -30,3 +31,7 @@ class WeightsError(TrainingError):
 
 class StorageError(TrainingError):
     """A checkpoint or a bundle could not be written, most often because the disk is full."""
+
+
+class DeviceError(TrainingError):
+    """One of the processes that train on several devices was killed."""

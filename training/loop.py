@@ -16,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,9 +34,9 @@ from training.progress import progress_bar
 from training.schedule import crop_size, rate_factor
 
 RUN_FILE = "run.json"
-# What may differ when a run is resumed. Threads change its speed, not what it computes; a run that is shortened or
-# lengthened goes on with the schedule of its new length, and its history records the rates that it really had.
-CHANGEABLE = {"threads", "epochs"}
+# What may differ when a run is resumed. Threads and devices change its speed, not what it learns from; a run that is
+# shortened or lengthened goes on with the schedule of its new length, and its history records the rates that it had.
+CHANGEABLE = {"threads", "devices", "epochs"}
 # Knobs that runs from before they existed do not have, with what those runs did.
 ADDED: dict[str, Any] = {
     "init": "random",
@@ -61,11 +61,13 @@ class TrainerLike(Protocol):
     feature_map: tuple[int, int, int]  # height, width, channels
     normalisation: Normalisation
     initial: dict[str, Any]  # where the weights came from, as in the manifest
+    share: tuple[int, int]  # which part of each batch is for this process, and how many parts there are
 
     def freeze(self, frozen: bool) -> None: ...
     def train_step(
         self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], factor: float
     ) -> tuple[float, int]: ...
+    def agree(self, figures: dict[str, float]) -> dict[str, float]: ...
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]: ...
     def save(self, path: Path) -> None: ...
     def load(self, path: Path) -> None: ...
@@ -160,15 +162,21 @@ def train(
 ) -> Run:
     """Train to the last epoch, from the last checkpoint in `folder` on if there is one; returns the record.
 
+    Of several processes that train together the first one writes.
+
     Args:
         test_curve: record the accuracy on the test split after each epoch too. It is written down and read by nothing
             in the training, so it has no part in any choice.
 
     Raises:
-        ConfigError: another process trains in `folder`, or see `open_run`.
+        ConfigError: another run goes on in `folder`, there are fewer images than devices, or see `open_run`.
         StorageError: a checkpoint could not be written.
     """
-    with _alone_in(folder):
+    if len(data.train) < config.devices:
+        raise ConfigError(
+            f"Each device needs an image. Expected at most {len(data.train)} devices. Received: {config.devices}"
+        )
+    with _alone_in(folder) if trainer.share[0] == 0 else nullcontext():
         return _train(trainer, make_writer, config, data, folder, console, test_curve)
 
 
@@ -205,7 +213,8 @@ def _train(
     if done:
         trainer.load(folder / f"checkpoint-{done}")
         console.print(f"Resuming {folder} after epoch {done} of {config.epochs}.")
-    writer: EventWriterLike = make_writer(folder, done)
+    part, parts = trainer.share
+    writer: EventWriterLike | None = make_writer(folder, done) if part == 0 else None
     fill = trainer.normalisation.fill
     weights = class_weights(data.train.labels, config.oversampling)
     per_epoch = max(1, len(data.train) // min(config.batch_size, len(data.train)))
@@ -224,14 +233,20 @@ def _train(
                 loss = correct = seen = 0.0
                 step = epoch * per_epoch
                 for pixels, targets in batches(
-                    data.train.pixels, data.train.labels, len(data.classes), config, epoch, fill
+                    data.train.pixels,
+                    data.train.labels,
+                    len(data.classes),
+                    config,
+                    epoch,
+                    fill,
+                    trainer.share,
                 ):
                     batch_loss, batch_correct = trainer.train_step(
                         pixels, targets, rate_factor(config, step, steps)
                     )
-                    loss += batch_loss * len(targets)
+                    loss += batch_loss * len(targets) * parts
                     correct += batch_correct
-                    seen += len(targets)
+                    seen += len(targets) * parts
                     step += 1
                     progress.update(
                         bar,
@@ -250,9 +265,11 @@ def _train(
                 }
                 if test_curve:
                     scalars["test_accuracy"] = evaluate(trainer, data.test, weights)[1]
+                scalars = trainer.agree(scalars)
                 run.history.append(scalars)
-                _save(folder, run, trainer)
-                writer.write(epoch + 1, scalars)
+                if writer is not None:
+                    _save(folder, run, trainer)
+                    writer.write(epoch + 1, scalars)
                 console.print(
                     f"epoch {epoch + 1}/{config.epochs}: loss {scalars['loss']:.4f}, "
                     f"training accuracy {scalars['train_accuracy']:.2%}, "
@@ -265,7 +282,8 @@ def _train(
                 f"The weights are those of epoch {run.kept_epoch}, which had the lowest validation loss."
             )
     finally:
-        writer.close()
+        if writer is not None:
+            writer.close()
     return run
 
 

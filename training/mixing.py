@@ -22,11 +22,23 @@ class Mixture:
     shares: NDArray[np.float32]  # [B], of the image itself, in [0, 1]; the rest is the image before it
     boxes: NDArray[np.int64]  # [B, 4] top, left, bottom, right of what comes from that image; empty: mixup
 
+    def of(self, rows: NDArray[np.int64]) -> Mixture:
+        """The mixture of these images of the batch."""
+        return Mixture(self.shares[rows], self.boxes[rows])
+
     def mix(
         self, images: NDArray[np.uint8], targets: NDArray[np.float32]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Images uint8 [B, S, S, 3] and targets float32 [B, classes], each mixed with the one before it."""
-        others = np.roll(images, 1, 0)
+        """Each image and target but the first mixed with the one before it.
+
+        Args:
+            images: uint8 [1 + B, S, S, 3].
+            targets: float32 [1 + B, classes].
+
+        Returns:
+            uint8 [B, S, S, 3] and float32 [B, classes].
+        """
+        others, images = images[:-1], images[1:]
         mixed = images.copy()
         for i, (share, (top, left, bottom, right)) in enumerate(zip(self.shares, self.boxes, strict=True)):
             if bottom > top and right > left:
@@ -34,7 +46,7 @@ class Mixture:
             else:
                 mixed[i] = np.rint(share * images[i] + (1 - share) * others[i])
         shares = self.shares[:, None]
-        return mixed, shares * targets + (1 - shares) * np.roll(targets, 1, 0)
+        return mixed, shares * targets[1:] + (1 - shares) * targets[:-1]
 
 
 def draw_mixture(config: TrainConfig, count: int, side: int, generator: np.random.Generator) -> Mixture:

@@ -5,6 +5,7 @@ Its twin is `training/tensorflow.py`: the same names in the same order, with the
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from tensorboardX import (
     SummaryWriter,
 )  # torch.utils.tensorboard would import tensorflow where it is installed
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from training import pytorch_devices as devices
 from training.config import TrainConfig
 from training.initial import Initial
 from training.normalisation import Normalisation
@@ -47,8 +50,9 @@ NEWTON_SCHULZ = (
 
 
 def set_threads(threads: int) -> None:
-    """Compute with so many threads; 0: as many as there are cores."""
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    """Compute with so many threads; 0: as many as there are cores, shared between the processes."""
+    _, processes = devices.share()
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // processes))
 
 
 def has_gpu() -> bool:
@@ -120,9 +124,14 @@ class Trainer:
         if config.ema_decay:  # `trained` then computes the gradients, and what is evaluated is the average
             self.average = AveragedModel(self.trained, multi_avg_fn=self._move_average, use_buffers=True)
             self.model = self.average.module
+        self.share = devices.share()
+        if self.share[1] > 1 and self.device.type == "cuda":
+            # Statistics of the whole batch. TorchScript does not know this layer, so what is exported is the original.
+            self.trained = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(self.trained))
         self.parameters = count_parameters(self.model)
         self.feature_map = feature_map(self.model, config.image_size)
         self.frozen = False
+        self.parallel = self._parallel()
         kernels = [p for p in self.trained.parameters() if p.ndim == 4 and config.optimizer == "muon"]
         others = [p for p in self.trained.parameters() if p.ndim != 4 or config.optimizer != "muon"]
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
@@ -143,9 +152,15 @@ class Trainer:
 
     def freeze(self, frozen: bool) -> None:
         """Whether only the classifier trains; the backbone then runs as it is served, with its statistics frozen."""
-        self.frozen = frozen
-        for name, parameter in self.trained.named_parameters():
-            parameter.requires_grad_(not frozen or name.startswith("classifier."))
+        if frozen != self.frozen:
+            self.frozen = frozen
+            for name, parameter in self.trained.named_parameters():
+                parameter.requires_grad_(not frozen or name.startswith("classifier."))
+            self.parallel = self._parallel()
+
+    def _parallel(self) -> nn.Module:
+        """What trains, with the gradients of what is trainable now averaged over the processes."""
+        return DistributedDataParallel(self.trained) if self.share[1] > 1 else self.trained
 
     def train_step(
         self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], factor: float
@@ -153,12 +168,12 @@ class Trainer:
         """One step on uint8 [B, H, W, 3] and the shares of the classes float32 [B, C], at `factor` of the peak rates.
 
         Returns:
-            The mean loss, and how many answers are the class with the largest share.
+            The mean loss, and how many answers are the class with the largest share, of all processes together.
         """
         self.trained.train(not self.frozen)
         target = torch.from_numpy(targets).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            logits = self.trained(torch.from_numpy(pixels).to(self.device)).float()
+            logits = self.parallel(torch.from_numpy(pixels).to(self.device)).float()
         loss = F.cross_entropy(logits, target)
         self.trained.zero_grad(set_to_none=True)
         loss.backward()
@@ -167,7 +182,11 @@ class Trainer:
             optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.trained)
-        return loss.item(), int((logits.argmax(1) == target.argmax(1)).sum())
+        figures = torch.stack((loss.detach(), (logits.argmax(1) == target.argmax(1)).sum()))
+        if self.share[1] > 1:
+            distributed.all_reduce(figures)
+        total, correct = figures.tolist()
+        return total / self.share[1], int(correct)
 
     def _move_average(self, averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor) -> None:
         """Move the averages, those of the batch statistics among them, towards the values that training has reached."""
@@ -178,11 +197,25 @@ class Trainer:
             else:  # the number of batches seen
                 average.copy_(value)
 
+    def agree(self, figures: dict[str, float]) -> dict[str, float]:
+        """The figures of the first process: what is decided by them is then decided in all of them alike."""
+        if self.share[1] == 1:
+            return figures
+        values = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
+        distributed.broadcast(values, 0)
+        return dict(zip(figures, values.tolist(), strict=True))
+
     @torch.inference_mode()
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 logits [N, C] of uint8 pixels [N, H, W, 3], as served: batch statistics frozen."""
+        self._take_over()
         self.model.eval()
         return self.model(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
+
+    def _take_over(self) -> None:
+        """Give `model` the weights that training has reached, where it neither trains nor averages."""
+        if self.model is not self.trained and self.average is None:
+            self.model.load_state_dict(self.trained.state_dict())
 
     def save(self, path: Path) -> None:
         """Write weights, optimizer state and the average to `path`."""
@@ -200,6 +233,7 @@ class Trainer:
 
     def export(self, directory: Path) -> None:
         """Write the artifact `model.pt` (TorchScript) into `directory`, on the CPU and in fp32."""
+        self._take_over()
         with warnings.catch_warnings():
             # TorchScript is deprecated upstream (torch 2.9) but is the format of a bundle.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")

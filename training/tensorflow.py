@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training import tensorflow_devices as devices
 from training.config import TrainConfig
 from training.initial import Initial
 from training.normalisation import Normalisation
@@ -127,19 +128,25 @@ class Trainer:
         )
         self.model = build_network(config, classes, self.normalisation)
         put(self.model, initial)
-        # What computes in bf16 is a second network with its own fp32 weights; `model` takes them over after an epoch,
-        # or holds their moving average.
+        self.share = devices.share()
+        self.strategy = _strategy(config.devices)
+        # What computes in bf16 or on several devices is a second network with its own fp32 weights; `model` takes them
+        # over after an epoch, or holds their moving average.
         self.trained = self.model
-        if config.precision == "bf16" or config.ema_decay:
-            with _policy("mixed_bfloat16" if config.precision == "bf16" else "float32"):
+        if config.precision == "bf16" or config.ema_decay or config.devices > 1:
+            policy = "mixed_bfloat16" if config.precision == "bf16" else "float32"
+            with self.strategy.scope(), _policy(policy):
                 self.trained = build_network(config, classes, self.normalisation)
             self.trained.set_weights(self.model.get_weights())
+        if config.devices > 1:
+            _synchronise(self.trained)
         self.stale = False
         self.parameters = count_parameters(self.model)
         self.feature_map = feature_map(self.model, config.image_size)
         muon_rate = config.muon_learning_rate if config.optimizer == "muon" else None
-        self.optimizer = ConvMuon(config.learning_rate, muon_rate, config.momentum, config.weight_decay)
-        self.optimizer.build(self.trained.trainable_variables)
+        with self.strategy.scope():
+            self.optimizer = ConvMuon(config.learning_rate, muon_rate, config.momentum, config.weight_decay)
+            self.optimizer.build(self.trained.trainable_variables)
         self._steps = {
             frozen: tf.function(partial(self._train_step, frozen), reduce_retracing=True)
             for frozen in (False, True)
@@ -154,14 +161,21 @@ class Trainer:
         self.frozen = frozen
 
     def _train_step(self, frozen: bool, pixels: Any, targets: Any, weight: Any) -> tuple[Any, Any]:
+        figures = self.strategy.run(partial(self._device_step, frozen), (pixels, targets))
+        if self.config.ema_decay:
+            self._move_average(weight)
+        loss, correct = (self.strategy.reduce("SUM", figure, axis=None) for figure in figures)
+        return loss, correct
+
+    def _device_step(self, frozen: bool, pixels: Any, targets: Any) -> tuple[Any, Any]:
+        """The step of one device on its share of the batch; the optimizer adds the gradients of all devices."""
         with tf.GradientTape() as tape:
             logits = tf.cast(self.trained(pixels, training=not frozen)[1], tf.float32)
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            loss = tf.reduce_mean(losses) / self.config.devices
         trained = self.trained.get_layer("classifier") if frozen else self.trained
         variables = trained.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
-        if self.config.ema_decay:
-            self._move_average(weight)
         right = tf.argmax(logits, 1) == tf.argmax(targets, 1)
         return loss, tf.reduce_sum(tf.cast(right, tf.int32))
 
@@ -176,15 +190,26 @@ class Trainer:
         """One step on uint8 [B, H, W, 3] and the shares of the classes float32 [B, C], at `factor` of the peak rates.
 
         Returns:
-            The mean loss, and how many answers are the class with the largest share.
+            The mean loss, and how many answers are the class with the largest share, of all devices together.
         """
-        weight = 1 - average_decay(self.config, int(self.optimizer.iterations))
+        weight = 1 - average_decay(self.config, int(self.optimizer.iterations.numpy()))
         self.optimizer.learning_rate.assign(self.config.learning_rate * factor)
         self.stale = True
         loss, correct = self._steps[self.frozen](
-            tf.constant(pixels), tf.constant(targets), tf.constant(weight, tf.float32)
+            self._shares(pixels), self._shares(targets), tf.constant(weight, tf.float32)
         )
         return float(loss), int(correct)
+
+    def _shares(self, batch: NDArray[Any]) -> Any:
+        """A part of the batch for each device."""
+        parts = np.split(batch, self.config.devices)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+        )
+
+    def agree(self, figures: dict[str, float]) -> dict[str, float]:
+        """The figures of the first process, which is the only one."""
+        return figures
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 logits [N, C] of uint8 pixels [N, H, W, 3], as served: batch statistics frozen."""
@@ -240,6 +265,23 @@ class Trainer:
             str(directory / ARTIFACT["path"]),
             signatures={"serving_default": served.predict, "explain": served.explain},
         )
+
+
+def _strategy(count: int) -> tf.distribute.Strategy:
+    """What computes a step on so many devices: for one the default strategy, which just calls it."""
+    if count == 1:
+        return tf.distribute.get_strategy()
+    kind = "GPU" if devices.gpus() else "CPU"
+    return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
+
+
+def _synchronise(network: keras.Model) -> None:
+    """Let batch normalisation take its statistics from the whole batch and not from the share of a device."""
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            _synchronise(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
 
 
 @contextmanager

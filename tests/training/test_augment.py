@@ -112,6 +112,20 @@ def test_less_than_a_batch_of_images_is_still_a_batch(count: int) -> None:
     assert sizes == {3: [3], 10: [10], 25: [10, 10]}[count]
 
 
+@pytest.mark.parametrize("changes", [{}, MIXED], ids=["plain", "mixed"])
+def test_the_shares_of_a_batch_make_up_the_whole(changes: dict[str, object]) -> None:
+    config = make_config(image_size=16, batch_size=10, **changes)
+    arguments = (PIXELS, LABELS, len(LABELS), config, 1, FILL)
+
+    whole = list(batches(*arguments))
+    shares = [list(batches(*arguments, (number, 2))) for number in range(2)]
+
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert len(parts[0][1]) == 5
+        for index in range(2):
+            assert np.array_equal(batch[index], np.concatenate([part[index] for part in parts]))
+
+
 def test_a_smoothed_target_leaves_the_others_their_share() -> None:
     _, targets = draw_targets(0, label_smoothing=0.1)
 

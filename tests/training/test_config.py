@@ -76,6 +76,7 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"augment": "auto"}, "none, trivial or randaugment. Received: 'auto'"),
         ({"mixup_alpha": -1.0}, "mixup_alpha"),
         ({"ema_decay": 1.0}, "ema_decay"),
+        ({"devices": 3}, "batch_size \\(128\\) is a multiple of their number. Received: 3"),
         ({"seed": -1}, "seed"),
         ({"patience": -1}, "patience"),
         ({"oversampling": 0.5}, "oversampling"),

@@ -61,6 +61,11 @@ def test_both_files_of_networks_show_the_same_face() -> None:
     assert functions("pytorch_networks")[0][0] == "build_network"
 
 
+def test_both_files_of_devices_show_the_same_face() -> None:
+    assert functions("pytorch_devices") == functions("tensorflow_devices")
+    assert functions("pytorch_devices")[0][0] == "gpus"
+
+
 def test_both_files_of_weights_show_the_same_face() -> None:
     assert functions("pytorch_weights") == functions("tensorflow_weights")
     assert functions("pytorch_weights")[0][0] == "imagenet"
