@@ -2,7 +2,8 @@
 
 Statically, from the syntax tree of every file, imports inside functions included: which of our packages a package may
 import, and that each third-party import is declared in pyproject.toml, in the extras that the package is installed
-with. Dynamically, in a fresh interpreter: what importing a package really loads.
+with. Dynamically, in a fresh interpreter: what importing a package really loads (for training/ in
+tests/training/test_twins.py).
 """
 
 from __future__ import annotations
@@ -182,10 +183,3 @@ def test_importing_every_module_of_the_frontend_loads_nothing_else_of_ours() -> 
 
     assert not loaded & FRAMEWORKS
     assert not loaded & {"bundle", "service", "training", "fastapi"}
-
-
-def test_one_training_module_never_loads_the_framework_of_its_twin() -> None:
-    with_torch, with_keras = loaded_by("training.pytorch"), loaded_by("training.tensorflow")
-
-    assert "tensorflow" not in with_torch
-    assert "torch" not in with_keras

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +19,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training.warm import Warm, WarmProcess
+
 # Tests of other things do not wait for OpenVINO artifacts.
 os.environ["TRAINING_ACCELERATE"] = "0"
 
 MODULES = {"torch": "pytorch", "keras": "tensorflow"}
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., WarmProcess]
+WarmOf = Callable[[str], Warm]
 
+COMMAND = "from training.__main__ import run; run()"
 SMALL = ("--image-size", "16", "--batch-size", "10", "--threads", "1")
 EPOCHS = 6
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 70), "red": (210, 50, 40)}
@@ -47,47 +57,120 @@ def colour_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "training", "train", *map(str, arguments)]
-
-
 def environment() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "200"}
 
 
-def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run `python -m training` with these arguments to its end."""
+def run_command(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m training` with these arguments to its end, with these variables in its environment."""
     return subprocess.run(
         [sys.executable, "-m", "training", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=environment(),
-        timeout=300,
+        env=environment() | variables,
+        timeout=500,
         check=False,
     )
 
 
 @pytest.fixture(scope="session")
-def train() -> Run:
-    """`train(*arguments)` runs `python -m training train` to its end."""
-    return partial(run_command, "train")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmOf]:
+    """`warm("torch")` starts programs in processes that have the framework imported (tests/training/warm.py)."""
+    # Keras reads this variable when it is imported: no test finds weights that this machine has.
+    place = environment() | {"KERAS_HOME": str(tmp_path_factory.mktemp("keras"))}
+    with ExitStack() as stack:
+
+        @functools.cache
+        def server(framework: str) -> Warm:
+            modules = ("training.__main__", "training.export", f"training.{MODULES[framework]}")
+            return stack.enter_context(Warm(modules, place))
+
+        yield server
+
+
+@pytest.fixture(scope="session")
+def start(warm: WarmOf) -> Start:
+    """`start(*arguments)` starts `python -m training` in a process that has its framework imported."""
+
+    def start(*arguments: str | Path, **options: str | Path) -> WarmProcess:
+        framework = "keras" if "keras" in arguments else "torch"
+        return warm(framework).start(COMMAND, *arguments, **options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def train(start: Start) -> Run:
+    """`train(*arguments)` runs `python -m training train` to its end, in a process that has its framework imported."""
+    return lambda *arguments, **options: start("train", *arguments, **options).end()
 
 
 class Whole(NamedTuple):
-    """A finished run: the folder that holds it, and the options of its command without `--run`."""
+    """A run that was killed after an epoch or more and then went to its end, and the same run in one go."""
 
-    root: Path
-    options: tuple[str | Path, ...]
+    options: tuple[str | Path, ...]  # of its command, without `--run`
+    folder: Path  # of the run
+    killed_after: int  # epochs
+    resumed: subprocess.CompletedProcess[str]
+    uninterrupted: Path  # folder of the run in one go, to the last epoch and no further
+    bundle: Path
+
+
+@pytest.fixture(scope="session")
+def wholes(
+    warm: WarmOf, start: Start, colour_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[Whole]]]:
+    """A run in each framework, side by side; both bundles in one repository."""
+    root = tmp_path_factory.mktemp("trained")
+
+    def whole(framework: str) -> Whole:
+        name, folder, uninterrupted = f"colours-{framework}", root / framework, root / f"{framework}-at-once"
+        options = (
+            "--framework",
+            framework,
+            "--data",
+            colour_folder,
+            "--out",
+            root / "models",
+            "--name",
+            name,
+        )
+        options = (*options, *SMALL, "--epochs", str(EPOCHS))
+        kill_after(EPOCHS, start("train", *options, "--run", uninterrupted), uninterrupted)
+        killed_after = kill_after(1, start("train", *options, "--run", folder), folder)
+        resumed = run_command("train", *options, "--run", folder)
+        assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+        return Whole(options, folder, killed_after, resumed, uninterrupted, root / "models" / name / "1")
+
+    for framework in MODULES:
+        warm(framework)
+    with ThreadPoolExecutor(len(MODULES)) as pool:
+        yield {framework: pool.submit(whole, framework) for framework in MODULES}
 
 
 @pytest.fixture(scope="session", params=["torch", "keras"])
-def whole(
-    request: pytest.FixtureRequest, train: Run, colour_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Whole:
-    """An uninterrupted run in each framework."""
-    root = tmp_path_factory.mktemp(request.param)
-    options = ("--framework", request.param, "--data", colour_folder, "--out", root / "models", *SMALL)
-    options = (*options, "--epochs", str(EPOCHS), "--name", "colours")
-    done = train(*options, "--run", root / "whole")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Whole(root, options)
+def whole(request: pytest.FixtureRequest, wholes: Mapping[str, Future[Whole]]) -> Whole:
+    """A run in each framework."""
+    return wholes[request.param].result()
+
+
+def kill_after(epochs: int, process: WarmProcess, folder: Path) -> int:
+    """Kill what trains in `folder` after so many epochs or a few more; how many there are in its record."""
+    wait_for_epochs(epochs, folder)
+    os.kill(process.pid, signal.SIGKILL)
+    process.end()
+    return len(history(folder))
+
+
+def wait_for_epochs(epochs: int, folder: Path) -> None:
+    deadline = time.monotonic() + 240
+    while len(history(folder)) < epochs:
+        assert time.monotonic() < deadline, f"no epoch {epochs} in {folder}"
+        time.sleep(0.02)
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """The epochs in the record of a run, of which there may be none yet."""
+    record = folder / "run.json"
+    epochs: list[dict[str, float]] = json.loads(record.read_text())["history"] if record.exists() else []
+    return epochs

@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 from tests.bundles import GAIN, LABELS, RGB_CHANNEL, TEMPERATURE
 from tests.training.conftest import run_command, write_images
+from training.__main__ import run
 from training.compare import find_bundles
 from training.data import load_folder
 from training.errors import ConfigError
@@ -194,14 +195,18 @@ def outside(page: str) -> list[str]:
     return found
 
 
-def test_a_folder_that_is_no_report_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_report_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "compare").mkdir()
+    folder = str(tmp_path)
+    monkeypatch.setattr("sys.argv", ["training", "compare", folder, "--data", folder, "--out", folder])
 
-    done = run_command("compare", tmp_path, "--data", tmp_path, "--out", tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run()
 
-    assert done.returncode == 1
-    assert "is not a report" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert ended.value.code == 1
+    assert "is not a report" in capsys.readouterr().err
     assert (tmp_path / "compare").is_dir()
 
 

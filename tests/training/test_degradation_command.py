@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import SMALL, run_command
+from tests.training.conftest import SMALL, Start, run_command
 from training.degradation import NETWORKS, markdown, read_runs, results
 from training.errors import ConfigError
 
@@ -28,7 +28,7 @@ def write_run(folder: Path, arch: str, errors: list[tuple[float, float | None]],
 
 
 def test_one_command_trains_the_four_networks_and_draws_their_errors(
-    colour_folder: Path, tmp_path: Path
+    start: Start, colour_folder: Path, tmp_path: Path
 ) -> None:
     options = (
         "--data",
@@ -42,7 +42,7 @@ def test_one_command_trains_the_four_networks_and_draws_their_errors(
         tmp_path,
     )
 
-    done = run_command("degradation", *options)
+    done = start("degradation", *options).end()
 
     assert done.returncode == 0, done.stdout + done.stderr
     report = tmp_path / "degradation"

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import MODULES
+from tests.training.conftest import MODULES, WarmOf
 from training.errors import ConfigError
 from training.initial import Initial, initial_path
 
 START = """
-import json, sys
+import json, sys, warnings
 from pathlib import Path
 import numpy as np
 from training.config import make_config
 from training.errors import WeightsError
 from training.initial import Initial, read_initial
 from training import {module} as module, {module}_weights as weights
+warnings.simplefilter("error", UserWarning)
 folder = Path(sys.argv[1])
 module.set_threads(1)
 def config(**changes):
@@ -90,23 +88,17 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize("framework", ["torch", "keras"])
-def test_weights_from_a_file_answer_as_the_model_that_they_belong_to(framework: str, tmp_path: Path) -> None:
+def test_weights_from_a_file_answer_as_the_model_that_they_belong_to(
+    framework: str, warm: WarmOf, tmp_path: Path
+) -> None:
     """torchvision's and Keras's own preprocessing is the reference: the conventions lie inside our graph."""
     code = START.format(module=MODULES[framework], framework=framework)
     code += {"torch": TORCH, "keras": KERAS}[framework] + END
     (tmp_path / "notes.pth").touch()  # a name that Keras does not read
     # A proxy where nobody listens: no internet, whatever the machine has.
-    environment = {**os.environ, "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    environment |= {"TORCH_HOME": str(tmp_path), "KERAS_HOME": str(tmp_path)}
+    proxy = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", code, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        check=False,
-    )
+    done = warm(framework).start(code, tmp_path, TORCH_HOME=tmp_path, **proxy).end()
 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from bundle.cli import app
 from bundle.manifest import read_manifest
-from tests.training.conftest import environment
+from tests.training.conftest import Start, WarmOf, run_command
 from tests.training.weights_server import WeightsServer, serve_weights
 
 STAND_IN = """
@@ -23,35 +22,25 @@ torch.save(torchvision.models.resnet18(weights=None).state_dict(), sys.argv[1])
 """
 
 
-def run(*arguments: str | Path, cache: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**environment(), "XDG_CACHE_HOME": str(cache), "no_proxy": "127.0.0.1"},
-        timeout=300,
-        check=False,
-    )
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[WeightsServer]:
+def server(warm: WarmOf, tmp_path: Path) -> Iterator[WeightsServer]:
     file = tmp_path / "stand-in.pth"
-    subprocess.run([sys.executable, "-c", STAND_IN, str(file)], check=True, timeout=300, env=os.environ)
+    assert warm("torch").start(STAND_IN, file).end().returncode == 0
     with serve_weights(file.read_bytes()) as server:
         yield server
 
 
 def test_one_command_makes_a_photo_classifier_even_after_a_download_that_was_cut(
-    server: WeightsServer, tmp_path: Path
+    server: WeightsServer, start: Start, tmp_path: Path
 ) -> None:
     name = f"resnet18-{hashlib.sha256(server.content).hexdigest()[:8]}.pth"
     server.cut = [1_000_000]
-    command = ("training", "pretrained", "--arch", "resnet18", "--out", tmp_path / "models", "--threads", "1")
+    command = ("pretrained", "--arch", "resnet18", "--out", tmp_path / "models", "--threads", "1")
     command = (*command, "--weights", server.url + name)
+    variables = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "no_proxy": "127.0.0.1"}
 
-    cut = run(*command, cache=tmp_path / "cache")
-    done = run(*command, cache=tmp_path / "cache")
+    cut = start(*command, **variables).end()
+    done = run_command(*command, **variables)
 
     assert cut.returncode == 1
     assert "The connection ended after 1,000,000 of" in cut.stderr
@@ -60,8 +49,8 @@ def test_one_command_makes_a_photo_classifier_even_after_a_download_that_was_cut
     assert "not the published weights" in done.stdout
     assert server.ranges == [None, "bytes=1000000-"]
     bundle = tmp_path / "models" / "imagenet-resnet18-pytorch" / "1"
-    check = run("bundle", "check", bundle, cache=tmp_path / "cache")
-    assert check.returncode == 0, check.stdout + check.stderr
+    check = CliRunner().invoke(app, ["check", str(bundle)])
+    assert check.exit_code == 0, check.output
     manifest = read_manifest(bundle)
     config: Any = manifest.training.config
     assert (len(manifest.labels), manifest.labels[0], manifest.labels[999]) == (
@@ -85,9 +74,9 @@ def test_one_command_makes_a_photo_classifier_even_after_a_download_that_was_cut
     ids=["network", "file"],
 )
 def test_a_wrong_option_is_an_error_without_a_traceback(
-    options: tuple[str, ...], text: str, tmp_path: Path
+    options: tuple[str, ...], text: str, start: Start, tmp_path: Path
 ) -> None:
-    done = run("training", "pretrained", *options, "--out", tmp_path, cache=tmp_path)
+    done = start("pretrained", *options, "--out", tmp_path, XDG_CACHE_HOME=tmp_path).end()
 
     assert done.returncode == 1
     assert text in done.stderr

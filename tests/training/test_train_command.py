@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import resource
+import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from bundle.cli import app
 from bundle.manifest import read_manifest
-from tests.training.conftest import EPOCHS, SMALL, Run, Whole, command, environment, write_images
+from tests.training.conftest import (
+    COMMAND,
+    EPOCHS,
+    SMALL,
+    Run,
+    Start,
+    WarmOf,
+    Whole,
+    history,
+    wait_for_epochs,
+    write_images,
+)
 
 
 def test_one_command_trains_and_writes_a_bundle_that_passes_the_check(whole: Whole) -> None:
-    bundle = whole.root / "models" / "colours" / "1"
+    check = CliRunner().invoke(app, ["check", str(whole.bundle)])
 
-    check = subprocess.run(
-        [sys.executable, "-m", "bundle", "check", str(bundle)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-    assert check.returncode == 0, check.stdout + check.stderr
-    manifest = read_manifest(bundle)
+    assert check.exit_code == 0, check.output
+    manifest = read_manifest(whole.bundle)
     accuracy = manifest.metrics[0]
     assert accuracy.value > 0.9, "three colours are learnt in a few epochs"
     assert (accuracy.split, accuracy.samples) == ("test", 30)
@@ -37,40 +38,16 @@ def test_one_command_trains_and_writes_a_bundle_that_passes_the_check(whole: Who
     assert manifest.training.config["batch_size"] == 10
     assert "test_accuracy" not in manifest.training.config["history"][-1], "test images are for the end"
     assert "--framework" in manifest.training.command
-    assert list((whole.root / "whole").glob("events.out.tfevents.*"))
+    assert list(whole.folder.glob("events.out.tfevents.*"))
 
 
-def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(whole: Whole, train: Run) -> None:
-    record = whole.root / "killed" / "run.json"
-    process = subprocess.Popen(
-        command(*whole.options, "--run", whole.root / "killed"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-    )
-    wait_for(record)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = len(json.loads(record.read_text())["history"])
+def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(whole: Whole) -> None:
+    losses = [[epoch["loss"] for epoch in history(run)] for run in (whole.uninterrupted, whole.folder)]
 
-    resumed = train(*whole.options, "--run", whole.root / "killed")
-
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert f"after epoch {before} of {EPOCHS}" in resumed.stdout
-    losses = [
-        [epoch["loss"] for epoch in json.loads((whole.root / name / "run.json").read_text())["history"]]
-        for name in ("whole", "killed")
-    ]
+    assert f"after epoch {whole.killed_after} of {EPOCHS}" in whole.resumed.stdout
     assert len(losses[1]) == EPOCHS
     # One thread and the same batches: what is left is the order of sums inside the kernels.
     assert np.allclose(losses[0], losses[1], rtol=0.02, atol=0.02)
-
-
-def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 240
-    while not file.exists():
-        assert time.monotonic() < deadline, f"{file} does not appear"
-        time.sleep(0.02)
 
 
 def test_the_modern_recipe_trains_on_mixed_images(train: Run, colour_folder: Path, tmp_path: Path) -> None:
@@ -85,65 +62,43 @@ def test_the_modern_recipe_trains_on_mixed_images(train: Run, colour_folder: Pat
 
 
 def test_a_run_has_one_process_and_ctrl_c_says_how_to_go_on(
-    train: Run, colour_folder: Path, tmp_path: Path
+    start: Start, train: Run, colour_folder: Path, tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(
-        command(
-            "--data",
-            colour_folder,
-            "--out",
-            tmp_path / "models",
-            "--run",
-            tmp_path / "run",
-            "--epochs",
-            "500",
-            *SMALL,
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
-    wait_for(tmp_path / "run" / "run.json")
-    second = train("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    options = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
+
+    process = start("train", *options, "--epochs", "500")
+    wait_for_epochs(1, tmp_path / "run")
+    second = train(*options)
+    os.kill(process.pid, signal.SIGINT)
+    first = process.end()
 
     assert second.returncode == 1
     assert "Another process trains" in second.stderr
-    assert process.returncode == 130
-    assert "The same command goes on" in out
-    assert "Traceback" not in out + err
+    assert first.returncode == 130
+    assert "The same command goes on" in first.stdout
+    assert "Traceback" not in first.stdout + first.stderr
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
 
 
-def test_a_run_folder_of_another_configuration_is_not_overwritten(
-    train: Run, colour_folder: Path, tmp_path: Path
-) -> None:
-    options = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
-    assert train(*options, "--epochs", "1").returncode == 0
+@pytest.mark.parametrize("whole", ["torch"], indirect=True)
+def test_a_run_folder_of_another_configuration_is_not_overwritten(whole: Whole, train: Run) -> None:
+    before = (whole.folder / "run.json").read_bytes()
 
-    done = train(*options, "--epochs", "1", "--seed", "7")
+    done = train(*whole.options, "--run", whole.folder, "--seed", "7")
 
     assert done.returncode == 1
     assert "seed: 0 there, 7 here" in done.stderr
     assert "Traceback" not in done.stderr
+    assert (whole.folder / "run.json").read_bytes() == before
+    assert (whole.folder / f"checkpoint-{EPOCHS}").is_file()
 
 
-def test_a_full_disk_is_a_clear_error(colour_folder: Path, tmp_path: Path) -> None:
-    def no_large_files() -> None:
-        # A file-size limit fails a write as a full disk does, without filling one.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+def test_a_full_disk_is_a_clear_error(warm: WarmOf, colour_folder: Path, tmp_path: Path) -> None:
+    # A file-size limit fails a write as a full disk does, without filling one.
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); {COMMAND}"
+    options = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
 
-    done = subprocess.run(
-        command("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL),
-        capture_output=True,
-        text=True,
-        env=environment(),
-        preexec_fn=no_large_files,
-        timeout=120,
-        check=False,
-    )
+    done = warm("torch").start(limited, "train", *options).end()
 
     assert done.returncode == 1
     assert "The checkpoint of epoch 1 can't be written" in done.stderr

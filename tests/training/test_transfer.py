@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bundle.manifest import read_manifest
-from tests.training.conftest import MODULES, SMALL, Run, Whole
+from tests.training.conftest import MODULES, SMALL, Run, WarmOf, Whole
 
 PHASES = """
 import json, sys
@@ -64,13 +62,11 @@ print(json.dumps([changed(first, probed), changed(probed, tuned), changed(tuned,
 
 @pytest.mark.parametrize(("framework", "optimizer"), [("torch", "muon"), ("keras", "sgd")])
 def test_the_backbone_stays_still_then_moves_and_a_resumed_run_does_the_same(
-    framework: str, optimizer: str, tmp_path: Path
+    framework: str, optimizer: str, warm: WarmOf, tmp_path: Path
 ) -> None:
     code = PHASES.format(module=MODULES[framework], framework=framework, optimizer=optimizer)
 
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = warm(framework).start(code, tmp_path).end()
 
     assert done.returncode == 0, done.stderr
     probed, tuned, resumed, off, moved = json.loads(done.stdout)
@@ -84,9 +80,8 @@ def test_the_backbone_stays_still_then_moves_and_a_resumed_run_does_the_same(
 def test_a_bundle_is_a_start_that_knows_the_colours(
     whole: Whole, train: Run, colour_folder: Path, tmp_path: Path
 ) -> None:
-    bundle = whole.root / "models" / "colours" / "1"
     folders = ("--data", colour_folder, "--out", tmp_path, "--run", tmp_path / "run", "--name", "tuned")
-    options = ("--recipe", "transfer", "--init", bundle, "--epochs", "2", "--train-limit", "60")
+    options = ("--recipe", "transfer", "--init", whole.bundle, "--epochs", "2", "--train-limit", "60")
 
     done = train(*folders, *options, *SMALL)
 
@@ -94,7 +89,7 @@ def test_a_bundle_is_a_start_that_knows_the_colours(
     manifest = read_manifest(tmp_path / "tuned" / "1")
     config: Any = manifest.training.config
     assert (config["initial"]["from"], config["initial"]["classifier"]) == ("bundle", "taken over")
-    assert config["mean"] == read_manifest(bundle).training.config["mean"]
+    assert config["mean"] == read_manifest(whole.bundle).training.config["mean"]
     assert config["freeze_epochs"] == 1
     assert config["history"][0]["train_accuracy"] > 0.9
     assert manifest.training.train_samples + manifest.training.validation_samples == 60

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import training
-from tests.training.conftest import MODULES
+from tests.training.conftest import MODULES, WarmOf
 
 FOLDER = Path(training.__file__).parent
 
@@ -88,21 +86,19 @@ MEASURED = [*((arch, 32) for arch in CIFAR), ("resnet20", 33), ("resnet18", 32),
 MEASURED += [("resnet18", 224), ("resnet50", 65)]
 
 
-def python(code: str, *arguments: str) -> str:
-    """What a fresh interpreter prints: one process never holds both frameworks."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=300
-    )
+def printed(warm: WarmOf, framework: str, code: str, *arguments: str | Path) -> str:
+    """What the program prints: one process never holds both frameworks."""
+    done = warm(framework).start(code, *arguments).end()
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict[str, dict[str, tuple[int, list[int]]]]:
+def measured(warm: WarmOf) -> dict[str, dict[str, tuple[int, list[int]]]]:
     """By framework and `arch@image_size`: the number of parameters and the size of the feature map."""
     return {
         framework: json.loads(
-            python(MEASURE.format(module=module, framework=framework), json.dumps(MEASURED))
+            printed(warm, framework, MEASURE.format(module=module, framework=framework), json.dumps(MEASURED))
         )
         for framework, module in MODULES.items()
     }
@@ -164,10 +160,10 @@ print(float(np.abs(network(pixels, training=False)[1] - logits).max()), len(weig
 """
 
 
-def test_with_the_same_weights_both_frameworks_answer_the_same(tmp_path: Path) -> None:
+def test_with_the_same_weights_both_frameworks_answer_the_same(warm: WarmOf, tmp_path: Path) -> None:
     """The networks that Keras does not bring: torchvision's are the original, strides and padding included."""
-    python(ANSWER_OF_TORCH, str(tmp_path / "answer.npz"))
-    difference, left = python(ANSWER_OF_KERAS, str(tmp_path / "answer.npz")).split()
+    printed(warm, "torch", ANSWER_OF_TORCH, tmp_path / "answer.npz")
+    difference, left = printed(warm, "keras", ANSWER_OF_KERAS, tmp_path / "answer.npz").split()
 
     assert float(difference) < 1e-3
     assert int(left) == 0
@@ -189,12 +185,20 @@ print(json.dumps(losses))
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "sgd"])
-def test_both_frameworks_learn_one_batch_by_heart(optimizer: str) -> None:
+def test_both_frameworks_learn_one_batch_by_heart(optimizer: str, warm: WarmOf) -> None:
     losses = {}
     for framework, module in MODULES.items():
         code = STEP.format(module=module, framework=framework, optimizer=optimizer)
-        losses[framework] = json.loads(python(code))
+        losses[framework] = json.loads(printed(warm, framework, code))
 
     for values in losses.values():
         assert 1 < values[0] < 3
         assert values[-1] < 0.3 * values[0]
+
+
+@pytest.mark.parametrize(("framework", "twins"), [("torch", "tensorflow"), ("keras", "torch")])
+def test_what_trains_in_one_framework_never_loads_the_other(framework: str, twins: str, warm: WarmOf) -> None:
+    loaded = printed(warm, framework, "import sys; print(*sys.modules)").split()
+
+    assert f"training.{MODULES[framework]}" in loaded
+    assert twins not in loaded
