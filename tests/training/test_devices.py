@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 
 from bundle.manifest import read_manifest
-from tests.training.conftest import SMALL, Run, command, environment
-from tests.training.test_train_command import wait_for
+from tests.training.conftest import SMALL, environment, history, run_command, wait_for_epochs
 
 ONE_DEVICE = """
 import sys
@@ -41,10 +38,6 @@ one_device(data, folder, "transfer", epochs=2, freeze_epochs=1, finetune_factor=
 """
 
 
-def history(run: Path) -> list[dict[str, Any]]:
-    return json.loads((run / "run.json").read_text())["history"]  # type: ignore[no-any-return]
-
-
 def run_python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", ONE_DEVICE + code, *map(str, arguments)],
@@ -57,7 +50,7 @@ def run_python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess
 
 
 def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_one(
-    train: Run, colour_folder: Path, tmp_path: Path
+    colour_folder: Path, tmp_path: Path
 ) -> None:
     two = tmp_path / "two"
     options = ("--data", colour_folder, "--out", tmp_path, "--run", two, "--name", "colours", *SMALL)
@@ -74,8 +67,9 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     )
     options = (*options, "--devices", "2")
 
-    launcher = subprocess.Popen(command(*options), stderr=subprocess.PIPE, text=True, env=environment())
-    wait_for(two / "run.json")
+    command = [sys.executable, "-m", "training", "train", *map(str, options)]
+    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+    wait_for_epochs(1, two)
     workers = psutil.Process(launcher.pid).children()
     second = next(worker for worker in workers if worker.environ()["RANK"] == "1")
     second.send_signal(signal.SIGKILL)
@@ -85,7 +79,7 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     assert "Process 2 of 2 was killed by SIGKILL" in said
     assert not psutil.wait_procs(workers, timeout=60)[1]
 
-    resumed = train(*options)
+    resumed = run_command("train", *options)
     reference = run_python(TORCH, colour_folder, tmp_path / "one")
 
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
