@@ -41,6 +41,7 @@ def test_with_weights_photos_are_transferred_to_at_the_size_of_the_weights() -> 
 
     assert (config.init, config.arch, config.image_size) == ("imagenet", "resnet18", 224)
     assert config.freeze_epochs > 0
+    assert config.ema_decay == 0
     assert config.patience > config.freeze_epochs, "the epochs after the frozen ones get their chance"
     assert config.crop_padding == 28
 
@@ -50,6 +51,7 @@ def test_without_weights_photos_train_a_small_network_on_small_images() -> None:
 
     assert (config.init, config.arch, config.image_size) == ("random", "resnet20", 64)
     assert config.freeze_epochs == 0
+    assert config.ema_decay == pytest.approx(1 - 1 / 45), "five epochs of nine steps"
     assert "can't be had" in next(choice.why for choice in choices if choice.what == "first weights")
 
 
