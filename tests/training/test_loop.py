@@ -22,6 +22,7 @@ class Scripted:
     feature_map = (1, 1, 1)
     normalisation = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     initial = {"from": "random"}  # noqa: RUF012 - as the trainers have it
+    share = (0, 1)
 
     def __init__(self, losses: list[float], killed_in: int | None = None) -> None:
         self.losses, self.killed_in, self.epoch = losses, killed_in, 0
@@ -34,6 +35,9 @@ class Scripted:
             raise KeyboardInterrupt
         self.epoch += 1
         return 0.0, 0
+
+    def agree(self, figures: dict[str, float]) -> dict[str, float]:
+        return figures
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         wrong = math.log(math.expm1(self.losses[self.epoch - 1]))  # so that the loss of class 0 is as written
