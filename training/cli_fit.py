@@ -92,7 +92,7 @@ def _choose(seen: Survey, said: dict[str, Any]) -> tuple[TrainConfig, list[Choic
     # TensorFlow takes the number of threads once, so it is settled before the framework is asked about a GPU.
     said = {"threads": usable_cores()} | said
     module, weights = load_framework(make_config(framework=said["framework"], threads=said["threads"]))
-    machine = Machine(available_memory(), computes_in_bf16(), module.has_gpu())
+    machine = Machine(available_memory(), computes_in_bf16(), module.devices.gpus() > 0)
     arch = wanted_weights(seen, machine, said)
     if arch is None:
         return choose(seen, machine, said, imagenet=False)

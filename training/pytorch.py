@@ -55,11 +55,6 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // processes))
 
 
-def has_gpu() -> bool:
-    """Whether there is a GPU to compute on."""
-    return torch.cuda.is_available()
-
-
 class ConvMuon(torch.optim.Optimizer):
     """Momentum orthogonalised for convolution kernels, each kept at the norm sqrt(filters) (Jordan et al. 2024).
 

@@ -59,11 +59,6 @@ def set_threads(threads: int) -> None:
             ) from exc
 
 
-def has_gpu() -> bool:
-    """Whether there is a GPU to compute on."""
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
 class ConvMuon(keras.optimizers.SGD):
     """SGD; for convolution kernels momentum orthogonalised, each kept at the norm sqrt(filters) (Jordan et al. 2024).
 
