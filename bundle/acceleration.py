@@ -19,13 +19,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bundle import speed
 from bundle.accuracy import accuracy_metric
+from bundle.batches import in_batches
 from bundle.child import environment
 from bundle.choice import choices
 from bundle.errors import AccelerationFailed, RuntimeUnavailable
@@ -38,7 +39,6 @@ from bundle.writer import BundleWriter
 
 FOLDER = "openvino"
 CONVERT, QUANTIZE = "bundle.convert", "bundle.quantize"  # the child processes
-BATCH = 100  # images per forward pass of the measurement
 TIMEOUT_S = 300.0  # to load, and for one forward pass
 # The self-test allows an accelerated artifact twice what it differed by here, and something for other processors.
 TOLERANCE_FACTOR, TOLERANCE_ROOM = 2.0, 0.02
@@ -64,6 +64,13 @@ class Accelerated:
     manifest: Manifest
     left_out: list[str]  # what could not be made or run here, and why
     chosen: str  # what `auto` takes on a machine without CUDA, and why
+
+
+class Answers(NamedTuple):
+    """What an artifact answers."""
+
+    logits: Logits  # [N, C], of the images that all are compared on
+    golden_scores: npt.NDArray[np.float64]  # [G, C], of the golden pictures
 
 
 def missing_packages() -> list[str]:
@@ -104,9 +111,10 @@ def accelerate(
     verify_files(directory, manifest)
     with tempfile.TemporaryDirectory(prefix="accelerate-") as scratch, ExitStack() as stack:
         draft = _draft(directory, manifest, Path(scratch), calibration, say)
-        artifacts, left_out = read_manifest(draft).artifacts, []
+        made = read_manifest(draft)
+        left_out: list[str] = []
         running: list[tuple[Artifact, RuntimeProcess]] = []
-        for artifact in artifacts:
+        for artifact in made.artifacts:
             process = stack.enter_context(RuntimeProcess(draft, artifact.id, "cpu", threads))
             try:
                 process.start(TIMEOUT_S)
@@ -116,7 +124,7 @@ def accelerate(
                 running.append((artifact, process))
         records, metrics = _measure(draft, manifest, running, calibration, test, threads, say)
         with BundleWriter(models, manifest.name) as writer:
-            _copy(draft, read_manifest(draft), writer.directory)
+            _copy(draft, made, writer.directory)
             path = writer.commit(_fields(manifest) | {"artifacts": records, "metrics": metrics})
     written = read_manifest(path)
     first = choices(written, "auto", cuda=False)[0]
@@ -192,46 +200,40 @@ def _measure(
     """The artifacts and the metrics of the manifest; ``running`` begins with the source artifact."""
     golden = _golden_pixels(draft, manifest)
     compared = test.pixels if test else calibration if calibration is not None else golden
-    records, metrics = (
-        [],
-        [m.model_dump(mode="json") for m in manifest.metrics if m.name != "accuracy" or not test],
-    )
-    answers: list[tuple[Logits, Logits]] = []
+    metrics = [m.model_dump(mode="json") for m in manifest.metrics if m.name != "accuracy" or not test]
+    answers: list[Answers] = []
+    records = []
     for artifact, process in running:
         say(f"measuring {artifact.id} on {len(compared):,} images")
-        answers.append((_logits(process, compared), _logits(process, golden)))
-        logits, golden_logits = answers[-1]
+        logits = _logits(process, compared)
+        scores = calibrated_softmax(_logits(process, golden), manifest.calibration.temperature)
+        answers.append(Answers(logits, scores))
         record = artifact.model_dump(mode="json")
         if not artifact.source:
-            scores = [
-                calibrated_softmax(x, manifest.calibration.temperature)
-                for x in (golden_logits, answers[0][1])
-            ]
-            observed = float(np.abs(scores[0] - scores[1]).max())
-            record["derivation"] = {
-                "versions": {p: importlib.metadata.version(p) for p in _packages(artifact)},
-                "calibration_samples": len(calibration)
-                if calibration is not None and "nncf" in _packages(artifact)
-                else 0,
-                "compared_samples": len(compared),
-                "max_logit_difference": float(np.abs(logits - answers[0][0]).max()),
-                "top1_agreement": float((logits.argmax(1) == answers[0][0].argmax(1)).mean()),
-                "golden_tolerance": min(LARGEST_TOLERANCE, TOLERANCE_FACTOR * observed + TOLERANCE_ROOM),
-            }
+            record["derivation"] = _derivation(artifact, answers[-1], answers[0], calibration)
         records.append(record)
         if test:
             info = process.info
             metrics.append(accuracy_metric(logits, test.labels, info["runtime"], info["precision"]))
     say("measuring the speed of each")
-    for record, found in zip(
-        records, speed.measure([process for _, process in running], compared, threads), strict=True
-    ):
-        record["speed"] = found
-    return records, metrics
+    speeds = speed.measure([process for _, process in running], compared, threads)
+    return [record | {"speed": found} for record, found in zip(records, speeds, strict=True)], metrics
 
 
-def _packages(artifact: Artifact) -> list[str]:
-    return ["openvino", "nncf"] if artifact.precision == "int8" else ["openvino"]
+def _derivation(
+    artifact: Artifact, own: Answers, of_source: Answers, calibration: Pixels | None
+) -> dict[str, Any]:
+    observed = float(np.abs(own.golden_scores - of_source.golden_scores).max())
+    quantised_with = calibration if artifact.precision == "int8" else None
+    packages = ["openvino"] if quantised_with is None else ["openvino", "nncf"]
+    return {
+        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "calibration_samples": 0 if quantised_with is None else len(quantised_with),
+        "compared_samples": len(own.logits),
+        "max_logit_difference": float(np.abs(own.logits - of_source.logits).max()),
+        "top1_agreement": float((own.logits.argmax(1) == of_source.logits.argmax(1)).mean()),
+        "golden_tolerance": min(LARGEST_TOLERANCE, TOLERANCE_FACTOR * observed + TOLERANCE_ROOM),
+    }
 
 
 def _golden_pixels(directory: Path, manifest: Manifest) -> Pixels:
@@ -240,8 +242,7 @@ def _golden_pixels(directory: Path, manifest: Manifest) -> Pixels:
 
 
 def _logits(process: RuntimeProcess, pixels: Pixels) -> Logits:
-    starts = range(0, len(pixels), BATCH)
-    return np.concatenate([process.infer(pixels[start : start + BATCH], TIMEOUT_S) for start in starts])
+    return np.concatenate([process.infer(part, TIMEOUT_S) for part in in_batches(pixels)])
 
 
 def _fields(manifest: Manifest) -> dict[str, Any]:

@@ -37,16 +37,17 @@ def choices(manifest: Manifest, wanted: str, *, cuda: bool) -> list[Choice]:
         return [Choice(_by_id(manifest, wanted), "set by its id")]
     if cuda:
         return [Choice(manifest.source, "the source artifact: it runs on CUDA")]
-    faster = sorted(
-        (a for a in manifest.artifacts if not a.source and _is_faster(a, manifest.source)),
-        key=lambda a: a.speed.images_per_second if a.speed else 0.0,
-        reverse=True,
-    )
-    found = [Choice(a, reason) for a in faster if (reason := _as_good(manifest, a))]
+    gains = ((_gain(artifact, manifest.source), artifact) for artifact in manifest.artifacts)
+    faster = sorted((pair for pair in gains if pair[0] > 1), key=lambda pair: pair[0], reverse=True)
+    found = [
+        Choice(artifact, f"measured {gain:.1f} times as fast as the source, with {good}")
+        for gain, artifact in faster
+        if (good := _as_good(manifest, artifact))
+    ]
     if found:
         why = "the source artifact"
     elif faster:
-        why = f"the source artifact: {faster[0].id} is faster and not known to be as accurate"
+        why = f"the source artifact: {faster[0][1].id} is faster and not known to be as accurate"
     else:
         why = "the source artifact: the bundle has none that was measured to be faster"
     return [*found, Choice(manifest.source, why)]
@@ -65,33 +66,26 @@ def accuracy(manifest: Manifest, artifact: Artifact) -> float | None:
 
 
 def _by_id(manifest: Manifest, wanted: str) -> Artifact:
-    for artifact in manifest.artifacts:
-        if artifact.id == wanted:
-            return artifact
+    if artifact := manifest.artifact(wanted):
+        return artifact
     ids = ", ".join(artifact.id for artifact in manifest.artifacts)
     raise RuntimeUnavailable(f"The bundle has no such artifact. It has: {ids}. Received: {wanted!r}")
 
 
-def _is_faster(artifact: Artifact, source: Artifact) -> bool:
+def _gain(artifact: Artifact, source: Artifact) -> float:
+    """How many times as many images per second as the source; 0: not measured. The source itself has 1."""
     if artifact.speed is None or source.speed is None:
-        return False
-    return artifact.speed.images_per_second > source.speed.images_per_second
+        return 0.0
+    return artifact.speed.images_per_second / source.speed.images_per_second
 
 
 def _as_good(manifest: Manifest, artifact: Artifact) -> str:
-    """Why the answers of ``artifact`` are as good as the source's, in words; empty: they are not known to be."""
+    """What shows that the answers of ``artifact`` are as good as the source's; empty: they are not known to be."""
     own, of_source = accuracy(manifest, artifact), accuracy(manifest, manifest.source)
-    assert artifact.derivation is not None  # noqa: S101 - it is not the source
-    assert artifact.speed is not None  # noqa: S101 - see _is_faster
-    assert manifest.source.speed is not None  # noqa: S101
-    gain = artifact.speed.images_per_second / manifest.source.speed.images_per_second
     if own is not None and of_source is not None:
-        if own < of_source - ACCURACY_TOLERANCE:
-            return ""
-        return f"measured {gain:.1f} times as fast as the source, with an accuracy of {own:.2%} against {of_source:.2%}"
-    if artifact.derivation.max_logit_difference < SAME_FUNCTION:
-        return (
-            f"measured {gain:.1f} times as fast as the source, with logits within "
-            f"{artifact.derivation.max_logit_difference:.1e} of its"
-        )
+        good = own >= of_source - ACCURACY_TOLERANCE
+        return f"an accuracy of {own:.2%} against {of_source:.2%}" if good else ""
+    derived = artifact.derivation
+    if derived is not None and derived.max_logit_difference < SAME_FUNCTION:
+        return f"logits within {derived.max_logit_difference:.1e} of its"
     return ""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import enum
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -186,38 +187,37 @@ class _Report:
 
     def step(self, name: str, run: Callable[[], T], describe: Callable[[T], str]) -> T:
         """A step without which there is no bundle."""
-        started = time.monotonic()
-        try:
-            with self._console.status(f"{name} ..."):
-                result = run()
-        except BundleError as exc:
-            self._give_up(name, exc, started)
-        self._add(name, "[green]ok[/green]", started, describe(result))
+        with self._taking(name) as add:
+            result = run()
+            add("[green]ok[/green]", describe(result))
         return result
 
     def may_fail_here(self, name: str, run: Callable[[], str]) -> None:
         """A step that this machine may not be able to take, and another one is."""
-        started = time.monotonic()
-        try:
-            with self._console.status(f"{name} ..."):
-                detail = run()
-        except RuntimeUnavailable as exc:
-            self._add(name, "[yellow]not here[/yellow]", started, str(exc))
-        except BundleError as exc:
-            self._give_up(name, exc, started)
-        else:
-            self._add(name, "[green]ok[/green]", started, detail)
-
-    def _give_up(self, name: str, exc: BundleError, started: float) -> NoReturn:
-        self._add(name, f"[red]{exc.code}[/red]", started, "refused, see below")
-        self.print()
-        _refuse(self._console, exc)
+        with self._taking(name) as add:
+            try:
+                add("[green]ok[/green]", run())
+            except RuntimeUnavailable as exc:
+                add("[yellow]not here[/yellow]", str(exc))
 
     def print(self) -> None:
         self._console.print(self._table)
 
-    def _add(self, name: str, result: str, started: float, detail: str) -> None:
-        self._table.add_row(escape(name), result, f"{time.monotonic() - started:.1f}", escape(detail))
+    @contextmanager
+    def _taking(self, name: str) -> Iterator[Callable[[str, str], None]]:
+        """A step under way; yields what adds its row. An error of the bundle ends the check with the rows so far."""
+        started = time.monotonic()
+
+        def add(result: str, detail: str) -> None:
+            self._table.add_row(escape(name), result, f"{time.monotonic() - started:.1f}", escape(detail))
+
+        try:
+            with self._console.status(f"{name} ..."):
+                yield add
+        except BundleError as exc:
+            add(f"[red]{exc.code}[/red]", "refused, see below")
+            self.print()
+            _refuse(self._console, exc)
 
 
 def _describe_manifest(manifest: Manifest) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 from bundle.manifest import Manifest, read_manifest
 from bundle.runtimes.openvino import import_openvino
 
+NAMES = ("pixels", "class_index", "logits", "heatmap")  # of the inputs and the outputs, in order
+
 
 def main(bundle: Path, target: Path) -> None:
     """Write the IR of the bundle's source artifact: ``pixels``, ``class_index`` to ``logits``, ``heatmap``."""
@@ -22,6 +24,8 @@ def main(bundle: Path, target: Path) -> None:
     manifest = read_manifest(bundle)
     convert = _from_torchscript if manifest.source.format == "torchscript" else _from_savedmodel
     model = convert(ov, bundle / manifest.source.path, manifest)
+    for port, name in zip((*model.inputs, *model.outputs), NAMES, strict=True):
+        port.get_tensor().set_names({name})
     # fp32 weights: this file computes the same function as the source, and int8 is made from it.
     ov.save_model(model, target, compress_to_fp16=False)
 
@@ -48,10 +52,7 @@ def _from_torchscript(ov: Any, path: Path, manifest: Manifest) -> Any:
         scripted = torch.jit.script(Explain(torch.jit.load(str(path)).eval()).eval())  # type: ignore[no-untyped-call]
     names = [value.debugName() for value in scripted.graph.inputs()][1:]  # the first is the module itself
     shapes = _inputs(ov, manifest)
-    model = ov.convert_model(
-        scripted, input=[(name, *what) for name, what in zip(names, shapes, strict=True)]
-    )
-    return _named(model, inputs=("pixels", "class_index"), outputs=("logits", "heatmap"))
+    return ov.convert_model(scripted, input=[(name, *what) for name, what in zip(names, shapes, strict=True)])
 
 
 def _from_savedmodel(ov: Any, path: Path, manifest: Manifest) -> Any:
@@ -76,7 +77,7 @@ def _from_savedmodel(ov: Any, path: Path, manifest: Manifest) -> Any:
     with tempfile.NamedTemporaryFile(suffix=".pb") as file:
         file.write(frozen.graph.as_graph_def().SerializeToString())
         file.flush()
-        model = ov.convert_model(
+        return ov.convert_model(
             file.name,
             input=[
                 (tensor.name, *what)
@@ -84,19 +85,12 @@ def _from_savedmodel(ov: Any, path: Path, manifest: Manifest) -> Any:
             ],
             output=[tensor.name for tensor in frozen.outputs],
         )
-    return _named(model, inputs=("pixels", "class_index"), outputs=("logits", "heatmap"))
 
 
 def _inputs(ov: Any, manifest: Manifest) -> list[tuple[Any, Any]]:
     """Shape and type of ``pixels`` and ``class_index``; NNCF needs both, and -1 is any number of images."""
     pixels = ov.PartialShape([-1, manifest.input.height, manifest.input.width, 3])
     return [(pixels, ov.Type.u8), (ov.PartialShape([-1]), ov.Type.i64)]
-
-
-def _named(model: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
-    for port, name in (*zip(model.inputs, inputs, strict=True), *zip(model.outputs, outputs, strict=True)):
-        port.get_tensor().set_names({name})
-    return model
 
 
 if __name__ == "__main__":

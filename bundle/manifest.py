@@ -99,6 +99,10 @@ class Manifest(Record):
         """The artifact that the training framework exported; every other one is derived from it."""
         return next(artifact for artifact in self.artifacts if artifact.source)
 
+    def artifact(self, artifact_id: str) -> Artifact | None:
+        """The artifact with that id; None: there is none."""
+        return next((artifact for artifact in self.artifacts if artifact.id == artifact_id), None)
+
 
 def read_manifest(directory: Path) -> Manifest:
     """Read and validate ``manifest.json`` of a bundle folder.

@@ -43,9 +43,10 @@ class RuntimeInfo(TypedDict):
 class RuntimeProcess:
     """A child process that holds one artifact of one bundle, loaded and self-tested.
 
-    ``artifact`` is source, auto (:mod:`bundle.choice`) or the id of an artifact. ``device`` is auto, cpu or cuda. ``threads`` bounds the
-    CPU threads of the framework; None: the cores that this process may use. Calls from several threads take turns. An instance is started once; after
-    ``stop``, ``kill`` or :class:`WorkerDied` the caller makes another.
+    ``artifact`` is source, auto (:mod:`bundle.choice`) or the id of an artifact. ``device`` is auto, cpu or cuda.
+    ``threads`` bounds the CPU threads of the framework; None: the cores that this process may use. Calls from
+    several threads take turns. An instance is started once; after ``stop``, ``kill`` or :class:`WorkerDied` the
+    caller makes another.
     """
 
     def __init__(

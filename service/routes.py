@@ -283,9 +283,7 @@ def _timing(decode_s: float, answers: list[Answer], started: float) -> dict[str,
 
 def _summary(model: ServedModel) -> dict[str, Any]:
     manifest, info = model.manifest, model.info
-    running = next(
-        (a for a in (manifest.artifacts if manifest else []) if info and a.id == info["artifact_id"]), None
-    )
+    running = manifest.artifact(info["artifact_id"]) if manifest and info else None
     return {
         "name": model.name,
         "version": model.version,

@@ -17,9 +17,11 @@ from bundle.errors import BundleError
 from training.cli_bundle import make_bundle
 from training.cli_common import (
     Accelerate,
+    Framework,
     Out,
     Seed,
     SkipUnreadable,
+    Threads,
     console,
     default_name,
     load_data,
@@ -49,7 +51,7 @@ def main() -> None:
 @app.command()
 def train(
     data: Annotated[str, typer.Option(help="A folder with one sub-folder per class, or `cifar10`.")],
-    framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
+    framework: Framework = "torch",
     arch: Annotated[
         str | None,
         typer.Option(
@@ -87,7 +89,7 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
+    threads: Threads = None,
     devices: Annotated[
         str, typer.Option(help="Devices that share each batch: a number, or auto for every GPU.")
     ] = "1",

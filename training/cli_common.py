@@ -21,6 +21,8 @@ from training.errors import ConfigError, StorageError
 MODULES = {"torch": "training.pytorch", "keras": "training.tensorflow"}
 FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
 
+Framework = Annotated[str, typer.Option(help="torch or keras.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")]
 Out = Annotated[Path, typer.Option(help="The model repository that gets the bundle.")]
 Seed = Annotated[int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")]
 SkipUnreadable = Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")]

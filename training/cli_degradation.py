@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.cli_common import console, interrupted, load_data, load_framework
+from training.cli_common import Framework, Threads, console, interrupted, load_data, load_framework
 from training.config import RECIPES, make_config
 from training.errors import ConfigError
 from training.initial import read_initial
@@ -19,13 +19,13 @@ def degradation(
         str | None,
         typer.Option(help="Train on this, as `train` takes it; left out: draw the runs there are."),
     ] = None,
-    framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
+    framework: Framework = "torch",
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "he2016",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all four runs.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
+    threads: Threads = None,
     runs: Annotated[
         Path | None,
         typer.Option(help="Folder of the four run folders; default runs/degradation-<framework>."),

@@ -16,6 +16,7 @@ from training.choose import Choice, Machine, choose, wanted_weights
 from training.cli_bundle import make_bundle
 from training.cli_common import (
     Accelerate,
+    Framework,
     Out,
     Seed,
     SkipUnreadable,
@@ -34,7 +35,7 @@ from training.survey import Survey, survey
 
 def fit(
     data: Annotated[Path, typer.Option(help="A folder with one sub-folder of images per class.")],
-    framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
+    framework: Framework = "torch",
     out: Out = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default <data>-pytorch or <data>-keras.")

@@ -9,7 +9,9 @@ import typer
 
 from training.cli_common import (
     Accelerate,
+    Framework,
     Out,
+    Threads,
     command_line,
     console,
     default_name,
@@ -22,7 +24,7 @@ from training.errors import ConfigError
 
 
 def pretrained(
-    framework: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
+    framework: Framework = "torch",
     arch: Annotated[
         str,
         typer.Option(
@@ -39,7 +41,7 @@ def pretrained(
             help="A file of weights, or the URL of one; default: where the framework publishes them."
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")] = None,
+    threads: Threads = None,
     golden_images: Annotated[
         Path | None, typer.Option(help="Folder of images for the golden samples; default: drawn ones.")
     ] = None,

@@ -10,7 +10,6 @@ network never meets pixels in service that it has not met in training.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from bundle.batches import in_batches
 from bundle.errors import ImageError
 from bundle.geometry import prepare
 from bundle.image import read_input
@@ -28,8 +28,6 @@ from training.errors import DataError
 from training.folders import NAMED, Listing, list_splits
 
 TEST_FRACTION = 0.2  # of each class, where no split is given
-EVALUATION_BATCH = 250  # most images of a forward pass without training
-EVALUATION_PIXELS = 2**22  # most pixels of one
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,6 @@ class DataSet:
         mean = total / count
         # A data set of one colour has no deviation; 1 keeps the division defined.
         return mean.astype("f4"), np.sqrt(np.maximum(squares / count - mean**2, 1)).astype("f4")
-
-
-def in_batches(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Parts of uint8 [N, H, W, 3] that a network can answer at once: of large images fewer, for the sake of memory."""
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (pixels.shape[1] * pixels.shape[2])))
-    for start in range(0, len(pixels), size):
-        yield pixels[start : start + size]
 
 
 def input_geometry(image_size: int, resize: int | None = None, interpolation: str = "bilinear") -> Input:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from bundle.accuracy import accuracy_metric
+from bundle.batches import in_batches
 from bundle.process import RuntimeProcess
 from bundle.scores import calibrated_softmax
 from training.calibration import BINS, fit_temperature, reliability
-from training.data import Split, in_batches
+from training.data import Split
 
 LOAD_TIMEOUT_S = 300.0
 BATCH_TIMEOUT_S = 300.0

@@ -54,6 +54,7 @@ class Written:
     path: Path
     max_logit_difference: float
     serving: str  # which artifact a service on a CPU takes, and why
+    logits: NDArray[np.float32]  # [M, C], what its source artifact answered to `measure` of `publish`
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,10 @@ def export_bundle(
     """
     golden = golden or golden_of(data)
     compared = data.test.pixels[:COMPARED_SAMPLES]
-    right = np.zeros(len(data.test), bool)
 
     def measure(draft: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
         found = evaluate(draft, data.validation, data.test)
-        right[:] = found.test_logits.argmax(1) == data.test.labels
-        return found.test_logits[: len(compared)], {
-            "metrics": found.metrics,
-            "calibration": found.calibration,
-        }
+        return found.test_logits, {"metrics": found.metrics, "calibration": found.calibration}
 
     record = model_record(trainer, module, config, name, data.classes, input_geometry(config.image_size))
     record["description"] = f"{config.arch} trained on {data.name} with {config.framework}"
@@ -117,6 +113,8 @@ def export_bundle(
         )
     written, measured = publish(trainer, record, golden, compared, measure, models, acceleration)
     metric, calibration = measured["metrics"][0], measured["calibration"]
+    right = data.test.labels[written.logits.argmax(1) == data.test.labels]
+    images, right_images = (np.bincount(of, minlength=len(data.classes)) for of in (data.test.labels, right))
     return Exported(
         written.path,
         metric["value"],
@@ -127,10 +125,7 @@ def export_bundle(
         ),
         written.max_logit_difference,
         written.serving,
-        [
-            (label, int((data.test.labels == i).sum()), int(right[data.test.labels == i].sum()))
-            for i, label in enumerate(data.classes)
-        ],
+        list(zip(data.classes, images.tolist(), right_images.tolist(), strict=True)),
     )
 
 
@@ -149,8 +144,8 @@ def publish(
         record: the manifest without what is measured and what the writer knows, see `model_record`.
         golden: file name and content of the golden samples.
         compared: uint8 [N, H, W, 3], on which the artifact must answer as the network.
-        measure: from the folder of a bundle to its artifact's logits [N, C] for `compared`, and the `metrics` and
-            `calibration` of the manifest, or neither.
+        measure: from the folder of a bundle to its artifact's logits [M, C], of which the first are for `compared`,
+            and the `metrics` and `calibration` of the manifest, or neither.
         acceleration: what OpenVINO artifacts are made with; None: none are made.
 
     Returns:
@@ -168,7 +163,7 @@ def publish(
             # only: a first bundle, with no metrics and no calibration, is measured; then the real one is written.
             draft = _write(trainer, Path(scratch), record, golden, golden_logits, None)
             logits, measured = measure(draft)
-            difference = float(np.abs(logits - expected).max())
+            difference = float(np.abs(logits[: len(compared)] - expected).max())
             if not difference < MAX_LOGIT_DIFFERENCE:
                 raise TrainingError(
                     f"The exported artifact does not answer as the network did: logits differ by {difference:.2g}. "
@@ -183,7 +178,7 @@ def publish(
                 path, serving = _accelerate(plain, models, acceleration)
     except OSError as exc:
         raise StorageError(f"The bundle can't be written to {models / record['name']}: {exc}.") from exc
-    return Written(path, difference, serving), measured
+    return Written(path, difference, serving, logits), measured
 
 
 def _accelerate(plain: Path, models: Path, acceleration: Acceleration) -> tuple[Path, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -43,21 +44,21 @@ def read_golden(folder: Path) -> list[tuple[str, bytes]]:
 
 def golden_of(data: DataSet) -> list[tuple[str, bytes]]:
     """Golden samples from test images spread over the classes."""
-    images = []
-    for number, i in enumerate(np.linspace(0, len(data.test) - 1, GOLDEN_SAMPLES).round().astype(int)):
-        content = io.BytesIO()
-        Image.fromarray(data.test.pixels[i]).save(content, "PNG")
-        images.append((f"{number}.png", content.getvalue()))
-    return images
+    chosen = np.linspace(0, len(data.test) - 1, GOLDEN_SAMPLES).round().astype(int)
+    return _as_files(Image.fromarray(data.test.pixels[i]) for i in chosen)
 
 
 def drawn_pictures() -> list[tuple[str, bytes]]:
     """File name and content of golden pictures where there is no photo: soft blobs of colour, always the same."""
     generator = np.random.default_rng(0)
-    pictures = []
-    for number in range(GOLDEN_SAMPLES):
-        blobs = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    colours = (generator.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(GOLDEN_SAMPLES))
+    return _as_files(Image.fromarray(each).resize((320, 240), Image.Resampling.BICUBIC) for each in colours)
+
+
+def _as_files(images: Iterable[Image.Image]) -> list[tuple[str, bytes]]:
+    files = []
+    for number, image in enumerate(images):
         content = io.BytesIO()
-        blobs.resize((320, 240), Image.Resampling.BICUBIC).save(content, "PNG")
-        pictures.append((f"{number}.png", content.getvalue()))
-    return pictures
+        image.save(content, "PNG")
+        files.append((f"{number}.png", content.getvalue()))
+    return files

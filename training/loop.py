@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from bundle.batches import in_batches
 from training.augment import batches, class_weights
 from training.config import TrainConfig
-from training.data import DataSet, Split, in_batches
+from training.data import DataSet, Split
 from training.errors import ConfigError, StorageError
 from training.normalisation import Normalisation
 from training.progress import progress_bar

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.batches import in_batches
 from bundle.errors import BundleError
 from bundle.manifest import Manifest
 from bundle.process import RuntimeInfo, RuntimeProcess
-from training.data import in_batches
 from training.evaluate import BATCH_TIMEOUT_S, LOAD_TIMEOUT_S
 from training.metrics import latency
 

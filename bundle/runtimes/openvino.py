@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import RuntimeUnavailable
-from bundle.machine import usable_cores
 from bundle.runtimes import Device, Heatmap, Logits
 
 # What the plugin computes in where the graph says nothing else; int8 layers stay int8 with either.
@@ -45,10 +44,11 @@ def load(path: Path, device: Device, threads: int | None, precision: str) -> Ope
     config: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads or usable_cores(),
         # Pinned threads of two models would share one core while the next one idles.
         "ENABLE_CPU_PINNING": False,
     }
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
     return OpenVinoModel(core.compile_model(core.read_model(path), "CPU", config), ov.get_version())
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def load(path: Path, device: Device, threads: int | None, _precision: str = "fp32") -> TorchScriptModel:
+def load(path: Path, device: Device, threads: int | None, _precision: str) -> TorchScriptModel:
     """Load, put into evaluation mode and freeze the archive at ``path``."""
     # The one heavy import, here so that this package never loads it in the web process.
     import torch  # noqa: PLC0415
