@@ -1,7 +1,7 @@
 """JPEG decoders, from bytes to the input of a model: time of each, and what decoding at a fraction costs in accuracy.
 
-    .venv/bin/python benchmarks/decoders.py                                     # the times
-    .venv/bin/python benchmarks/decoders.py --data FOLDER --model models/NAME   # and the accuracy, on FOLDER/test
+    .venv/bin/python -m benchmarks.decoders                                     # the times
+    .venv/bin/python -m benchmarks.decoders --data FOLDER --model models/NAME   # and the accuracy, on FOLDER/test
 
 Interleaved rounds in one process on one core, medians; photos are synthetic and of the sizes that cameras and the web
 have. For the accuracy, test images are enlarged, saved as JPEG and read back whole and reduced: both go through the
@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.photos import photo
 from bundle import turbo
 from bundle.geometry import prepare
 from bundle.image import decode_image, read_input
@@ -147,26 +148,6 @@ def accuracy(data: Path, model: Path, per_class: int) -> None:
         f"{right['whole']:.2%} whole, {right['reduced']:.2%} reduced; the same answer for "
         f"{float((best['whole'] == best['reduced']).mean()):.2%}"
     )
-
-
-def photo(width: int, height: int) -> bytes:
-    """A JPEG of quality 90 with structure at every scale, as photos have."""
-    random = np.random.default_rng(0)
-    pixels = np.full((height, width, 3), 128.0)
-    side = 4
-    while side < max(width, height):
-        coarse = random.normal(0, 90 / side**0.5, (side * height // width + 1, side, 3))
-        layers = [
-            Image.fromarray(coarse[..., channel].astype(np.float32)).resize(
-                (width, height), Image.Resampling.BICUBIC
-            )
-            for channel in range(3)
-        ]
-        pixels += np.stack([np.asarray(layer) for layer in layers], axis=-1)
-        side *= 2
-    content = io.BytesIO()
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(content, "JPEG", quality=90)
-    return content.getvalue()
 
 
 if __name__ == "__main__":

@@ -10,25 +10,30 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import IO, Any
 
 from bundle.wire import Wire
 
+_PARENT_CHECK_S = 0.5
 _KEPT_LINES = 40
 _LINE_BYTES = 2_000
+_BUFFER_BYTES = 4 * 2**20
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 class Child:
-    """A running ``python -m bundle.worker`` and the parent's end of its socket.
+    """A running ``python -m MODULE`` and the parent's end of its socket.
 
-    ``arguments``: what :func:`bundle.worker.main` takes, less ``socket`` and ``parent``.
+    ``arguments``: what the module's ``main`` takes, as JSON, less ``socket`` and ``parent``.
     """
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    def __init__(self, module: str, arguments: dict[str, Any], variables: dict[str, str]) -> None:
         self._socket, theirs = socket.socketpair()
+        for end in (self._socket, theirs):  # so that a batch goes through at once; the system may allow less
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._pidfd: int | None = None
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         with theirs:
@@ -36,12 +41,12 @@ class Child:
             try:
                 self.process = subprocess.Popen(
                     # -P: the current directory of the caller is no place to import modules from.
-                    [sys.executable, "-P", "-m", "bundle.worker", text],
+                    [sys.executable, "-P", "-m", module, text],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
-                    env=environment(arguments["device"], arguments["threads"]),
+                    env=variables,
                 )
             except BaseException:
                 self._socket.close()
@@ -60,6 +65,11 @@ class Child:
         except (OSError, IndexError, ValueError):
             return None
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def connection(self) -> socket.socket:
+        """The parent's end, for an event loop, in the place of :attr:`wire`."""
+        return self._socket
 
     def hang_up(self) -> None:
         """End the conversation: the child sees the end of its input and exits; a call under way fails."""
@@ -89,6 +99,20 @@ class Child:
             while line := output.readline(_LINE_BYTES):
                 if text := line.decode(errors="replace").strip():
                     self._lines.append(text)
+
+
+def end_with(parent: int) -> None:
+    """Called in the child: from now on it ends within half a second of its parent.
+
+    Not PR_SET_PDEATHSIG: that fires when the *thread* that started the child ends, and callers start it from pools.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK_S)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def environment(device: str, threads: int | None) -> dict[str, str]:

@@ -106,3 +106,8 @@ BUNDLE_ERRORS: dict[str, type[BundleError]] = {
     for error in (ManifestInvalid, IntegrityFailed, GoldenMismatch, RuntimeUnavailable, WorkerDied)
 }
 """Bundle errors by code: how an error crosses from the worker process to its parent."""
+
+IMAGE_ERRORS: dict[str, type[ImageError]] = {
+    error.code: error for error in (UnsupportedImageType, ImageTooLarge, UnreadableImage)
+}
+"""Image errors by code: how an error crosses from a decoder process to its parent."""

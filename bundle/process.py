@@ -14,7 +14,7 @@ from typing import Any, Self, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from bundle.child import Child
+from bundle.child import Child, environment
 from bundle.choice import SOURCE
 from bundle.errors import BUNDLE_ERRORS, BundleError, RuntimeUnavailable, WorkerDied
 from bundle.runtimes import Device
@@ -66,6 +66,7 @@ class RuntimeProcess:
             "device": device,
             "threads": threads,
         }
+        self._environment = environment(device, threads)
         self._turn = threading.Lock()
         self._child: Child | None = None
         self._closed = False
@@ -82,7 +83,7 @@ class RuntimeProcess:
         with self._turn:
             if self._child is not None or self._closed:
                 raise RuntimeError("A RuntimeProcess is started once; make another one.")
-            self._child = Child(self._arguments)
+            self._child = Child("bundle.worker", self._arguments, self._environment)
         try:
             with self._turn:
                 header, _ = self._receive(deadline)

@@ -44,7 +44,10 @@ def top_k(scores: npt.ArrayLike, labels: Sequence[str], k: int) -> list[Predicti
         raise ValueError(f"One score per label: expected shape ({len(labels)},). Received: {row.shape}")
     if k < 1:
         raise ValueError(f"k is at least 1. Received: {k}")
-    order = np.argsort(-row, kind="stable")[:k]
+    among = np.arange(len(row))
+    if k < len(row):  # of a thousand classes only those that can be among the best are sorted
+        among = np.flatnonzero(row >= np.partition(row, -k)[-k])
+    order = among[np.argsort(-row[among], kind="stable")][:k]
     return [
         {"rank": rank, "index": int(index), "label": labels[index], "score": float(row[index])}
         for rank, index in enumerate(order, start=1)

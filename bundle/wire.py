@@ -6,14 +6,16 @@ order. ``header["arrays"]`` holds ``[dtype, shape]`` for each one; only the dtyp
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,89 @@ class WireTimeout(Exception):
     """The deadline passed before the frame was through."""
 
 
+def frame(header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()) -> list[memoryview]:
+    """The bytes of one frame, to be sent one after another; the arrays are not copied.
+
+    A sequence of arrays of one shape and dtype arrives as one array, in which they are stacked.
+    """
+    described: list[tuple[str, list[int]]] = []
+    blocks: list[Array] = []
+    for array in arrays:
+        parts = [array] if isinstance(array, np.ndarray) else list(array)
+        shape = list(parts[0].shape)
+        described.append(
+            (str(parts[0].dtype), shape if isinstance(array, np.ndarray) else [len(parts), *shape])
+        )
+        blocks += (np.ascontiguousarray(part) for part in parts)
+    text = json.dumps({**header, "arrays": described}).encode()
+    return [
+        memoryview(_HEAD.pack(MAGIC, len(text)) + text),
+        *(block.reshape(-1).view(np.uint8).data for block in blocks),
+    ]
+
+
+Answer = tuple[dict[str, Any], list[Array]]
+
+
+class FrameConnection(asyncio.Protocol):
+    """One end of a stream socket on an event loop. What the other side sends answers the posts in their order."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._waiting: deque[asyncio.Future[Answer]] = deque()
+        self.closed = False
+
+    def receive(self) -> asyncio.Future[Answer]:
+        """The next frame, or :class:`WireClosed`."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if self.closed:
+            answer.set_exception(WireClosed("the other side closed the connection"))
+        else:
+            self._waiting.append(answer)
+        return answer
+
+    def post(
+        self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
+    ) -> asyncio.Future[Answer]:
+        """Send one frame; the frame that answers it, or :class:`WireClosed`."""
+        if not self.closed:
+            self._transport.writelines(frame(header, arrays))
+        return self.receive()
+
+    def close(self) -> None:
+        """Give the socket back; whoever waits gets :class:`WireClosed`."""
+        self._transport.abort()
+        self.connection_lost(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop with the next bytes; the other side answers one post after another."""
+        self._received += data
+        try:
+            while (size := _whole(self._received)) is not None:
+                if size == len(self._received):  # as a rule; then nothing is copied
+                    found, self._received = self._received, bytearray()
+                else:
+                    found, self._received = self._received[:size], self._received[size:]
+                answer = self._waiting.popleft() if self._waiting else None
+                if answer is not None and not answer.done():
+                    answer.set_result(_parse(found))
+        except WireClosed as exc:
+            self._transport.abort()
+            self.connection_lost(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop at the end."""
+        self.closed = True
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(WireClosed(str(exc or "the other side closed the connection")))
+
+
 class Wire:
     """One end of a stream socket. With a deadline (``time.monotonic`` seconds) no call blocks past it.
 
@@ -51,28 +136,14 @@ class Wire:
         self, header: dict[str, Any], arrays: Sequence[Array] = (), deadline: float | None = None
     ) -> None:
         """Send one frame. Raises :class:`WireClosed`, :class:`WireTimeout`."""
-        blocks = [np.ascontiguousarray(array) for array in arrays]
-        described = {**header, "arrays": [[str(block.dtype), list(block.shape)] for block in blocks]}
-        text = json.dumps(described).encode()
-        self._write(memoryview(_HEAD.pack(MAGIC, len(text)) + text), deadline)
-        for block in blocks:
-            self._write(block.reshape(-1).view(np.uint8).data, deadline)
+        for part in frame(header, arrays):
+            self._write(part, deadline)
 
     def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], list[Array]]:
         """Receive one frame. Raises :class:`WireClosed`, :class:`WireTimeout`."""
-        magic, length = _HEAD.unpack(self._read(_HEAD.size, deadline))
-        if magic != MAGIC or length > MAX_HEADER_BYTES:
-            raise WireClosed("the other side sent something that is not a frame")
-        try:
-            header = json.loads(self._read(length, deadline))
-            shapes = [_described(item) for item in header.pop("arrays")]
-        except (ValueError, TypeError, KeyError, AttributeError) as exc:
-            raise WireClosed(f"the other side sent a frame without a readable header ({exc})") from exc
-        arrays = []
-        for dtype, shape in shapes:
-            data = self._read(math.prod(shape) * dtype.itemsize, deadline)
-            arrays.append(np.frombuffer(data, dtype=dtype).reshape(shape))
-        return header, arrays
+        size = _header_size(self._read(_HEAD.size, deadline))
+        header, shapes = _header(self._read(size, deadline))
+        return header, [_array(self._read(_size(*shape), deadline), *shape) for shape in shapes]
 
     def _write(self, view: memoryview, deadline: float | None) -> None:
         while view:
@@ -114,11 +185,57 @@ class Wire:
             raise WireClosed("the other process ended")
 
 
-def _described(item: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _whole(data: bytearray) -> int | None:
+    """The size of the frame that ``data`` begins with; None: there is more to come."""
+    if len(data) < _HEAD.size or len(data) < (start := _HEAD.size + _header_size(data[: _HEAD.size])):
+        return None
+    size = start + sum(_size(*shape) for shape in _header(data[_HEAD.size : start])[1])
+    return size if len(data) >= size else None
+
+
+def _parse(data: bytearray) -> Answer:
+    """A whole frame; its arrays are views of ``data``."""
+    start = _HEAD.size + _header_size(data[: _HEAD.size])
+    header, shapes = _header(data[_HEAD.size : start])
+    arrays = []
+    for dtype, shape in shapes:
+        arrays.append(np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape))
+        start += _size(dtype, shape)
+    return header, arrays
+
+
+_Shape = tuple[np.dtype[Any], tuple[int, ...]]
+
+
+def _header_size(head: bytes | bytearray) -> int:
+    magic, size = _HEAD.unpack(head)
+    if magic != MAGIC or size > MAX_HEADER_BYTES:
+        raise WireClosed("the other side sent something that is not a frame")
+    return int(size)
+
+
+def _header(text: bytes | bytearray) -> tuple[dict[str, Any], list[_Shape]]:
+    """The header, and dtype and shape of each array that follows."""
+    try:
+        header = json.loads(text)
+        return header, [_described(item) for item in header.pop("arrays")]
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise WireClosed(f"the other side sent a frame without a readable header ({exc})") from exc
+
+
+def _size(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * dtype.itemsize
+
+
+def _array(data: bytes | bytearray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _described(item: Any) -> _Shape:
     name, shape = item
     if name not in DTYPES or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"an array of {item!r:.80}")
     dtype = np.dtype(name)
-    if math.prod(shape) * dtype.itemsize > MAX_ARRAY_BYTES:
+    if _size(dtype, shape) > MAX_ARRAY_BYTES:
         raise ValueError(f"an array of {item!r:.80} is too large")
     return dtype, tuple(shape)

@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.child import end_with
 from bundle.choice import Choice, choices
 from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable
 from bundle.golden import run_golden
@@ -30,13 +30,11 @@ from bundle.repository import verify_files
 from bundle.runtimes import Device, Model, describe, load_model
 from bundle.wire import Array, Wire, WireClosed
 
-_PARENT_CHECK_S = 0.5
-
 
 def main(arguments: dict[str, Any]) -> None:
     """Load and serve. ``arguments``: bundle, artifact, device, threads, socket (fd), parent (pid)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
-    threading.Thread(target=_end_with_parent, args=[arguments["parent"]], daemon=True).start()
+    end_with(arguments["parent"])
     wire = Wire(socket.socket(fileno=arguments["socket"]))
     try:
         ready, model = _load(
@@ -113,16 +111,6 @@ def _answer(model: Model, method: str, arrays: list[Array]) -> list[Array]:
     if not all(np.isfinite(array).all() for array in answer):
         raise ValueError("the answer holds NaN or infinity")
     return answer
-
-
-def _end_with_parent(parent: int) -> None:
-    """End this process when the parent is gone.
-
-    Not PR_SET_PDEATHSIG: that fires when the *thread* that started us ends, and callers start us from pools.
-    """
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             warming.cancel()
             await registry.stop()
-            await asyncio.to_thread(decoder.stop)
+            await decoder.stop()
 
     # The pages of /docs come from the package, not from a content delivery network.
     app: FastAPI = FastAPIOffline(

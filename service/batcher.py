@@ -1,4 +1,8 @@
-"""Dynamic batching: whatever waits goes into the next forward pass, and nobody waits for company."""
+"""Dynamic batching: whatever waits goes into the next forward pass, and nobody waits for company.
+
+While one pass runs, another batch is sent after it only if it is full: one that is not would keep out those who come
+meanwhile, and a full one spares the model the wait for it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import ModelUnavailable, QueueFull
+
+UNDER_WAY = 2  # batches; the second one waits in the pipe of the model's process
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -43,7 +49,8 @@ class Queue:
         self.max_batch = max_batch  # the model lowers it when it is loaded and known to be best with fewer
         self._timeout_s = timeout_s
         self._items: deque[Waiting] = deque()
-        self._filled = asyncio.Event()
+        self._under_way: deque[int] = deque()  # the images of each batch
+        self._changed = asyncio.Event()
 
     async def submit(self, images: Sequence[Pixels]) -> list[Answer]:
         """The answers to `images`, in their order; cancelling drops those that have not been started.
@@ -53,15 +60,16 @@ class Queue:
             ModelUnavailable: there is no answer in time.
         """
         self._drop_cancelled()
-        if len(self._items) + len(images) > self._size:
+        waiting = len(self._items) + sum(self._under_way) - (self._under_way[0] if self._under_way else 0)
+        if waiting + len(images) > self._size:
             raise QueueFull(
-                f"{len(self._items)} images wait for this model, and {self._size} may. Send "
+                f"{waiting} images wait for this model, and {self._size} may. Send "
                 f"{'this one' if len(images) == 1 else f'these {len(images)}'} again a little later."
             )
         loop = asyncio.get_running_loop()
         items = [Waiting(image, loop.create_future()) for image in images]
         self._items.extend(items)
-        self._filled.set()
+        self._changed.set()
         try:
             async with asyncio.timeout(self._timeout_s):
                 return [await item.future for item in items]
@@ -75,16 +83,28 @@ class Queue:
                     item.future.exception()  # looked at, or asyncio logs it when another image failed first
 
     async def next_batch(self, patience_s: float) -> list[Waiting]:
-        """Up to a batch of what waits, at once if something does; empty after `patience_s` of nothing."""
-        if not self._items:
-            self._filled.clear()
+        """The next batch once there may be one, to be followed by `finished`; empty after `patience_s` of nothing."""
+        while not self._due():
+            self._changed.clear()
             try:
                 async with asyncio.timeout(patience_s):
-                    await self._filled.wait()
+                    await self._changed.wait()
             except TimeoutError:
                 return []
+        batch = [self._items.popleft() for _ in range(min(self.max_batch, len(self._items)))]
+        self._under_way.append(len(batch))
+        return batch
+
+    def finished(self) -> None:
+        """The oldest batch has its answers."""
+        self._under_way.popleft()
+        self._changed.set()
+
+    def _due(self) -> bool:
         self._drop_cancelled()
-        return [self._items.popleft() for _ in range(min(self.max_batch, len(self._items)))]
+        if not self._items or len(self._under_way) >= UNDER_WAY:
+            return False
+        return not self._under_way or len(self._items) >= self.max_batch
 
     def fail_all(self, error: Exception) -> None:
         """Answer whatever waits with `error`."""
@@ -94,11 +114,6 @@ class Queue:
     def _drop_cancelled(self) -> None:
         """Images whose client has gone cost no forward pass and take no place."""
         self._items = deque(item for item in self._items if not item.future.done())
-
-
-def stack(batch: Sequence[Waiting]) -> Pixels:
-    """uint8 [N, H, W, 3]."""
-    return np.stack([item.pixels for item in batch])
 
 
 def hand_out(batch: Sequence[Waiting], logits: Logits, started: float, ended: float) -> None:

@@ -1,54 +1,56 @@
 """Decoding beside the event loop, in processes that can be killed.
 
-A legal progressive JPEG of 433 KB can hold a decoder for 15 s, and a thread can't be stopped; a process can.
+A legal progressive JPEG of 433 KB can hold a decoder for 15 s, and a thread can't be stopped; a process can. Why the pool is
+our own and not a library's: docs/decisions/0007-own-pool-of-decoders.md.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import logging
-import multiprocessing
 import os
-from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
+import numpy as np
 
-from bundle.errors import UnreadableImage
-from bundle.image import ImageLimits
+from bundle.errors import IMAGE_ERRORS, ImageError, UnreadableImage
 from bundle.manifest import Input
-from service.decoding import Decoded, decode, start_decoder
+from bundle.wire import WireClosed
+from service.child import FramedProcess
+from service.decoding import Decoded
 from service.errors import DecodeTimeout, QueueFull
 from service.settings import Settings
 
-STUCK_S = 30.0  # beyond an image's own deadline; only a pool that has lost its processes takes that long
-POOLS_PER_IMAGE = 2
+START_S = 60.0
+TRIES = 2  # a process can have ended before the image reached it; one that ends twice ended on the image
 
 log = logging.getLogger("service")
 
 
 class Decoder:
-    """A pool of decoder processes with a deadline and a memory limit for each image.
-
-    Images wait here and not in the pool: there, cancelling one costs a healthy process.
-    """
+    """A pool of decoder processes with a deadline and a memory limit for each image."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limits: ImageLimits = settings.image_limits
         self._timeout_s = settings.decode_timeout_s
         self._patience_s = settings.inference_timeout_s
-        self._memory_bytes = settings.decode_memory_mb * 2**20
         self._most_waiting = settings.queue_size
         self._waiting = 0
-        self._workers = settings.decode_workers or len(os.sched_getaffinity(0))
-        # One more than there are processes, so that none of them idles between two images.
-        self._slots = asyncio.Semaphore(self._workers + 1)
-        self._replacing = asyncio.Lock()
-        self._pool = self._new_pool()
+        arguments = {
+            "limits": dataclasses.asdict(settings.image_limits),
+            "memory_bytes": settings.decode_memory_mb * 2**20,
+        }
+        count = settings.decode_workers or len(os.sched_getaffinity(0))
+        self._processes = [DecoderProcess(arguments) for _ in range(count)]
+        self._free: asyncio.Queue[DecoderProcess] = asyncio.Queue()
+        for process in self._processes:
+            self._free.put_nowait(process)
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Start the processes, so that the first request does not wait for them."""
-        warm = [self._pool.schedule(os.getpid) for _ in range(self._workers)]
-        await asyncio.gather(*map(asyncio.wrap_future, warm), return_exceptions=True)
+        await asyncio.gather(*(process.start() for process in self._processes), return_exceptions=True)
 
     async def decode(self, data: bytes, geometry: Input) -> Decoded:
         """The pixels of an image file.
@@ -60,81 +62,131 @@ class Decoder:
         """
         if self._waiting >= self._most_waiting:
             raise QueueFull(f"{self._waiting} images wait to be decoded. Send this one again a little later.")
+        process = await self._next_free()
+        # An image that has left the queue is decoded even if its client goes; that takes `timeout_s` at most.
+        working = asyncio.create_task(self._decode(process, data, geometry))
+        self._keep(working)
+        return await asyncio.shield(working)
+
+    async def _next_free(self) -> DecoderProcess:
+        if not self._free.empty():
+            return self._free.get_nowait()
         self._waiting += 1
         try:
             async with asyncio.timeout(self._patience_s):
-                await self._slots.acquire()
+                return await self._free.get()
         except TimeoutError as exc:
             raise QueueFull(
                 f"No decoder was free within {self._patience_s:g} s. Send the image again a little later."
             ) from exc
         finally:
             self._waiting -= 1
-        # An image that has left the queue is decoded even if its client goes; that takes `timeout_s` at most.
-        working = asyncio.create_task(self._decode(data, geometry))
-        working.add_done_callback(self._done)
-        return await asyncio.shield(working)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End all processes at once."""
-        _end(self._pool)
+        await asyncio.gather(*(process.kill() for process in self._processes))
 
-    async def _decode(self, data: bytes, geometry: Input) -> Decoded:
-        for _ in range(POOLS_PER_IMAGE):
-            pool = self._pool
-            try:
-                future = pool.schedule(decode, args=[data, self._limits, geometry], timeout=self._timeout_s)
-            except RuntimeError:  # pebble's word for a pool that has ended
-                await self._replace(pool)
-                continue
-            waiting = asyncio.wrap_future(future)
-            done, _ = await asyncio.wait([waiting], timeout=self._timeout_s + STUCK_S)
-            try:
-                if done:
-                    return waiting.result()
-                waiting.cancel()
-            except TimeoutError as exc:
-                raise DecodeTimeout(
-                    f"The image takes more than {self._timeout_s:g} s to decode. Send a smaller one, or save it anew "
-                    f"as a baseline JPEG or PNG. Received: {len(data)} bytes"
-                ) from exc
-            except ProcessExpired as exc:
-                raise _fatal(data) from exc
-            except BrokenProcessPool:
-                pass  # its processes have gone with no image to blame
-            await self._replace(pool)
-        raise _fatal(data)
-
-    def _done(self, working: asyncio.Task[Decoded]) -> None:
-        self._slots.release()
-        if not working.cancelled():
-            working.exception()  # looked at, or asyncio logs it when the client has gone
-
-    def _new_pool(self) -> ProcessPool:
-        # "spawn" starts from nothing: no thread, lock or socket of the server is inherited.
-        return ProcessPool(
-            max_workers=self._workers,
-            context=multiprocessing.get_context("spawn"),
-            initializer=start_decoder,
-            initargs=[self._memory_bytes, os.getpid()],
+    async def _decode(self, process: DecoderProcess, data: bytes, geometry: Input) -> Decoded:
+        try:
+            for _ in range(TRIES):
+                await process.start()
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        return await process.decode(data, geometry)
+                except WireClosed:
+                    await process.kill()
+        except TimeoutError as exc:
+            await process.kill()
+            raise DecodeTimeout(
+                f"The image takes more than {self._timeout_s:g} s to decode. Send a smaller one, or save it anew "
+                f"as a baseline JPEG or PNG. Received: {len(data)} bytes"
+            ) from exc
+        finally:
+            if process.running:
+                self._free.put_nowait(process)
+            else:
+                self._keep(asyncio.create_task(self._revive(process)))
+        raise UnreadableImage(
+            "The decoder ended on this image. Save it anew as a baseline JPEG or PNG. "
+            f"Received: {len(data)} bytes"
         )
 
-    async def _replace(self, broken: ProcessPool) -> None:
-        """Another pool in place of a broken one, once for all who notice."""
-        async with self._replacing:
-            if self._pool is broken:
-                log.warning("the pool of decoders has lost its processes; starting another")
-                self._pool = self._new_pool()
-                await asyncio.to_thread(_end, broken)
+    async def _revive(self, process: DecoderProcess) -> None:
+        """The next image need not wait for the start; if it fails now, that image tries again."""
+        try:
+            await process.start()
+        except QueueFull as exc:
+            log.warning("%s", exc)
+        finally:
+            self._free.put_nowait(process)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task whose caller may leave, and look at its end, or asyncio logs its error as unseen."""
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
 
-def _end(pool: ProcessPool) -> None:
-    pool.stop()  # type: ignore[no-untyped-call]
-    pool.join()
+class DecoderProcess:
+    """One decoder, started again after its end; it takes one image at a time."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._arguments = arguments
+        self._process: FramedProcess | None = None
+        self._starting = asyncio.Lock()
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, and it has not ended."""
+        return self._process is not None and self._process.running
+
+    async def start(self) -> None:
+        """Start the process unless it runs.
+
+        Raises:
+            QueueFull: none can be started; the text says why.
+        """
+        if self.running and not self._starting.locked():
+            return
+        async with self._starting:
+            if self.running:
+                return
+            await self.kill()
+            self._process = FramedProcess("service.decoding", self._arguments, "cpu", 1)
+            try:
+                await self._process.start(START_S)
+            except WireClosed as exc:
+                raise QueueFull(
+                    f"No decoder can be started. Send the image again a little later. {exc}"
+                ) from exc
+
+    async def decode(self, data: bytes, geometry: Input) -> Decoded:
+        """As :meth:`Decoder.decode`, without a deadline. Raises :class:`WireClosed` when the process has ended."""
+        if self._process is None:
+            raise WireClosed("the process has ended")
+        request = {"geometry": _as_json(geometry)}
+        answer, arrays = await self._process.post(request, [np.frombuffer(data, np.uint8)])
+        if "error" in answer:
+            raise IMAGE_ERRORS.get(answer["error"], ImageError)(str(answer["detail"]))
+        (pixels,) = arrays
+        if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
+            raise WireClosed(
+                f"the decoder sent something else than the pixels: {pixels.dtype} {pixels.shape}"
+            )
+        return Decoded(pixels, **answer["image"])
+
+    async def kill(self) -> None:
+        """End the process at once, if there is one."""
+        process, self._process = self._process, None
+        if process is not None:
+            await process.kill()
 
 
-def _fatal(data: bytes) -> UnreadableImage:
-    return UnreadableImage(
-        "The decoder ended on this image. Save it anew as a baseline JPEG or PNG. "
-        f"Received: {len(data)} bytes"
-    )
+@functools.lru_cache(maxsize=256)
+def _as_json(geometry: Input) -> str:
+    """The geometry of a model; the same few come again and again."""
+    return geometry.model_dump_json()

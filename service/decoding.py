@@ -1,24 +1,30 @@
-"""What runs in a decoder process: bytes to pixels, under a memory limit.
+"""The decoder process, ``python -m service.decoding <json>`` (:mod:`service.decoder`): bytes to pixels, under a memory limit.
 
-The processes of the pool import this module and nothing else of the service, so that they stay small.
+It imports nothing else of the service, so that it stays small. It unpickles nothing and answers in frames of
+:mod:`bundle.wire`: a decoder that an image has taken over can send wrong pixels and no more.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import functools
+import json
 import os
 import resource
 import signal
+import socket
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from bundle.child import end_with
+from bundle.errors import ImageError
 from bundle.image import ImageLimits, read_input
 from bundle.manifest import Input
-
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+from bundle.wire import Wire, WireClosed
 
 
 class Decoded(NamedTuple):
@@ -32,25 +38,35 @@ class Decoded(NamedTuple):
     operations: list[str]
 
 
-def start_decoder(memory_bytes: int, parent: int) -> None:
-    """Prepare the process: Ctrl-C is its parent's affair, it ends with it, and its memory is bounded."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The end of the pipe would be noticed too, but only after the image at hand.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)
+def main(arguments: dict[str, Any]) -> None:
+    """Decode one image after another. ``arguments``: limits, memory_bytes, socket (fd), parent (pid)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
+    end_with(arguments["parent"])
     # libtiff prints what it thinks of a corrupt file to file descriptor 2, past Python.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    limits = ImageLimits(**arguments["limits"])
+    wire = Wire(socket.socket(fileno=arguments["socket"]))
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + memory_bytes
+    limit = pages * resource.getpagesize() + arguments["memory_bytes"]
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    wire.send({})  # ready
+    while True:
+        header, (data,) = wire.receive()
+        try:
+            image = read_input(data.tobytes(), _geometry(header["geometry"]), limits)
+        except ImageError as exc:
+            wire.send({"error": exc.code, "detail": str(exc)})
+        else:
+            described = {name: getattr(image, name) for name in Decoded._fields if name != "pixels"}
+            wire.send({"image": described}, [image.pixels])
 
 
-def decode(data: bytes, limits: ImageLimits, geometry: Input) -> Decoded:
-    """Decode and bring to the geometry of a model.
+@functools.lru_cache(maxsize=256)
+def _geometry(text: str) -> Input:
+    """The geometry of a model; the same few come again and again."""
+    return Input.model_validate_json(text)
 
-    Raises:
-        ImageError: of the type that says why not.
-    """
-    image = read_input(data, geometry, limits)
-    return Decoded(image.pixels, image.format, image.width, image.height, image.mode, list(image.operations))
+
+if __name__ == "__main__":
+    with contextlib.suppress(WireClosed):
+        main(json.loads(sys.argv[1]))

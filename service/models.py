@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal
 
 from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, WorkerDied
 from bundle.manifest import Manifest, read_manifest
-from bundle.process import RuntimeInfo, RuntimeProcess
-from service.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out, stack
+from bundle.process import RuntimeInfo
+from service.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out
 from service.errors import ModelRefused, ModelUnavailable
+from service.runtime import ModelProcess
 from service.settings import Settings
 
 State = Literal["loading", "ready", "restarting", "refused"]
@@ -24,9 +23,6 @@ WATCH_S = 0.5  # between two looks at an idle process
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # the last one again and again
 LOAD_ATTEMPTS = 2
 STEADY_S = 30.0  # a process that has lived this long starts with a clean record
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 log = logging.getLogger("service")
 
@@ -48,11 +44,11 @@ class ServedModel:
             self.framework = read_manifest(path).framework.name
         self._settings = settings
         self._queue = Queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
-        self._process: RuntimeProcess | None = None
+        self._process: ModelProcess | None = None
         self._deaths = 0
         self._started_at = 0.0
-        # The pipe to the process takes one call at a time; a thread of its own keeps the event loop free.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-{version}")
+        self._forwards: set[asyncio.Task[None]] = set()
+        self._repairing = asyncio.Lock()  # held while a batch is tried again; none starts meanwhile
 
     @property
     def pid(self) -> int | None:
@@ -90,17 +86,22 @@ class ServedModel:
             await self._load()
             while self.state != "refused":
                 batch = await self._queue.next_batch(WATCH_S)
+                async with self._repairing:
+                    if self._process is None or not self._process.running:
+                        log.warning(
+                            "model %s/%s: its process has ended; starting another", self.name, self.version
+                        )
+                        await self._restart()
                 if batch:
-                    await self._forward(batch, retries=1)
-                elif self._process is None or not self._process.alive:
-                    log.warning(
-                        "model %s/%s: its process has ended; starting another", self.name, self.version
-                    )
-                    await self._restart()
+                    task = asyncio.create_task(self._forward(batch))
+                    self._forwards.add(task)
+                    task.add_done_callback(self._forwarded)
+            await asyncio.gather(*self._forwards, return_exceptions=True)  # they say that it is refused
         finally:
+            for task in self._forwards:
+                task.cancel()
             if self._process is not None:
-                self._process.kill()
-            self._thread.shutdown(wait=False)
+                await self._process.kill()
 
     async def _load(self) -> None:
         """The first start; a process that dies is tried again, for the machine may be short of memory or time."""
@@ -130,11 +131,11 @@ class ServedModel:
                     f"The manifest is of another model. Expected {self.name}/{self.version}, as the folders are "
                     f"called. Received: {manifest.name}/{manifest.version}"
                 )
-            process = RuntimeProcess(
+            process = ModelProcess(
                 self.path, self._settings.runtime, self._settings.device, self._settings.runtime_threads
             )
             self._process = process
-            info = await self._in_thread(process.start, self._settings.load_timeout_s)
+            info = await process.start(self._settings.load_timeout_s)
         except WorkerDied:
             raise
         except BundleError as exc:
@@ -164,48 +165,62 @@ class ServedModel:
             await asyncio.sleep(RESTART_DELAYS_S[min(self._deaths, len(RESTART_DELAYS_S) - 1)])
             self._deaths += 1
             if self._process is not None:
-                await self._in_thread(self._process.kill)
+                await self._process.kill()
             try:
                 await self._start()
             except WorkerDied as exc:
                 log.warning("model %s/%s: %s", self.name, self.version, exc)
 
-    async def _forward(self, batch: list[Waiting], retries: int) -> None:
-        """One forward pass; a batch whose process dies is tried once more on a new one."""
-        if not batch:
-            return
+    async def _forward(self, batch: list[Waiting]) -> None:
+        """One forward pass; a batch whose process dies is tried once more on a new one, with no other beside it."""
+        try:
+            await self._infer(batch)
+        except WorkerDied as exc:
+            log.warning("model %s/%s: %s", self.name, self.version, exc)
+            async with self._repairing:
+                await self._try_again([item for item in batch if not item.future.done()])
+
+    async def _try_again(self, batch: list[Waiting]) -> None:
+        try:
+            if self._process is None or not self._process.running:
+                await self._restart()
+            if self.state != "ready":
+                raise self._refusal()
+            if batch:
+                await self._infer(batch)
+        except WorkerDied as exc:
+            log.warning("model %s/%s: %s", self.name, self.version, exc)
+            error = ModelUnavailable(
+                "The process of the model ended twice on this image. Send another image."
+            )
+            for item in batch:
+                fail(item, error)
+        except ModelRefused as exc:
+            for item in batch:
+                fail(item, exc)
+
+    async def _infer(self, batch: list[Waiting]) -> None:
+        """Hand out the answers to `batch`. Raises :class:`WorkerDied`; then nobody has been answered."""
         process = self._process
         assert process is not None  # noqa: S101 - there is one from the first start on
         started = time.perf_counter()
         try:
-            logits = await self._in_thread(process.infer, stack(batch), self._settings.inference_timeout_s)
-        except WorkerDied as exc:
-            log.warning("model %s/%s: %s", self.name, self.version, exc)
-            await self._restart()
-            if self.state != "ready":
-                error: Exception = self._refusal()
-            elif retries:
-                await self._forward([item for item in batch if not item.future.done()], retries - 1)
-                return
-            else:
-                error = ModelUnavailable(
-                    "The process of the model ended twice on this image. Send another image."
-                )
-            for item in batch:
-                fail(item, error)
+            logits = await process.infer([item.pixels for item in batch], self._settings.inference_timeout_s)
         except RuntimeUnavailable as exc:
             # The model failed and lives on. One image can be the cause, so each gets a pass of its own.
             if len(batch) == 1:
                 fail(batch[0], exc)
-            else:
-                for item in batch:
-                    await self._forward([item], retries)
+                return
+            for item in batch:
+                await self._infer([item])
         else:
             hand_out(batch, logits, started, time.perf_counter())
 
-    async def _in_thread(self, function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-        call = functools.partial(function, *arguments, **options)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    def _forwarded(self, task: asyncio.Task[None]) -> None:
+        self._forwards.discard(task)
+        self._queue.finished()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("model %s/%s: a batch failed", self.name, self.version, exc_info=task.exception())
 
     def _refuse(self, code: str, reason: str) -> None:
         self.state, self.code, self.reason = "refused", code, reason

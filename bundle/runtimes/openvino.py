@@ -43,23 +43,34 @@ def load(path: Path, device: Device, threads: int | None, precision: str) -> Ope
         )
     config: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "PERFORMANCE_HINT": "LATENCY",
         # Pinned threads of two models would share one core while the next one idles.
         "ENABLE_CPU_PINNING": False,
     }
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
-    return OpenVinoModel(core.compile_model(core.read_model(path), "CPU", config), ov.get_version())
+    model = core.read_model(path)
+    alone, together = (
+        core.compile_model(model, "CPU", config | {"PERFORMANCE_HINT": hint})
+        for hint in ("LATENCY", "THROUGHPUT")
+    )
+    return OpenVinoModel(alone, together, ov.get_version())
 
 
 class OpenVinoModel:
-    """A compiled IR on the CPU."""
+    """An IR on the CPU, compiled twice: for one image, on which all threads work, and for batches.
+
+    A batch is divided between streams, which do not wait for each other after every layer. On two cores that decode
+    images meanwhile a batch takes 0.6 of the time that it takes with all threads on each layer; one image alone would take
+    1.4 times as long. The second compilation costs about the memory of the weights.
+    """
 
     runtime = "openvino"
     device = "cpu"
 
-    def __init__(self, compiled: Any, version: str) -> None:
-        self._request = compiled.create_infer_request()
+    def __init__(self, alone: Any, together: Any, version: str) -> None:
+        self._alone = alone.create_infer_request()
+        streams: int = together.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._streams = [together.create_infer_request() for _ in range(streams)]
         self.runtime_version = version.partition("-")[0]
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
@@ -70,5 +81,16 @@ class OpenVinoModel:
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
         """See :class:`bundle.runtimes.Model`."""
-        answer = self._request.infer({"pixels": pixels, "class_index": class_index})
-        return answer["logits"], answer["heatmap"]
+        requests = self._streams[: len(pixels)] if len(pixels) > 1 else [self._alone]
+        parts = zip(
+            np.array_split(pixels, len(requests)), np.array_split(class_index, len(requests)), strict=True
+        )
+        for request, (images, classes) in zip(requests, parts, strict=True):
+            request.start_async({"pixels": images, "class_index": classes}, share_inputs=True)
+        for request in requests:
+            request.wait()
+        logits, heatmaps = (
+            np.concatenate([request.get_tensor(name).data for request in requests])
+            for name in ("logits", "heatmap")
+        )
+        return logits, heatmaps

@@ -22,7 +22,7 @@ def decoders(server: Server) -> list[int]:
     found = []
     for process in server.tree():
         with suppress(psutil.NoSuchProcess):  # a zombie is one too: it ended while we looked
-            if "spawn_main" in " ".join(process.cmdline()):
+            if "service.decoding" in " ".join(process.cmdline()):
                 found.append(process.pid)
     return found
 

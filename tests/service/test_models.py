@@ -177,14 +177,16 @@ def test_a_process_that_hangs_is_killed_and_replaced(torch_bundle_root: Path) ->
 
 def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(torch_bundle_root: Path) -> None:
     with (
-        serving(models_dir=torch_bundle_root, queue_size=2, max_batch=1) as server,
+        serving(models_dir=torch_bundle_root, queue_size=3, max_batch=1) as server,
         ThreadPoolExecutor(4) as pool,
     ):
         server.predict(coloured())  # the decoders are up
         with paused(server):
             first = pool.submit(server.predict, coloured())
-            time.sleep(1)  # it is with the process; two more may wait
-            leaving = [ask_and_stay(server), ask_and_stay(server)]
+            time.sleep(
+                1
+            )  # it is with the process; three more may wait, the first of them in the pipe, for good
+            leaving = [ask_and_stay(server) for _ in range(3)]
             time.sleep(1)
             refused = server.predict(coloured())
             for connection in leaving:

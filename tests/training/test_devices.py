@@ -88,7 +88,7 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     for key in ("loss", "train_accuracy", "validation_loss"):
         # The statistics of batch normalisation, which are of a share of the batch here, come in when it trains.
         frozen = [[epoch[key] for epoch in history(run)[:3]] for run in (two, tmp_path / "one")]
-        assert np.allclose(*frozen, rtol=1e-4), key
+        assert np.allclose(*frozen, rtol=1e-3), key
     manifest = read_manifest(tmp_path / "colours" / "1")
     assert manifest.training.config["devices"] == 2
     assert manifest.metrics[0].value > 0.9
@@ -105,7 +105,7 @@ def test_two_logical_devices_reach_the_result_of_one_in_keras(colour_folder: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     for key in ("loss", "train_accuracy", "validation_loss"):
         frozen, tuned = zip(*([epoch[key] for epoch in history(run)] for run in (one, two)), strict=True)
-        assert np.allclose(*frozen, rtol=1e-4), key
+        assert np.allclose(*frozen, rtol=1e-3), key
         # Only rounding differs here too, but it decides for a ReLU at zero whether a gradient passes.
         assert np.allclose(*tuned, rtol=0.02), key
     manifest = read_manifest(tmp_path / "colours" / "1")

@@ -1,0 +1,73 @@
+"""A child process that answers frames, on the event loop: what the decoders and the models have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from bundle.child import Child, environment
+from bundle.wire import Answer, Array, FrameConnection, WireClosed
+
+
+class FramedProcess:
+    """``python -m MODULE`` with the parent's end of its socket. Started once; after its end the caller makes another.
+
+    Args:
+        arguments: what the module's ``main`` takes.
+        threads: CPU threads of the libraries in it; None: what they choose.
+    """
+
+    def __init__(self, module: str, arguments: dict[str, Any], device: str, threads: int | None) -> None:
+        self._start = (module, arguments, environment(device, threads))
+        self._child: Child | None = None
+        self._connection: FrameConnection | None = None
+
+    async def start(self, timeout_s: float) -> dict[str, Any]:
+        """Start it and return its first frame.
+
+        Raises:
+            WireClosed: it ended, or has said nothing within `timeout_s` seconds. No process is left behind.
+        """
+        try:
+            self._child = Child(*self._start)
+            # The event loop closes its socket, and the child its own.
+            _, self._connection = await asyncio.get_running_loop().create_unix_connection(
+                FrameConnection, sock=self._child.connection.dup()
+            )
+            async with asyncio.timeout(timeout_s):
+                return (await self._connection.receive())[0]
+        except (OSError, WireClosed) as exc:  # TimeoutError is an OSError
+            what = "was not ready in time" if isinstance(exc, TimeoutError) else f"ended ({exc})"
+            raise WireClosed(f"The process {what}. {await self.kill()}") from exc
+        except BaseException:
+            await self.kill()
+            raise
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None before the start. It stays after the end."""
+        return None if self._child is None else self._child.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes requests."""
+        return self._connection is not None and not self._connection.closed
+
+    def post(
+        self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
+    ) -> asyncio.Future[Answer]:
+        """Send a frame; the answer, or :class:`WireClosed`. Several may be under way and are answered in order."""
+        if self._connection is None:
+            raise WireClosed("The process has not been started.")
+        return self._connection.post(header, arrays)
+
+    async def kill(self) -> str:
+        """End it at once; how it ended and what it said last. Whoever waits for an answer gets :class:`WireClosed`."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._child is None:
+            return ""
+        last = await asyncio.to_thread(self._child.end)
+        self._child.close()
+        return last

@@ -1,0 +1,94 @@
+"""The process of one loaded model, driven from the event loop (:mod:`bundle.worker` is the other side)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import BUNDLE_ERRORS, BundleError, RuntimeUnavailable, WorkerDied
+from bundle.process import RuntimeInfo
+from bundle.runtimes import Device
+from bundle.wire import Answer, WireClosed
+from service.child import FramedProcess
+
+
+class ModelProcess:
+    """As :class:`bundle.process.RuntimeProcess`, without a thread that waits, and with several batches under way."""
+
+    def __init__(self, bundle: Path, artifact: str, device: Device, threads: int | None) -> None:
+        arguments = {
+            "bundle": str(bundle.absolute()),
+            "artifact": artifact,
+            "device": device,
+            "threads": threads,
+        }
+        self._process = FramedProcess("bundle.worker", arguments, device, threads)
+        self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
+        self._classes = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None before the start."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes images."""
+        return self._process.running
+
+    async def start(self, timeout_s: float) -> RuntimeInfo:
+        """Start it and wait until it is ready: verified, loaded, golden samples passed.
+
+        Raises:
+            WorkerDied: it ended, or was not ready in time.
+            BundleError: the bundle has not passed.
+        """
+        try:
+            header = await self._process.start(timeout_s)
+        except WireClosed as exc:
+            raise WorkerDied(str(exc)) from exc
+        if "error" in header:
+            await self.kill()
+            raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
+        self._classes = header["classes"]
+        return cast("RuntimeInfo", header)
+
+    async def infer(
+        self, images: Sequence[npt.NDArray[np.uint8]], timeout_s: float
+    ) -> npt.NDArray[np.float32]:
+        """N images uint8 [H, W, 3] of the model's input to float32 logits [N, C].
+
+        The time counts from the end of the batch before. After :class:`WorkerDied` the process is gone.
+
+        Raises:
+            WorkerDied: it has ended, ends meanwhile, or takes longer than `timeout_s` seconds.
+            RuntimeUnavailable: the model fails (out of memory); the process stays up.
+        """
+        try:
+            answer = self._process.post({"method": "infer"}, [images])
+            before, self._last = self._last, answer
+            if before is not None:
+                await asyncio.wait([before])
+            async with asyncio.timeout(timeout_s):
+                header, arrays = await answer
+        except (TimeoutError, WireClosed) as exc:
+            what = "did not answer in time and is killed" if isinstance(exc, TimeoutError) else "ended"
+            raise WorkerDied(f"The process that runs the model {what}. {await self.kill()}") from exc
+        if "error" in header:
+            raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
+        shape = (len(images), self._classes)
+        if [array.shape for array in arrays] != [shape] or arrays[0].dtype != np.float32:
+            raise RuntimeUnavailable(
+                f"The model answers in another shape. Expected float32 {shape}. "
+                f"Received: {[f'{array.dtype} {array.shape}' for array in arrays]}"
+            )
+        return arrays[0]
+
+    async def kill(self) -> str:
+        """End it at once; how it ended and what it said last."""
+        return await self._process.kill()
