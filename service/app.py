@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from service import problems
+from service.cache import Cache
 from service.decoder import Decoder
 from service.middleware import RequestLog
 from service.registry import Registry
@@ -41,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         registry, decoder = Registry(settings), Decoder(settings)
         app.state.registry, app.state.decoder = registry, decoder
         app.state.memory = Memory(LARGEST_REQUESTS * settings.max_request_bytes)
+        app.state.cache = Cache(settings.cache_mb * 2**20) if settings.cache_mb else None
         registry.start()
         warming = asyncio.create_task(decoder.start())
         try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from bundle.choice import accuracy
 from bundle.errors import BundleError, ImageError
@@ -15,11 +15,12 @@ from bundle.manifest import NAME_PATTERN, Input, Manifest
 from bundle.scores import calibrated_softmax, top_k
 from service import schemas
 from service.batcher import Answer
+from service.cache import answer_one, answer_several
 from service.decoder import Decoder
 from service.decoding import Decoded
 from service.errors import InvalidParameter, ServiceError
 from service.models import ServedModel
-from service.openapi import BATCH_BODY, IMAGE_BODY, problems
+from service.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
 from service.problems import ClientGone, problem, request_id
 from service.registry import Registry
 from service.settings import Settings
@@ -49,13 +50,17 @@ DEFAULT_TOP_K = 5
 @router.post(
     "/predict",
     response_model=schemas.PredictAnswer,
-    responses=problems(400, 404, 408, 413, 415, 422, 429, 503),
+    responses=CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": IMAGE_BODY},
     summary="Classify one image",
     tags=["predict"],
 )
 async def predict(
-    request: Request, name: NameQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+    request: Request,
+    response: Response,
+    name: NameQuery = None,
+    version: VersionQuery = None,
+    top_k: TopKQuery = None,
 ) -> dict[str, Any]:
     """Send the image as the form field `file`, or as the raw body with an image content type."""
     started = time.perf_counter()
@@ -71,7 +76,8 @@ async def predict(
             (answer,) = await model.predict([decoded.pixels])
             return decoded, decode_s, answer
 
-        decoded, decode_s, answer = await _unless_gone(request, work())
+        found = answer_one(request.app.state.cache, response, model, manifest, upload, work)
+        decoded, decode_s, answer = await _unless_gone(request, found)
     return {
         "predictions": _predictions(manifest, answer, k),
         "model": _used(model, manifest),
@@ -84,13 +90,17 @@ async def predict(
 @router.post(
     "/predict/batch",
     response_model=schemas.BatchAnswer,
-    responses=problems(400, 404, 408, 413, 415, 422, 429, 503),
+    responses=CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": BATCH_BODY},
     summary="Classify several images",
     tags=["predict"],
 )
 async def predict_batch(
-    request: Request, name: NameQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+    request: Request,
+    response: Response,
+    name: NameQuery = None,
+    version: VersionQuery = None,
+    top_k: TopKQuery = None,
 ) -> dict[str, Any]:
     """Send each image as a form field `files`; a bad image has an error in its place and harms no other."""
     started = time.perf_counter()
@@ -99,14 +109,15 @@ async def predict_batch(
     with request.app.state.memory.hold() as share:
         uploads = await read_images(request, share, settings.max_request_bytes, settings.max_files)
 
-        async def work() -> tuple[list[Decoded | Exception], float, list[Answer]]:
+        async def work(uploads: list[Upload]) -> tuple[list[Decoded | Exception], float, list[Answer]]:
             begun = time.perf_counter()
             decoded = await _decode_all(_decoder(request), uploads, manifest.input)
             decode_s = time.perf_counter() - begun
             images = [item.pixels for item in decoded if isinstance(item, Decoded)]
             return decoded, decode_s, await model.predict(images) if images else []
 
-        decoded, decode_s, answers = await _unless_gone(request, work())
+        found = answer_several(request.app.state.cache, response, model, manifest, uploads, work)
+        decoded, decode_s, answers = await _unless_gone(request, found)
     identity = request_id(request)
     remaining = iter(answers)
     results: list[dict[str, Any]] = []
