@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -44,6 +44,10 @@ class Queue:
         self._timeout_s = timeout_s
         self._items: deque[Waiting] = deque()
         self._filled = asyncio.Event()
+        self.batch_sizes: Counter[int] = Counter()  # how many batches of each size there have been
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     async def submit(self, images: Sequence[Pixels]) -> list[Answer]:
         """The answers to `images`, in their order; cancelling drops those that have not been started.
@@ -84,7 +88,10 @@ class Queue:
             except TimeoutError:
                 return []
         self._drop_cancelled()
-        return [self._items.popleft() for _ in range(min(self.max_batch, len(self._items)))]
+        batch = [self._items.popleft() for _ in range(min(self.max_batch, len(self._items)))]
+        if batch:
+            self.batch_sizes[len(batch)] += 1
+        return batch
 
     def fail_all(self, error: Exception) -> None:
         """Answer whatever waits with `error`."""

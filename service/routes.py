@@ -19,6 +19,7 @@ from service.cache import answer_one, answer_several
 from service.decoder import Decoder
 from service.decoding import Decoded
 from service.errors import InvalidParameter, ServiceError
+from service.metrics import Metrics
 from service.models import ServedModel
 from service.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
 from service.problems import ClientGone, problem, request_id
@@ -78,11 +79,13 @@ async def predict(
 
         found = answer_one(request.app.state.cache, response, model, manifest, upload, work)
         decoded, decode_s, answer = await _unless_gone(request, found)
+    timing = _timing(decode_s, [answer], started)
+    _metrics(request).stages(model, timing)
     return {
         "predictions": _predictions(manifest, answer, k),
         "model": _used(model, manifest),
         "image": _image(decoded),
-        "timing_ms": _timing(decode_s, [answer], started),
+        "timing_ms": timing,
         "request_id": request_id(request),
     }
 
@@ -118,6 +121,8 @@ async def predict_batch(
 
         found = answer_several(request.app.state.cache, response, model, manifest, uploads, work)
         decoded, decode_s, answers = await _unless_gone(request, found)
+    timing = _timing(decode_s, answers, started)
+    _metrics(request).stages(model, timing)
     identity = request_id(request)
     remaining = iter(answers)
     results: list[dict[str, Any]] = []
@@ -125,12 +130,14 @@ async def predict_batch(
         if isinstance(item, Decoded):
             result = {"predictions": _predictions(manifest, next(remaining), k), "image": _image(item)}
         else:
-            result = {"error": problem(item, identity)}
+            failure = problem(item, identity)
+            _metrics(request).problem(failure["code"])
+            result = {"error": failure}
         results.append({"filename": upload.filename, **result})
     return {
         "results": results,
         "model": _used(model, manifest),
-        "timing_ms": _timing(decode_s, answers, started),
+        "timing_ms": timing,
         "request_id": identity,
     }
 
@@ -205,6 +212,11 @@ async def readyz(request: Request) -> dict[str, Any]:
 def _registry(request: Request) -> Registry:
     registry: Registry = request.app.state.registry
     return registry
+
+
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
 
 
 def _decoder(request: Request) -> Decoder:
