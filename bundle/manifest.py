@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
 
@@ -98,6 +100,11 @@ class Manifest(Record):
     def source(self) -> Artifact:
         """The artifact that the training framework exported; every other one is derived from it."""
         return next(artifact for artifact in self.artifacts if artifact.source)
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of the record (hex), which holds that of every file: it stands for the whole bundle."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def artifact(self, artifact_id: str) -> Artifact | None:
         """The artifact with that id; None: there is none."""

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from service import problems
+from service import metrics, problems
+from service.cache import Cache
 from service.decoder import Decoder
 from service.middleware import RequestLog
 from service.registry import Registry
@@ -41,6 +42,8 @@ def create_app(settings: Settings) -> FastAPI:
         registry, decoder = Registry(settings), Decoder(settings)
         app.state.registry, app.state.decoder = registry, decoder
         app.state.memory = Memory(LARGEST_REQUESTS * settings.max_request_bytes)
+        app.state.cache = Cache(settings.cache_mb * 2**20) if settings.cache_mb else None
+        app.state.metrics.watch(registry, app.state.cache)
         registry.start()
         warming = asyncio.create_task(decoder.start())
         try:
@@ -60,9 +63,11 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect would be the one failure without problem JSON, and builds on Host
     )
     app.state.settings = settings
+    app.state.metrics = measured = metrics.Metrics()
     app.include_router(router)
-    problems.install(app)
-    app.add_middleware(RequestLog)
+    app.include_router(metrics.router)
+    problems.install(app, measured.problem)
+    app.add_middleware(RequestLog, metrics=measured)
 
     def openapi() -> dict[str, Any]:
         """The description, with the models that exist now as examples."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -51,6 +51,12 @@ class Queue:
         self._items: deque[Waiting] = deque()
         self._under_way: deque[int] = deque()  # the images of each batch
         self._changed = asyncio.Event()
+        self.batch_sizes: Counter[int] = Counter()  # how many batches of each size there have been
+
+    def __len__(self) -> int:
+        """The images that wait, here or in the pipe of the model's process."""
+        in_pipe = sum(self._under_way) - (self._under_way[0] if self._under_way else 0)
+        return len(self._items) + in_pipe
 
     async def submit(self, images: Sequence[Pixels]) -> list[Answer]:
         """The answers to `images`, in their order; cancelling drops those that have not been started.
@@ -60,10 +66,9 @@ class Queue:
             ModelUnavailable: there is no answer in time.
         """
         self._drop_cancelled()
-        waiting = len(self._items) + sum(self._under_way) - (self._under_way[0] if self._under_way else 0)
-        if waiting + len(images) > self._size:
+        if len(self) + len(images) > self._size:
             raise QueueFull(
-                f"{waiting} images wait for this model, and {self._size} may. Send "
+                f"{len(self)} images wait for this model, and {self._size} may. Send "
                 f"{'this one' if len(images) == 1 else f'these {len(images)}'} again a little later."
             )
         loop = asyncio.get_running_loop()
@@ -93,6 +98,7 @@ class Queue:
                 return []
         batch = [self._items.popleft() for _ in range(min(self.max_batch, len(self._items)))]
         self._under_way.append(len(batch))
+        self.batch_sizes[len(batch)] += 1
         return batch
 
     def finished(self) -> None:

@@ -1,4 +1,4 @@
-"""Around every request: its id, one line of log, and an answer even to a crash."""
+"""Around every request: its id, one line of log, its place in the metrics, and an answer even to a crash."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ServiceError
+from service.metrics import Metrics
 from service.problems import problem_response
 
 HEADER = "X-Request-Id"
@@ -21,10 +22,11 @@ log = logging.getLogger("service.access")
 
 
 class RequestLog:
-    """Gives each request an id, the client's own if it is well-formed, and logs its answer."""
+    """Gives each request an id, the client's own if it is well-formed, and logs and counts its answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; WebSocket and lifespan scopes untouched."""
@@ -51,10 +53,12 @@ class RequestLog:
             log.exception("request %s failed", identity)
             if status:
                 raise
+            self.metrics.problem(ServiceError.code)
             detail = f"The service failed on this request. Its log says why, under the request id {identity}."
             await problem_response(ServiceError(detail), identity)(scope, receive, send_on)
         finally:
-            milliseconds = (time.perf_counter() - started) * 1000
+            seconds = time.perf_counter() - started
+            self.metrics.request(scope, status, seconds)
             # The path is logged as it came, encoded: decoded, it could hold a line break and forge a line.
             path = quote(scope.get("raw_path") or scope["path"], safe="/%")
-            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, milliseconds, identity)
+            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, seconds * 1000, identity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +55,16 @@ class ServedModel:
     def pid(self) -> int | None:
         """The process that holds the model."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def waiting(self) -> int:
+        """How many images wait for a forward pass."""
+        return len(self._queue)
+
+    @property
+    def batch_sizes(self) -> Counter[int]:
+        """How many forward passes of each size there have been."""
+        return self._queue.batch_sizes
 
     async def predict(self, images: Sequence[Pixels]) -> list[Answer]:
         """The answers to uint8 [H, W, 3] images, in their order.

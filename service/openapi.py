@@ -41,6 +41,18 @@ BATCH_BODY: dict[str, Any] = {
     },
 }
 
+CACHE_STATUS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "Cache-Status": {
+                "description": "RFC 9211, where answers are kept (SERVICE_CACHE_MB): whether this one was.",
+                "schema": {"type": "string"},
+                "example": "resnet-service; hit",
+            }
+        }
+    }
+}
+
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries for the problems with these statuses, each with its codes and an example."""

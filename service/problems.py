@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -68,11 +68,15 @@ def request_id(request: Request) -> str:
     return value
 
 
-def install(app: FastAPI) -> None:
-    """Make every failure of `app` leave in the one shape; crashes are `service.middleware`'s."""
+def install(app: FastAPI, count: Callable[[str], None]) -> None:
+    """Make every failure of `app` leave in the one shape, its code counted; crashes are `service.middleware`'s."""
+
+    def answer(request: Request, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+        count(error.code)  # type: ignore[attr-defined]
+        return problem_response(error, request_id(request), headers)
 
     async def known(request: Request, exc: Exception) -> Response:
-        return problem_response(exc, request_id(request))
+        return answer(request, exc)
 
     async def framework(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)  # noqa: S101 - the type that it is registered for
@@ -88,11 +92,11 @@ def install(app: FastAPI) -> None:
             )
         else:
             error = MalformedRequest(f"The request can't be read: {exc.detail}")
-        return problem_response(error, request_id(request), headers)
+        return answer(request, error, headers)
 
     async def validation(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)  # noqa: S101
-        return problem_response(InvalidParameter(_describe(exc)), request_id(request))
+        return answer(request, InvalidParameter(_describe(exc)))
 
     async def gone(request: Request, exc: Exception) -> Response:  # noqa: ARG001 - the signature of a handler
         return Response(status_code=CLIENT_CLOSED_REQUEST)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
@@ -40,6 +41,9 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._begun = False
         self._body_bytes = 0  # of the request that arrives now
         self._other_bytes = 0
+
+    def count(self, code: str) -> None:
+        """Told the code of each refusal; nobody counts them here."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -184,6 +188,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             if current:
                 cycle.disconnected = True  # the application, if it waits for the rest of the body, stops
                 cycle.message_event.set()
+        self.count(error.code)
         identity = uuid.uuid4().hex[:16]
         body = json.dumps(problem(error, identity)).encode()
         head = (
@@ -212,6 +217,8 @@ class _Outlet:
         self._protocol.close()
 
 
-def deadline_protocol(timeout_s: float) -> type[DeadlineProtocol]:
-    """The protocol class with this deadline, for `uvicorn.Config(http=...)`."""
-    return type("DeadlineProtocol", (DeadlineProtocol,), {"timeout_s": timeout_s})
+def deadline_protocol(timeout_s: float, count: Callable[[str], None]) -> type[DeadlineProtocol]:
+    """The protocol class with this deadline, for `uvicorn.Config(http=...)`; `count` is told the code of each refusal."""
+    return type(
+        "DeadlineProtocol", (DeadlineProtocol,), {"timeout_s": timeout_s, "count": staticmethod(count)}
+    )

@@ -7,19 +7,19 @@ import time
 from collections.abc import Awaitable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from bundle.choice import accuracy
 from bundle.errors import BundleError, ImageError
 from bundle.manifest import NAME_PATTERN, Input, Manifest
-from bundle.scores import calibrated_softmax, top_k
-from service import schemas
+from service import answers, schemas
 from service.batcher import Answer
+from service.cache import answer_one, answer_several
 from service.decoder import Decoder
 from service.decoding import Decoded
 from service.errors import InvalidParameter, ServiceError
+from service.metrics import Metrics
 from service.models import ServedModel
-from service.openapi import BATCH_BODY, IMAGE_BODY, problems
+from service.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
 from service.problems import ClientGone, problem, request_id
 from service.registry import Registry
 from service.settings import Settings
@@ -49,13 +49,17 @@ DEFAULT_TOP_K = 5
 @router.post(
     "/predict",
     response_model=schemas.PredictAnswer,
-    responses=problems(400, 404, 408, 413, 415, 422, 429, 503),
+    responses=CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": IMAGE_BODY},
     summary="Classify one image",
     tags=["predict"],
 )
 async def predict(
-    request: Request, name: NameQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+    request: Request,
+    response: Response,
+    name: NameQuery = None,
+    version: VersionQuery = None,
+    top_k: TopKQuery = None,
 ) -> dict[str, Any]:
     """Send the image as the form field `file`, or as the raw body with an image content type."""
     started = time.perf_counter()
@@ -71,12 +75,15 @@ async def predict(
             (answer,) = await model.predict([decoded.pixels])
             return decoded, decode_s, answer
 
-        decoded, decode_s, answer = await _unless_gone(request, work())
+        found = answer_one(request.app.state.cache, response, model, manifest, upload, work)
+        decoded, decode_s, answer = await _unless_gone(request, found)
+    timing_ms = answers.timing(decode_s, [answer], started)
+    _metrics(request).stages(model, timing_ms)
     return {
-        "predictions": _predictions(manifest, answer, k),
-        "model": _used(model, manifest),
-        "image": _image(decoded),
-        "timing_ms": _timing(decode_s, [answer], started),
+        "predictions": answers.predictions(manifest, answer, k),
+        "model": answers.used(model, manifest),
+        "image": answers.image(decoded),
+        "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
 
@@ -84,13 +91,17 @@ async def predict(
 @router.post(
     "/predict/batch",
     response_model=schemas.BatchAnswer,
-    responses=problems(400, 404, 408, 413, 415, 422, 429, 503),
+    responses=CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": BATCH_BODY},
     summary="Classify several images",
     tags=["predict"],
 )
 async def predict_batch(
-    request: Request, name: NameQuery = None, version: VersionQuery = None, top_k: TopKQuery = None
+    request: Request,
+    response: Response,
+    name: NameQuery = None,
+    version: VersionQuery = None,
+    top_k: TopKQuery = None,
 ) -> dict[str, Any]:
     """Send each image as a form field `files`; a bad image has an error in its place and harms no other."""
     started = time.perf_counter()
@@ -99,27 +110,35 @@ async def predict_batch(
     with request.app.state.memory.hold() as share:
         uploads = await read_images(request, share, settings.max_request_bytes, settings.max_files)
 
-        async def work() -> tuple[list[Decoded | Exception], float, list[Answer]]:
+        async def work(uploads: list[Upload]) -> tuple[list[Decoded | Exception], float, list[Answer]]:
             begun = time.perf_counter()
             decoded = await _decode_all(_decoder(request), uploads, manifest.input)
             decode_s = time.perf_counter() - begun
             images = [item.pixels for item in decoded if isinstance(item, Decoded)]
             return decoded, decode_s, await model.predict(images) if images else []
 
-        decoded, decode_s, answers = await _unless_gone(request, work())
+        found = answer_several(request.app.state.cache, response, model, manifest, uploads, work)
+        decoded, decode_s, given = await _unless_gone(request, found)
+    timing_ms = answers.timing(decode_s, given, started)
+    _metrics(request).stages(model, timing_ms)
     identity = request_id(request)
-    remaining = iter(answers)
+    remaining = iter(given)
     results: list[dict[str, Any]] = []
     for upload, item in zip(uploads, decoded, strict=True):
         if isinstance(item, Decoded):
-            result = {"predictions": _predictions(manifest, next(remaining), k), "image": _image(item)}
+            result = {
+                "predictions": answers.predictions(manifest, next(remaining), k),
+                "image": answers.image(item),
+            }
         else:
-            result = {"error": problem(item, identity)}
+            failure = problem(item, identity)
+            _metrics(request).problem(failure["code"])
+            result = {"error": failure}
         results.append({"filename": upload.filename, **result})
     return {
         "results": results,
-        "model": _used(model, manifest),
-        "timing_ms": _timing(decode_s, answers, started),
+        "model": answers.used(model, manifest),
+        "timing_ms": timing_ms,
         "request_id": identity,
     }
 
@@ -130,7 +149,7 @@ async def predict_batch(
 async def models(request: Request) -> dict[str, Any]:
     """Every version in the repository, the refused ones with the reason."""
     registry = _registry(request)
-    return {"default": registry.default_name, "models": [_summary(model) for model in registry.all()]}
+    return {"default": registry.default_name, "models": [answers.summary(model) for model in registry.all()]}
 
 
 @router.get(
@@ -152,7 +171,7 @@ async def model_record(
         "created", "description", "labels", "input", "training", "metrics", "calibration", "export", "artifacts", "files"
     )  # fmt: skip
     return {
-        **_summary(model),
+        **answers.summary(model),
         **{field: getattr(manifest, field) if manifest else None for field in copied},
         "parameters": manifest.architecture.parameters if manifest else None,
         "framework_versions": manifest.framework.versions if manifest else None,
@@ -194,6 +213,11 @@ async def readyz(request: Request) -> dict[str, Any]:
 def _registry(request: Request) -> Registry:
     registry: Registry = request.app.state.registry
     return registry
+
+
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
 
 
 def _decoder(request: Request) -> Decoder:
@@ -241,61 +265,3 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     finally:
         working.cancel()
         watching.cancel()
-
-
-def _predictions(manifest: Manifest, answer: Answer, k: int) -> list[Any]:
-    scores = calibrated_softmax(answer.logits[None], manifest.calibration.temperature)[0]
-    return list(top_k(scores, manifest.labels, k))
-
-
-def _used(model: ServedModel, manifest: Manifest) -> dict[str, Any]:
-    info = model.info
-    assert info is not None  # noqa: S101 - it has answered
-    return {
-        "name": model.name,
-        "version": model.version,
-        "framework": manifest.framework.name,
-        "runtime": info["runtime"],
-        "precision": info["precision"],
-        "device": info["device"],
-    }
-
-
-def _image(decoded: Decoded) -> dict[str, Any]:
-    return {
-        "format": decoded.format,
-        "width": decoded.width,
-        "height": decoded.height,
-        "mode": decoded.mode,
-        "operations": decoded.operations,
-    }
-
-
-def _timing(decode_s: float, answers: list[Answer], started: float) -> dict[str, float]:
-    seconds = {
-        "decode": decode_s,
-        "queue": max((answer.queue_s for answer in answers), default=0.0),
-        "inference": max((answer.inference_s for answer in answers), default=0.0),
-        "total": time.perf_counter() - started,
-    }
-    return {name: round(value * 1000, 3) for name, value in seconds.items()}
-
-
-def _summary(model: ServedModel) -> dict[str, Any]:
-    manifest, info = model.manifest, model.info
-    running = manifest.artifact(info["artifact_id"]) if manifest and info else None
-    return {
-        "name": model.name,
-        "version": model.version,
-        "state": model.state,
-        "reason": model.reason,
-        "framework": manifest.framework.name if manifest else None,
-        "architecture": manifest.architecture.name if manifest else None,
-        "classes": len(manifest.labels) if manifest else None,
-        "accuracy": accuracy(manifest, running or manifest.source) if manifest else None,
-        "runtime": info["runtime"] if info else None,
-        "precision": info["precision"] if info else None,
-        "device": info["device"] if info else None,
-        "artifact": info["artifact_id"] if info else None,
-        "choice": info["choice"] if info else None,
-    }

@@ -83,7 +83,7 @@ def main() -> int:
         app,
         host=settings.host,
         port=settings.port,
-        http=deadline_protocol(settings.request_timeout_s),
+        http=deadline_protocol(settings.request_timeout_s, app.state.metrics.problem),
         ws="none",
         log_config=None,
         access_log=False,

@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     max_request_bytes: Positive = Field(
         default=100_000_000, description="Largest body of /predict/batch, in bytes."
     )
+    cache_mb: int = Field(
+        default=0,
+        ge=0,
+        description="Memory for answers to images that may come again, in MB; 0: none are kept.",
+    )
     drain_delay_s: float = Field(
         default=0,
         ge=0,

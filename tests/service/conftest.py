@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -134,4 +135,12 @@ def serving(*, ready: bool = True, **settings: Any) -> Iterator[Server]:
 def server(both_root: Path) -> Iterator[Server]:
     """The service over both tiny models, for tests that leave it as it was."""
     with serving(models_dir=both_root) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def caching_server(torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that keeps answers, over a repository of its own, which tests may change."""
+    root = shutil.copytree(torch_bundle_root, tmp_path_factory.mktemp("caching") / "models")
+    with serving(models_dir=root, runtime_threads=1, cache_mb=1) as running:
         yield running

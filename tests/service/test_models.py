@@ -199,10 +199,10 @@ def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(torch_bun
         assert [first.result().status_code, *(answer.result().status_code for answer in later)] == [200] * 3
 
 
-def ask_and_stay(server: Server) -> socket.socket:
+def ask_and_stay(server: Server, image: bytes | None = None) -> socket.socket:
     """A request whose answer is not awaited."""
     connection = socket.create_connection(("127.0.0.1", server.port))
-    image = coloured()
+    image = coloured() if image is None else image
     head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: {len(image)}\r\n\r\n"
     connection.sendall(head.encode() + image)
     return connection
