@@ -1,4 +1,4 @@
-# Eight verbs; `make` alone lists them.
+# Nine verbs; `make` alone lists them.
 # A fresh checkout needs Python 3.11, 3.12 or 3.13 and nothing else: PYTHON=/path/to/python3 names another one.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ READY  := .venv/.complete
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format lock containers clean
+.PHONY: help serve test check format lock containers bench clean
 .DELETE_ON_ERROR:
 
 help:  ## list the verbs
@@ -34,6 +34,9 @@ lock: $(READY)  ## write requirements.lock from pyproject.toml; ARGS=--upgrade t
 
 containers: $(READY)  ## build both images, start them with compose, check and stop them
 	@$(BIN)/python scripts/containers.py $(ARGS)
+
+bench: $(READY)  ## measure the service beside its peers, and write benchmarks/RESULTS.md; ARGS="--rounds 1" is quicker
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## delete the environment and the caches; models/ and runs/ stay
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

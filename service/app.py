@@ -19,6 +19,7 @@ from service.registry import Registry
 from service.routes import router
 from service.schemas import Problem
 from service.settings import Settings
+from service.shedding import Shedding
 from service.uploads import Memory
 
 LARGEST_REQUESTS = (
@@ -67,7 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(router)
     app.include_router(metrics.router)
     problems.install(app, measured.problem)
-    app.add_middleware(RequestLog, metrics=measured)
+    app.add_middleware(Shedding, service=app, metrics=measured)
+    app.add_middleware(RequestLog, metrics=measured)  # the outermost
 
     def openapi() -> dict[str, Any]:
         """The description, with the models that exist now as examples."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -48,29 +49,40 @@ class Queue:
         self._size = size
         self.max_batch = max_batch  # the model lowers it when it is loaded and known to be best with fewer
         self._timeout_s = timeout_s
+        self._admitted = 0
         self._items: deque[Waiting] = deque()
         self._under_way: deque[int] = deque()  # the images of each batch
         self._changed = asyncio.Event()
         self.batch_sizes: Counter[int] = Counter()  # how many batches of each size there have been
 
     def __len__(self) -> int:
-        """The images that wait, here or in the pipe of the model's process."""
-        in_pipe = sum(self._under_way) - (self._under_way[0] if self._under_way else 0)
-        return len(self._items) + in_pipe
+        """The images that wait: to be decoded, here, or in the pipe of the model's process."""
+        return max(0, self._admitted - (self._under_way[0] if self._under_way else 0))
+
+    @contextmanager
+    def admit(self, count: int) -> Iterator[None]:
+        """Places for `count` images, from before they are decoded to their answers; for 0, only ask whether there are any.
+
+        Raises:
+            QueueFull: there are too few.
+        """
+        if len(self) + max(count, 1) > self._size:
+            raise QueueFull(
+                f"{len(self)} images wait for this model, and {self._size} may. Send "
+                f"{'this one' if count < 2 else f'these {count}'} again a little later."
+            )
+        self._admitted += count
+        try:
+            yield
+        finally:
+            self._admitted -= count
 
     async def submit(self, images: Sequence[Pixels]) -> list[Answer]:
         """The answers to `images`, in their order; cancelling drops those that have not been started.
 
         Raises:
-            QueueFull: not all of them fit; none is queued then.
             ModelUnavailable: there is no answer in time.
         """
-        self._drop_cancelled()
-        if len(self) + len(images) > self._size:
-            raise QueueFull(
-                f"{len(self)} images wait for this model, and {self._size} may. Send "
-                f"{'this one' if len(images) == 1 else f'these {len(images)}'} again a little later."
-            )
         loop = asyncio.get_running_loop()
         items = [Waiting(image, loop.create_future()) for image in images]
         self._items.extend(items)

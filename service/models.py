@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -66,13 +66,20 @@ class ServedModel:
         """How many forward passes of each size there have been."""
         return self._queue.batch_sizes
 
+    def admit(self, images: int) -> AbstractContextManager[None]:
+        """Places in the queue, taken before images are decoded, or that work would be for nothing; 0: only ask.
+
+        Raises:
+            QueueFull: too many images wait already.
+        """
+        return self._queue.admit(images)
+
     async def predict(self, images: Sequence[Pixels]) -> list[Answer]:
         """The answers to uint8 [H, W, 3] images, in their order.
 
         Raises:
             ModelRefused: the bundle has not passed its verification.
             ModelUnavailable: no answer in time, or the process died twice under the images.
-            QueueFull: too many images wait already.
         """
         self.check_serving()
         return await self._queue.submit(images)

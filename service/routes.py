@@ -69,11 +69,12 @@ async def predict(
         upload = await read_image(request, share, settings.max_image_bytes)
 
         async def work() -> tuple[Decoded, float, Answer]:
-            begun = time.perf_counter()
-            decoded = await _decoder(request).decode(upload.data, manifest.input)
-            decode_s = time.perf_counter() - begun
-            (answer,) = await model.predict([decoded.pixels])
-            return decoded, decode_s, answer
+            with model.admit(1):
+                begun = time.perf_counter()
+                decoded = await _decoder(request).decode(upload.data, manifest.input)
+                decode_s = time.perf_counter() - begun
+                (answer,) = await model.predict([decoded.pixels])
+                return decoded, decode_s, answer
 
         found = answer_one(request.app.state.cache, response, model, manifest, upload, work)
         decoded, decode_s, answer = await _unless_gone(request, found)
@@ -111,11 +112,12 @@ async def predict_batch(
         uploads = await read_images(request, share, settings.max_request_bytes, settings.max_files)
 
         async def work(uploads: list[Upload]) -> tuple[list[Decoded | Exception], float, list[Answer]]:
-            begun = time.perf_counter()
-            decoded = await _decode_all(_decoder(request), uploads, manifest.input)
-            decode_s = time.perf_counter() - begun
-            images = [item.pixels for item in decoded if isinstance(item, Decoded)]
-            return decoded, decode_s, await model.predict(images) if images else []
+            with model.admit(len(uploads)):
+                begun = time.perf_counter()
+                decoded = await _decode_all(_decoder(request), uploads, manifest.input)
+                decode_s = time.perf_counter() - begun
+                images = [item.pixels for item in decoded if isinstance(item, Decoded)]
+                return decoded, decode_s, await model.predict(images) if images else []
 
         found = answer_several(request.app.state.cache, response, model, manifest, uploads, work)
         decoded, decode_s, given = await _unless_gone(request, found)
@@ -231,6 +233,9 @@ def _model(
     """The model that answers, its record, and the number of answers; before the body is read, for it may be large."""
     model = _registry(request).find(name, version)
     manifest = model.check_serving()
+    if request.app.state.cache is None:  # what is kept is answered, however many wait
+        with model.admit(0):
+            pass
     classes = len(manifest.labels)
     if top_k is not None and top_k > classes:
         raise InvalidParameter(

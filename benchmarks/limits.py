@@ -1,0 +1,86 @@
+"""What the machine can do without any server: forward passes, and decoding before them, in one process for each core.
+
+    python -m benchmarks.limits '{"bundle": "models/NAME/1", "artifact": "openvino-int8", "pictures": [...], "batch": 8}'
+
+prints images per second of both, as one line of JSON. Each process has one thread, which wastes nothing on waiting for
+another: the most that a server on this machine could reach.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bundle.errors import RuntimeUnavailable
+from bundle.image import read_input
+from bundle.machine import usable_cores
+from bundle.manifest import read_manifest
+from bundle.runtimes import load_model
+
+PATIENCE_S = 120  # for the slowest process to load its model
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is repeated for ``seconds`` seconds."""
+
+    bundle: str
+    artifact: str
+    pictures: list[str]
+    batch: int
+    seconds: float = 4.0
+
+
+def measure(work: Work) -> dict[str, float]:
+    """Images per second of all cores: ``forward``, and ``decode_and_forward``. Empty where the artifact can't run."""
+    context = multiprocessing.get_context("spawn")
+    cores = usable_cores()
+    together, found = context.Barrier(cores), context.Queue()
+    processes = [context.Process(target=_one, args=(work, together, found)) for _ in range(cores)]
+    for process in processes:
+        process.start()
+    results = [found.get(timeout=PATIENCE_S) for _ in processes]
+    for process in processes:
+        process.join()
+    return {name: sum(result[name] for result in results) for name in results[0]}
+
+
+def _one(work: Work, together: Barrier, found: Any) -> None:
+    manifest = read_manifest(Path(work.bundle))
+    artifact = manifest.artifact(work.artifact)
+    assert artifact is not None  # noqa: S101 - it is taken from this manifest
+    try:
+        model = load_model(Path(work.bundle), artifact, "cpu", 1)
+    except RuntimeUnavailable:
+        found.put({})
+        return
+    files = [Path(picture).read_bytes() for picture in work.pictures]
+    first = [files[i % len(files)] for i in range(work.batch)]
+    pixels = np.stack([read_input(file, manifest.input).pixels for file in first])
+    for _ in range(3):
+        model.infer(pixels)
+    speeds = {}
+    for name, decodes in (("forward", False), ("decode_and_forward", True)):
+        together.wait(PATIENCE_S)
+        done, begin = 0, time.perf_counter()
+        while (passed := time.perf_counter() - begin) < work.seconds:
+            if decodes:
+                batch = [files[(done + i) % len(files)] for i in range(work.batch)]
+                pixels = np.stack([read_input(file, manifest.input).pixels for file in batch])
+            model.infer(pixels)
+            done += work.batch
+        speeds[name] = done / passed
+    found.put(speeds)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(Work(**json.loads(sys.argv[1])))) + os.linesep)
