@@ -65,6 +65,7 @@ class RuntimeProcess:
             "artifact": artifact,
             "device": device,
             "threads": threads,
+            "compiled": None,
         }
         self._environment = environment(device, threads)
         self._turn = threading.Lock()

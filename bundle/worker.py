@@ -32,7 +32,7 @@ from bundle.wire import Array, Wire, WireClosed
 
 
 def main(arguments: dict[str, Any]) -> None:
-    """Load and serve. ``arguments``: bundle, artifact, device, threads, socket (fd), parent (pid)."""
+    """Load and serve. ``arguments``: bundle, artifact, device, threads, compiled, socket (fd), parent (pid)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
     end_with(arguments["parent"])
     wire = Wire(socket.socket(fileno=arguments["socket"]))
@@ -42,6 +42,7 @@ def main(arguments: dict[str, Any]) -> None:
             arguments["artifact"],
             arguments["device"],
             arguments["threads"] or usable_cores(),
+            arguments["compiled"],
         )
     except BundleError as exc:
         wire.send({"error": exc.code, "detail": str(exc)})
@@ -58,11 +59,15 @@ def main(arguments: dict[str, Any]) -> None:
             wire.send({}, answer)
 
 
-def _load(path: Path, wanted: str, device: Device, threads: int) -> tuple[dict[str, Any], Model]:
+def _load(
+    path: Path, wanted: str, device: Device, threads: int, compiled: str | None
+) -> tuple[dict[str, Any], Model]:
     started = time.monotonic()
     manifest = read_manifest(path)
     verify_files(path, manifest)
-    choice, model, difference = _load_first(path, manifest, wanted, device, threads)
+    # Named by what it was compiled from: another bundle in the same place finds nothing of this one.
+    folder = Path(compiled) / manifest.digest if compiled else None
+    choice, model, difference = _load_first(path, manifest, wanted, device, threads, folder)
     artifact = choice.artifact
     ready = {
         "runtime": model.runtime,
@@ -84,7 +89,7 @@ def _load(path: Path, wanted: str, device: Device, threads: int) -> tuple[dict[s
 
 
 def _load_first(
-    path: Path, manifest: Manifest, wanted: str, device: Device, threads: int
+    path: Path, manifest: Manifest, wanted: str, device: Device, threads: int, compiled: Path | None
 ) -> tuple[Choice, Model, float]:
     """The first of the choices that loads and passes its self-test on this machine, and what the test differed by."""
     cuda = device != "cpu" and cuda_devices() > 0
@@ -92,7 +97,7 @@ def _load_first(
     passed_over = ""
     for choice in possible:
         try:
-            model = load_model(path, choice.artifact, device, threads)
+            model = load_model(path, choice.artifact, device, threads, compiled)
             difference = run_golden(path, manifest, choice.artifact, model)
         except (RuntimeUnavailable, GoldenMismatch) as exc:
             if choice is possible[-1]:

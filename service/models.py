@@ -150,7 +150,11 @@ class ServedModel:
                     f"called. Received: {manifest.name}/{manifest.version}"
                 )
             process = ModelProcess(
-                self.path, self._settings.runtime, self._settings.device, self._settings.runtime_threads
+                self.path,
+                self._settings.runtime,
+                self._settings.device,
+                self._settings.runtime_threads,
+                self._settings.compiled_dir,
             )
             self._process = process
             info = await process.start(self._settings.load_timeout_s)

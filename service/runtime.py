@@ -20,12 +20,15 @@ from service.child import FramedProcess
 class ModelProcess:
     """As :class:`bundle.process.RuntimeProcess`, without a thread that waits, and with several batches under way."""
 
-    def __init__(self, bundle: Path, artifact: str, device: Device, threads: int | None) -> None:
+    def __init__(
+        self, bundle: Path, artifact: str, device: Device, threads: int | None, compiled: Path | None
+    ) -> None:
         arguments = {
             "bundle": str(bundle.absolute()),
             "artifact": artifact,
             "device": device,
             "threads": threads,
+            "compiled": str(compiled.absolute()) if compiled else None,
         }
         self._process = FramedProcess("bundle.worker", arguments, device, threads)
         self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one

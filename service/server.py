@@ -9,6 +9,7 @@ import math
 import resource
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -72,6 +73,7 @@ def main() -> int:
                 "SERVICE_MODELS_DIR: there is no such folder. Expected a model repository. "
                 f"Received: '{settings.models_dir}'"
             )
+        _check_writable(settings)
         _check_address(settings)
     except SettingsError as exc:
         print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - there is no log yet
@@ -93,6 +95,26 @@ def main() -> int:
     server = DrainingServer(config, app, settings.drain_delay_s)
     server.run()
     return 0 if server.started else 1
+
+
+def _check_writable(settings: Settings) -> None:
+    """Make the folder for what is compiled, or say that it can't be.
+
+    Raises:
+        SettingsError: it can't be made or written to.
+    """
+    folder = settings.compiled_dir
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise SettingsError(
+            "SERVICE_COMPILED_DIR: this folder can't be written to. Expected one that can, or nothing. "
+            f"Received: '{folder}': {exc.strerror}"
+        ) from exc
 
 
 def _check_address(settings: Settings) -> None:

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     runtime_threads: Positive | None = Field(
         default=None, description="CPU threads of each model; unset: all cores."
     )
+    compiled_dir: Path | None = Field(
+        default=None,
+        description="Folder in which OpenVINO keeps what it compiles, which shortens later starts; unset: none.",
+    )
     load_timeout_s: Seconds = Field(
         default=120, description="Time that a model has to load and pass its self-test, in seconds."
     )

@@ -40,16 +40,19 @@ _MODULES = {
 }
 
 
-def load_model(bundle: Path, artifact: Artifact, device: Device, threads: int | None) -> Model:
+def load_model(
+    bundle: Path, artifact: Artifact, device: Device, threads: int | None, compiled: Path | None = None
+) -> Model:
     """Load ``artifact`` of the bundle folder on ``device``.
 
     ``auto`` is the first CUDA device where the framework sees one, else the CPU. ``threads`` bounds the
-    CPU threads; None leaves the framework's default. Raises :class:`RuntimeUnavailable`, chained, for
+    CPU threads; None leaves the framework's default. ``compiled`` is a folder of this bundle alone, in which a
+    runtime may keep what it compiles; None: it keeps nothing. Raises :class:`RuntimeUnavailable`, chained, for
     whatever the framework raises.
     """
     module = importlib.import_module(_MODULES[artifact.format])
     try:
-        model: Model = module.load(bundle / artifact.path, device, threads, artifact.precision)
+        model: Model = module.load(bundle / artifact.path, device, threads, artifact.precision, compiled)
     except RuntimeUnavailable:
         raise
     except ImportError as exc:

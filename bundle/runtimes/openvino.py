@@ -29,8 +29,10 @@ def import_openvino() -> Any:
     return openvino
 
 
-def load(path: Path, device: Device, threads: int | None, precision: str) -> OpenVinoModel:
-    """Read the IR at ``path`` and compile it for the CPU."""
+def load(
+    path: Path, device: Device, threads: int | None, precision: str, compiled: Path | None
+) -> OpenVinoModel:
+    """Read the IR at ``path`` and compile it for the CPU, or take what was compiled at another start."""
     ov = import_openvino()
     if device == "cuda":
         raise RuntimeUnavailable(
@@ -48,9 +50,10 @@ def load(path: Path, device: Device, threads: int | None, precision: str) -> Ope
     }
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
-    model = core.read_model(path)
+    if compiled is not None:
+        config["CACHE_DIR"] = str(compiled)
     alone, together = (
-        core.compile_model(model, "CPU", config | {"PERFORMANCE_HINT": hint})
+        core.compile_model(path, "CPU", config | {"PERFORMANCE_HINT": hint})
         for hint in ("LATENCY", "THROUGHPUT")
     )
     return OpenVinoModel(alone, together, ov.get_version())

@@ -12,7 +12,9 @@ from bundle.errors import RuntimeUnavailable
 from bundle.runtimes import Device, Heatmap, Logits, no_cuda
 
 
-def load(path: Path, device: Device, threads: int | None, _precision: str) -> SavedModel:
+def load(
+    path: Path, device: Device, threads: int | None, _precision: str, _compiled: Path | None
+) -> SavedModel:
     """Load the SavedModel folder at ``path`` and take its two signatures."""
     # The one heavy import, here so that this package never loads it in the web process.
     import tensorflow as tf  # noqa: PLC0415

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def load(path: Path, device: Device, threads: int | None, _precision: str) -> TorchScriptModel:
+def load(
+    path: Path, device: Device, threads: int | None, _precision: str, _compiled: Path | None
+) -> TorchScriptModel:
     """Load, put into evaluation mode and freeze the archive at ``path``."""
     # The one heavy import, here so that this package never loads it in the web process.
     import torch  # noqa: PLC0415

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundle.acceleration import Accelerated
-from bundle.manifest import MANIFEST_FILE
+from bundle.manifest import MANIFEST_FILE, read_manifest
 from tests.bundles import colour_picture, png
 from tests.service.conftest import serving
 
@@ -66,3 +66,20 @@ def test_a_setting_forces_an_artifact_and_a_bundle_without_it_is_refused_with_th
     assert refused.status_code == 503
     assert refused.json()["code"] == "model_refused"
     assert "It has: torchscript-fp32. Received: 'openvino-fp32'" in refused.json()["detail"]
+
+
+def test_what_is_compiled_is_kept_where_a_setting_says_and_a_later_start_answers_the_same_from_it(
+    models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("kept") / "compiled"
+    found = []
+    for _ in range(2):
+        with serving(models_dir=models, compiled_dir=folder) as server:
+            scores = [answer["score"] for answer in server.predict(RED).json()["predictions"]]
+        found.append((scores, {file: file.stat().st_mtime_ns for file in folder.rglob("*.blob")}))
+
+    (first, blobs), (second, same) = found
+    assert blobs, "there is something to start from"
+    assert {file.parent.name for file in blobs} == {read_manifest(models / "tiny-torch/1").digest}
+    assert blobs == same
+    assert first == second

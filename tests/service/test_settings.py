@@ -27,6 +27,7 @@ from tests.service.conftest import environment
         ("default_model", "../up"),
         ("log_level", "loud"),
         ("models_dir", "/nowhere/models"),
+        ("compiled_dir", "/proc/compiled"),
         ("modles_dir", "models"),
     ],
 )
