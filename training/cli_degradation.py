@@ -24,6 +24,13 @@ def degradation(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
+    train_limit: Annotated[
+        int | None, typer.Option(help="Most training images, drawn by class with the seed; 0: all.")
+    ] = None,
+    test_limit: Annotated[
+        int | None, typer.Option(help="Most test images, drawn by class with the seed; 0: all.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for mixed precision.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all four runs.")] = None,
     threads: Threads = None,
     runs: Annotated[
@@ -52,6 +59,9 @@ def degradation(
                 epochs=epochs,
                 batch_size=batch_size,
                 image_size=image_size,
+                train_limit=train_limit,
+                test_limit=test_limit,
+                precision=precision,
                 seed=seed,
                 threads=threads,
             )
