@@ -30,7 +30,7 @@ class Model:
     repository: Path  # that the service is started on
     name: str
     version: int
-    pictures: list[Path]
+    pictures: tuple[Path, ...]
     batch: int  # images of one pass in the measurement of the limits
 
     @property
@@ -60,7 +60,7 @@ class Model:
 
 def resnet20() -> Model:
     """The shipped ResNet-20 of PyTorch, and the sample pictures of the page."""
-    pictures = sorted((ROOT / "frontend/samples").glob("*.jpg"))
+    pictures = tuple(sorted((ROOT / "frontend/samples").glob("*.jpg")))
     return Model("ResNet-20, 32 pixels", ROOT / "models", "cifar10-resnet20-pytorch", 1, pictures, batch=32)
 
 
@@ -70,7 +70,7 @@ def resnet50() -> Model:
     if not (repository / "resnet50/1/manifest.json").exists():
         shutil.rmtree(repository, ignore_errors=True)
         _make(repository, photos)
-    return Model("ResNet-50, 224 pixels", repository, "resnet50", 1, sorted(photos.glob("*.jpg")), batch=8)
+    return Model("ResNet-50, 224 pixels", repository, "resnet50", 1, tuple(sorted(photos.glob("*.jpg"))), batch=8)
 
 
 def _make(repository: Path, photos: Path) -> None:

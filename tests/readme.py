@@ -26,9 +26,11 @@ README = ROOT / "README.md"
 SAMPLE = ROOT / "frontend/samples/cat.jpg"
 
 FOLDERS = {
+    "benchmarks/peers/": "other servers that do the same work, each with its lock, and how they are started and watched",
     "docs/decisions/": "what was decided otherwise than the design had it, or needs its reason written down",
     "docs/images/": "pictures of the page",
     "frontend/samples/": "sample pictures, the program that draws them, and their origin",
+    "tests/benchmarks/": "tests of what needs no environment of a peer",
     "tests/browser/": "the page in a real browser, against the real service",
     "tests/bundle/": "tests of bundle/, file by file",
     "tests/frontend/": "tests of frontend/, file by file",

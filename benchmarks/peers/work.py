@@ -1,0 +1,102 @@
+"""What every peer does with an image. The servers differ, this does not.
+
+Only Pillow, NumPy and PyTorch, and PyTorch is imported where a model is loaded: a process that only passes requests on
+does not pay for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+REDUCING_GAP = (
+    2  # as in Image.thumbnail: a JPEG is decoded at a fraction that leaves twice the pixels that are needed
+)
+
+
+Answer = list[dict[str, str | float]]  # [{"label": ..., "score": ...}, ...], the best first
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a peer is started with."""
+
+    port: int
+    model: Path  # TorchScript: uint8 [N, H, W, 3] to float32 logits [N, C]
+    labels: Path  # JSON: {"labels": [...], "resize": 256, "crop": 224}
+    workers: int  # processes or threads that run the model
+    threads: int  # of PyTorch, for each worker
+    batch: int  # most images of one forward pass
+    wait_ms: float  # longest wait for a batch to fill
+
+
+def options() -> Options:
+    """The options of this process, or of the one that it was spawned by."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--wait-ms", type=float, required=True)
+    known, _ = parser.parse_known_args()
+    return Options(**vars(known))
+
+
+class Classifier:
+    """A TorchScript model, frozen and warm, with its labels and its input size."""
+
+    def __init__(self, options: Options) -> None:
+        import torch  # noqa: PLC0415 - see the head of the file
+
+        torch.set_num_threads(options.threads)
+        self._torch = torch
+        record = json.loads(options.labels.read_text())
+        self._labels: list[str] = record["labels"]
+        self._resize: int = record["resize"]
+        self._crop: int = record["crop"]
+        self._module = torch.jit.freeze(torch.jit.load(str(options.model)).eval())
+        # TorchScript profiles the first pass and compiles in the second; each shape then costs a little once.
+        for size in (1, 1, *range(1, options.batch + 1)):
+            self.classify(np.zeros((size, self._crop, self._crop, 3), np.uint8))
+
+    def decode(self, jpeg: bytes) -> Pixels:
+        """The model's input, of the bytes of a JPEG."""
+        return self.prepare(Image.open(io.BytesIO(jpeg)))
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        """The model's input, of a picture that is opened and not decoded yet.
+
+        RGB, the shorter side resized, the middle cut out.
+        """
+        image.draft("RGB", (REDUCING_GAP * self._resize, REDUCING_GAP * self._resize))
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        short = min(image.size)
+        width, height = (round(side * self._resize / short) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = (width - self._crop) // 2, (height - self._crop) // 2
+        return np.asarray(image.crop((left, top, left + self._crop, top + self._crop)))
+
+    def classify(self, pixels: Pixels) -> list[Answer]:
+        """The five most likely classes of each image of a batch [N, H, W, 3]."""
+        with self._torch.inference_mode():
+            scores = self._module(self._torch.from_numpy(pixels)).softmax(1)
+            best = scores.topk(min(5, len(self._labels)))
+        return [
+            [{"label": self._labels[i], "score": score} for i, score in zip(indices, values, strict=True)]
+            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def answers(self, jpegs: list[bytes]) -> list[Answer]:
+        """Decode and classify a batch."""
+        return self.classify(np.stack([self.decode(jpeg) for jpeg in jpegs]))
