@@ -70,7 +70,9 @@ def resnet50() -> Model:
     if not (repository / "resnet50/1/manifest.json").exists():
         shutil.rmtree(repository, ignore_errors=True)
         _make(repository, photos)
-    return Model("ResNet-50, 224 pixels", repository, "resnet50", 1, tuple(sorted(photos.glob("*.jpg"))), batch=8)
+    return Model(
+        "ResNet-50, 224 pixels", repository, "resnet50", 1, tuple(sorted(photos.glob("*.jpg"))), batch=8
+    )
 
 
 def _make(repository: Path, photos: Path) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import psutil
 import requests
-from benchmarks.peers.running import NotRunning, free_port
 
 from benchmarks.models import ROOT, Model
+from benchmarks.peers.running import NotRunning, free_port
 
 PAUSE_S = 0.02
 LINES_SHOWN = 20
@@ -26,7 +26,7 @@ class Service:
     def __init__(self, process: subprocess.Popen[bytes], port: int, start_s: float) -> None:
         self.url = f"http://127.0.0.1:{port}/predict"
         self.start_s = start_s  # from the start of the process to the first answer
-        self._process = psutil.Process(process.pid)
+        self.process = psutil.Process(process.pid)
 
     def memory(self) -> int:
         """Bytes in use by all its processes, with shared pages shared out (PSS)."""
@@ -38,7 +38,7 @@ class Service:
         return sum(time.user + time.system for time in times)
 
     def _all(self) -> list[psutil.Process]:
-        return [self._process, *self._process.children(recursive=True)]
+        return [self.process, *self.process.children(recursive=True)]
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
-"""Dynamic batching: whatever waits goes into the next forward pass, and nobody waits for company.
+"""Dynamic batching: whatever waits goes into the next forward pass, and nobody waits for company that is not there yet.
 
-While one pass runs, another batch is sent after it only if it is full: one that is not would keep out those who come
-meanwhile, and a full one spares the model the wait for it.
+Of images that are being decoded the queue knows. While they are more than those that wait, these wait a little for them: a pass
+of a few costs nearly as much as one of many. An image on its own never waits. While one pass runs, another batch is sent after it
+only if it is full: one that is not would keep out those who come meanwhile, and a full one spares the model the wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,9 @@ import numpy.typing as npt
 
 from service.errors import ModelUnavailable, QueueFull
 
+GATHER_S = (
+    0.01  # most that an image waits for those that are being decoded, while the model has nothing to do
+)
 UNDER_WAY = 2  # batches; the second one waits in the pipe of the model's process
 
 Pixels = npt.NDArray[np.uint8]
@@ -101,13 +106,14 @@ class Queue:
 
     async def next_batch(self, patience_s: float) -> list[Waiting]:
         """The next batch once there may be one, to be followed by `finished`; empty after `patience_s` of nothing."""
-        while not self._due():
+        while (due_s := self._due()) > 0:
             self._changed.clear()
             try:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(min(due_s, patience_s)):
                     await self._changed.wait()
             except TimeoutError:
-                return []
+                if due_s > patience_s:
+                    return []
         batch = [self._items.popleft() for _ in range(min(self.max_batch, len(self._items)))]
         self._under_way.append(len(batch))
         self.batch_sizes[len(batch)] += 1
@@ -118,11 +124,19 @@ class Queue:
         self._under_way.popleft()
         self._changed.set()
 
-    def _due(self) -> bool:
+    def _due(self) -> float:
+        """In how many seconds the next batch may go, if nothing changes."""
         self._drop_cancelled()
-        if not self._items or len(self._under_way) >= UNDER_WAY:
-            return False
-        return not self._under_way or len(self._items) >= self.max_batch
+        count = len(self._items)
+        if not count or len(self._under_way) >= UNDER_WAY:
+            return math.inf
+        if count >= self.max_batch:
+            return 0
+        if self._under_way:
+            return math.inf
+        if 2 * count >= self._admitted:
+            return 0
+        return self._items[0].since + GATHER_S - time.perf_counter()
 
     def fail_all(self, error: Exception) -> None:
         """Answer whatever waits with `error`."""

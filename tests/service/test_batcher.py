@@ -1,0 +1,125 @@
+"""When a batch goes: with the queue alone, on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from service import batcher
+from service.batcher import Answer, Queue, hand_out
+from service.errors import QueueFull
+
+PICTURE = np.zeros((2, 2, 3), np.uint8)
+PATIENCE_S = 5.0
+
+
+def run(test: Callable[[Queue], Awaitable[None]], size: int = 32, max_batch: int = 4) -> None:
+    async def alone() -> None:
+        await test(Queue(size, max_batch, PATIENCE_S))
+
+    asyncio.run(alone())
+
+
+def submit(queue: Queue, images: int) -> list[asyncio.Task[list[Answer]]]:
+    return [asyncio.create_task(queue.submit([PICTURE])) for _ in range(images)]
+
+
+def answer(queue: Queue, batch: list[batcher.Waiting]) -> None:
+    now = time.perf_counter()
+    hand_out(batch, np.zeros((len(batch), 3), np.float32), now, now)
+    queue.finished()
+
+
+@pytest.fixture
+def long_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So long that a test which waits for it fails."""
+    monkeypatch.setattr(batcher, "GATHER_S", 60.0)
+
+
+@pytest.mark.usefixtures("long_gathering")
+def test_an_image_on_its_own_does_not_wait() -> None:
+    async def test(queue: Queue) -> None:
+        with queue.admit(1):
+            tasks = submit(queue, 1)
+            batch = await queue.next_batch(PATIENCE_S)
+            assert len(batch) == 1
+            answer(queue, batch)
+            await asyncio.gather(*tasks)
+
+    run(test)
+
+
+@pytest.mark.usefixtures("long_gathering")
+def test_while_more_are_decoded_than_wait_these_wait_for_them() -> None:
+    async def test(queue: Queue) -> None:
+        with queue.admit(6):
+            tasks = submit(queue, 2)
+            assert await queue.next_batch(0.05) == []
+            tasks += submit(queue, 1)
+            batch = await queue.next_batch(PATIENCE_S)
+            assert len(batch) == 3, "half of those that are there"
+            answer(queue, batch)
+            await asyncio.gather(*tasks)
+
+    run(test)
+
+
+def test_but_not_long() -> None:
+    async def test(queue: Queue) -> None:
+        with queue.admit(6):
+            tasks = submit(queue, 1)
+            started = time.perf_counter()
+            batch = await queue.next_batch(PATIENCE_S)
+            assert len(batch) == 1
+            assert time.perf_counter() - started >= 0.9 * batcher.GATHER_S
+            answer(queue, batch)
+            await asyncio.gather(*tasks)
+
+    run(test)
+
+
+@pytest.mark.usefixtures("long_gathering")
+def test_a_second_batch_follows_only_when_it_is_full_and_no_third() -> None:
+    async def test(queue: Queue) -> None:
+        with queue.admit(12):
+            tasks = submit(queue, 7)
+            first = await queue.next_batch(PATIENCE_S)
+            assert len(first) == 4
+            assert await queue.next_batch(0.05) == [], "three are no batch while another is under way"
+            tasks += submit(queue, 5)
+            second = await queue.next_batch(PATIENCE_S)
+            assert len(second) == 4
+            assert await queue.next_batch(0.05) == [], "two are under way"
+            answer(queue, first)
+            third = await queue.next_batch(PATIENCE_S)
+            for batch in (second, third):
+                answer(queue, batch)
+            await asyncio.gather(*tasks)
+
+    run(test)
+
+
+def test_places_are_for_images_from_before_they_are_decoded_and_a_running_pass_takes_none() -> None:
+    async def test(queue: Queue) -> None:
+        with ExitStack() as places:
+            places.enter_context(queue.admit(3))
+            with pytest.raises(QueueFull, match="3 images wait for this model, and 4 may"), queue.admit(2):
+                pass
+            places.enter_context(queue.admit(1))
+            with pytest.raises(QueueFull), queue.admit(0):
+                pass
+            tasks = submit(queue, 2)
+            batch = await queue.next_batch(PATIENCE_S)
+            assert len(queue) == 2
+            with queue.admit(0):
+                pass
+            answer(queue, batch)
+            await asyncio.gather(*tasks)
+        assert len(queue) == 0
+
+    run(test, size=4)
