@@ -22,7 +22,7 @@ import numpy as np
 
 from bundle.errors import RuntimeUnavailable
 from bundle.image import read_input
-from bundle.machine import usable_cores
+from bundle.machine import keep_freed_memory, usable_cores
 from bundle.manifest import read_manifest
 from bundle.runtimes import load_model
 
@@ -55,6 +55,7 @@ def measure(work: Work) -> dict[str, float]:
 
 
 def _one(work: Work, together: Barrier, found: Any) -> None:
+    keep_freed_memory()
     manifest = read_manifest(Path(work.bundle))
     artifact = manifest.artifact(work.artifact)
     assert artifact is not None  # noqa: S101 - it is taken from this manifest

@@ -24,7 +24,7 @@ from bundle.child import end_with
 from bundle.choice import Choice, choices
 from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable
 from bundle.golden import run_golden
-from bundle.machine import cuda_devices, usable_cores
+from bundle.machine import cuda_devices, keep_freed_memory, usable_cores
 from bundle.manifest import Manifest, read_manifest
 from bundle.repository import verify_files
 from bundle.runtimes import Device, Model, describe, load_model
@@ -35,6 +35,7 @@ def main(arguments: dict[str, Any]) -> None:
     """Load and serve. ``arguments``: bundle, artifact, device, threads, compiled, socket (fd), parent (pid)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
     end_with(arguments["parent"])
+    keep_freed_memory()
     wire = Wire(socket.socket(fileno=arguments["socket"]))
     try:
         ready, model = _load(

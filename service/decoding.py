@@ -23,6 +23,7 @@ import numpy.typing as npt
 from bundle.child import end_with
 from bundle.errors import ImageError
 from bundle.image import ImageLimits, read_input
+from bundle.machine import keep_freed_memory
 from bundle.manifest import Input
 from bundle.wire import Wire, WireClosed
 
@@ -42,6 +43,7 @@ def main(arguments: dict[str, Any]) -> None:
     """Decode one image after another. ``arguments``: limits, memory_bytes, socket (fd), parent (pid)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
     end_with(arguments["parent"])
+    keep_freed_memory()
     # libtiff prints what it thinks of a corrupt file to file descriptor 2, past Python.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     limits = ImageLimits(**arguments["limits"])

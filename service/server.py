@@ -17,6 +17,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from bundle.machine import keep_freed_memory
 from service.app import create_app
 from service.protocol import deadline_protocol
 from service.settings import Settings, SettingsError, read_settings
@@ -80,6 +81,7 @@ def main() -> int:
         return USAGE
     configure_logging(settings)
     _allow_connections()
+    keep_freed_memory()
     app = create_app(settings)
     config = uvicorn.Config(
         app,
