@@ -44,9 +44,21 @@ class Peer:
         """The version that the lock pins."""
         return pinned(self.lock, self.package)
 
-    def command(self, port: int, model: Path, labels: Path, threads: int) -> list[str]:
-        """What is given to its Python: one worker per core with one thread each was best for every peer."""
-        knobs = {"workers": threads, "threads": 1, "batch": self.batch, "wait-ms": self.wait_ms}
+    def command(
+        self, port: int, model: Path, labels: Path, threads: int, workers: int | None = None
+    ) -> list[str]:
+        """What is given to its Python. The workers, one per thread unless told, share the threads evenly.
+
+        Neither split is best everywhere: fewer workers with more threads answer a lone request sooner and need less
+        memory, so a comparison should measure both.
+        """
+        workers = workers or threads
+        knobs = {
+            "workers": workers,
+            "threads": max(1, threads // workers),
+            "batch": self.batch,
+            "wait-ms": self.wait_ms,
+        }
         files = {"port": port, "model": model.resolve(), "labels": labels.resolve()}
         return [
             str(self.folder / "server.py"),
@@ -127,9 +139,9 @@ PEERS = {
             name="ray",
             title="Ray Serve",
             package="ray",
-            tuning="One replica per core with one PyTorch thread, batches of at most 8, batch_wait_timeout_s 0.",
+            tuning="One replica per core with one PyTorch thread, batches of at most 8, batch_wait_timeout_s 0.01.",
             batch=8,
-            wait_ms=0,
+            wait_ms=10,
             ready_path="/-/healthz",
             # The second makes Ray prefer 127.0.0.1 for all its ports but one.
             variables={"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import os
 import signal
@@ -23,6 +24,7 @@ from .registry import Peer, top5
 MARK = (
     "PEER_RUN"  # a variable that all processes of one run inherit, wherever they end up in the process tree
 )
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PAUSE_S = 0.05
 GRACE_S = 10  # to end by itself after SIGTERM
 LINES_SHOWN = 20
@@ -65,7 +67,13 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    peer: Peer, model: Path, labels: Path, jpeg: bytes, threads: int, deadline_s: float = 180
+    peer: Peer,
+    model: Path,
+    labels: Path,
+    jpeg: bytes,
+    threads: int,
+    workers: int | None = None,
+    deadline_s: float = 180,
 ) -> Iterator[Running]:
     """Start the peer on a free port of 127.0.0.1, wait until it has classified ``jpeg``, and end it.
 
@@ -88,19 +96,20 @@ def running(
             MARK: mark,
             "HOME": folder,  # whatever it wants to keep goes with the folder
             "TMPDIR": folder,
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": str(max(1, threads // (workers or threads))),
             "PYTHONPATH": str(ROOT),
         }
         started = time.perf_counter()
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [python, *peer.command(port, model, labels, threads)],
+                [python, *peer.command(port, model, labels, threads, workers)],
                 cwd=folder,
                 env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
         try:
             while not answers(peer, port, jpeg, started + deadline_s):
@@ -150,6 +159,11 @@ def marked(mark: str) -> list[psutil.Process]:
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
                 found.append(process)
     return found
+
+
+def end_with_parent() -> None:
+    """In the child: get SIGTERM when the measurement is killed, which runs no `finally`."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_port() -> int:

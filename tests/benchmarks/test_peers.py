@@ -55,6 +55,13 @@ def test_the_command_names_the_port_and_the_files(peer: Peer, tmp_path: Path) ->
     }
 
 
+@pytest.mark.parametrize(("workers", "each"), [(None, 1), (1, 4), (2, 2)], ids=["unless told", "one", "two"])
+def test_the_workers_share_the_threads(workers: int | None, each: int) -> None:
+    command = PEERS["mosec"].command(8123, Path("model.pt"), Path("labels.json"), threads=4, workers=workers)
+
+    assert {f"--workers={workers or 4}", f"--threads={each}"} <= {*command}
+
+
 @every_peer
 def test_the_question_carries_the_image(peer: Peer) -> None:
     headers, body = peer.request(b"\xff\xd8 image")

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: LitServe reads how a body is parsed from the annotation of decode_request.
 
+import signal
 from typing import Annotated
 
 import litserve
@@ -45,6 +46,8 @@ class Api(litserve.LitAPI):
 
 if __name__ == "__main__":
     chosen = options()
+    # LitServe ends its processes after Ctrl-C; SIGTERM would leave them behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = litserve.LitServer(Api(chosen), accelerator="cpu", workers_per_device=chosen.workers)
     server.run(
         host="127.0.0.1", port=chosen.port, num_api_servers=1, log_level="warning", generate_client_file=False
