@@ -28,6 +28,7 @@ CONNECTIONS = (1, 8, 32)
 WARMUP_S = 1.5
 RATES = (0.5, 0.8, 1.0, 2.0, 4.0)  # of the capacity, for the open loop
 OURS = "ours"
+FASTEST_PEER = "mosec"
 
 Result = dict[str, Any]
 
@@ -71,14 +72,14 @@ def ours(model: Model, artifact: str) -> Contender:
     )
 
 
-def theirs(peer: Peer, model: Model) -> Contender:
-    """A peer, with the TorchScript file of the bundle."""
+def theirs(peer: Peer, model: Model, workers: int | None = None) -> Contender:
+    """A peer, with the TorchScript file of the bundle; one worker for each core unless said otherwise."""
     script, labels = model.peer_files()
     first = model.pictures[0].read_bytes()
     return Contender(
-        peer.name,
-        f"{peer.title} {peer.version}",
-        lambda: running(peer, script, labels, first, usable_cores()),
+        peer.name if workers is None else f"{peer.name}:{workers}",
+        f"{peer.title} {peer.version}" + ("" if workers is None else f", workers: {workers}"),
+        lambda: running(peer, script, labels, first, usable_cores(), workers=workers),
         lambda run: f"http://127.0.0.1:{run.port}{peer.predict_path}",
         peer.request,
     )
@@ -99,6 +100,8 @@ def steps(
         for model, artifacts in models.items():
             row = [ours(model, artifact) for artifact in artifacts]
             row += [theirs(PEERS[peer], model) for peer in peers]
+            # The other split of the cores, which is best with one connection, for the fastest of them.
+            row += [theirs(PEERS[peer], model, workers=1) for peer in peers if peer == FASTEST_PEER]
             turn = number % len(row)
             for contender in row[turn:] + row[:turn]:  # nobody is always first
                 yield Step(

@@ -14,12 +14,12 @@ from fastapi_offline import FastAPIOffline
 from service import metrics, problems
 from service.cache import Cache
 from service.decoder import Decoder
+from service.fast_path import FastPath
 from service.middleware import RequestLog
 from service.registry import Registry
 from service.routes import router
 from service.schemas import Problem
 from service.settings import Settings
-from service.shedding import Shedding
 from service.uploads import Memory
 
 LARGEST_REQUESTS = (
@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(router)
     app.include_router(metrics.router)
     problems.install(app, measured.problem)
-    app.add_middleware(Shedding, service=app, metrics=measured)
+    app.add_middleware(FastPath, metrics=measured)
     app.add_middleware(RequestLog, metrics=measured)  # the outermost
 
     def openapi() -> dict[str, Any]:

@@ -17,13 +17,14 @@ import numpy as np
 
 from bundle.errors import IMAGE_ERRORS, ImageError, UnreadableImage
 from bundle.manifest import Input
-from bundle.wire import WireClosed
+from bundle.wire import Answer, WireClosed
 from service.child import FramedProcess
 from service.decoding import Decoded
 from service.errors import DecodeTimeout, QueueFull
 from service.settings import Settings
 
 START_S = 60.0
+IN_PIPE = 2  # images sent to one process: the one that it decodes, and the next, for which it need not wait
 TRIES = 2  # a process can have ended before the image reached it; one that ends twice ended on the image
 
 log = logging.getLogger("service")
@@ -44,7 +45,7 @@ class Decoder:
         count = settings.decode_workers or len(os.sched_getaffinity(0))
         self._processes = [DecoderProcess(arguments) for _ in range(count)]
         self._free: asyncio.Queue[DecoderProcess] = asyncio.Queue()
-        for process in self._processes:
+        for process in IN_PIPE * self._processes:
             self._free.put_nowait(process)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -87,16 +88,15 @@ class Decoder:
         await asyncio.gather(*(process.kill() for process in self._processes))
 
     async def _decode(self, process: DecoderProcess, data: bytes, geometry: Input) -> Decoded:
+        tries = 0
         try:
-            for _ in range(TRIES):
+            while tries < TRIES:
                 await process.start()
                 try:
-                    async with asyncio.timeout(self._timeout_s):
-                        return await process.decode(data, geometry)
-                except WireClosed:
-                    await process.kill()
+                    return await process.decode(data, geometry, self._timeout_s)
+                except WireClosed as exc:
+                    tries += not isinstance(exc, Bystander)
         except TimeoutError as exc:
-            await process.kill()
             raise DecodeTimeout(
                 f"The image takes more than {self._timeout_s:g} s to decode. Send a smaller one, or save it anew "
                 f"as a baseline JPEG or PNG. Received: {len(data)} bytes"
@@ -131,13 +131,18 @@ class Decoder:
             task.exception()
 
 
+class Bystander(WireClosed):
+    """The process ended on the image before this one."""
+
+
 class DecoderProcess:
-    """One decoder, started again after its end; it takes one image at a time."""
+    """One decoder, started again after its end; it takes one image after another."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._arguments = arguments
         self._process: FramedProcess | None = None
         self._starting = asyncio.Lock()
+        self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
 
     @property
     def running(self) -> bool:
@@ -164,26 +169,41 @@ class DecoderProcess:
                     f"No decoder can be started. Send the image again a little later. {exc}"
                 ) from exc
 
-    async def decode(self, data: bytes, geometry: Input) -> Decoded:
-        """As :meth:`Decoder.decode`, without a deadline. Raises :class:`WireClosed` when the process has ended."""
-        if self._process is None:
-            raise WireClosed("the process has ended")
-        request = {"geometry": _as_json(geometry)}
-        answer, arrays = await self._process.post(request, [np.frombuffer(data, np.uint8)])
-        if "error" in answer:
-            raise IMAGE_ERRORS.get(answer["error"], ImageError)(str(answer["detail"]))
-        (pixels,) = arrays
-        if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
-            raise WireClosed(
-                f"the decoder sent something else than the pixels: {pixels.dtype} {pixels.shape}"
-            )
-        return Decoded(pixels, **answer["image"])
+    async def decode(self, data: bytes, geometry: Input, timeout_s: float) -> Decoded:
+        """As :meth:`Decoder.decode`. The time counts from the end of the image before.
+
+        Raises:
+            WireClosed: the process has ended on this image; :class:`Bystander`: on another.
+            TimeoutError: it took longer, and the process is killed.
+        """
+        process = self._process
+        if process is None:
+            raise Bystander("the process has ended")
+        answer = process.post({"geometry": _as_json(geometry)}, [np.frombuffer(data, np.uint8)])
+        before, self._last = self._last, answer
+        try:
+            if before is not None and not before.done():
+                await asyncio.wait([before])
+                if answer.done() and answer.exception() is not None:
+                    raise Bystander("the process ended on the image before")
+            async with asyncio.timeout(timeout_s):
+                found, arrays = await answer
+            if "error" in found:
+                raise IMAGE_ERRORS.get(found["error"], ImageError)(str(found["detail"]))
+            (pixels,) = arrays
+            if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
+                raise WireClosed(
+                    f"the decoder sent something else than pixels: {pixels.dtype} {pixels.shape}"
+                )
+        except (TimeoutError, WireClosed):
+            await process.kill()
+            raise
+        return Decoded(pixels, **found["image"])
 
     async def kill(self) -> None:
         """End the process at once, if there is one."""
-        process, self._process = self._process, None
-        if process is not None:
-            await process.kill()
+        if self._process is not None:
+            await self._process.kill()
 
 
 @functools.lru_cache(maxsize=256)

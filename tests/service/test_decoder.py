@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,6 +59,35 @@ def test_decoders_that_are_killed_are_replaced_and_no_request_notices(server: Se
         assert [answer.status_code for answer in answers] == [200] * 20, answers[0].text
         server.wait(lambda before=before: len(decoders(server)) == len(before), "complete again", 30)
         assert not set(killed) & set(decoders(server))
+
+
+def test_images_that_a_decoder_had_when_it_was_killed_are_decoded_by_another(server: Server) -> None:
+    server.predict(coloured())
+    killed = decoders(server)
+    for pid in killed:
+        os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(server.predict, coloured()) for _ in range(8)]
+        time.sleep(0.5)  # each decoder has one that it decodes and one behind it, the others wait
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+
+    assert [answer.result().status_code for answer in answers] == [200] * 8
+    assert not set(killed) & set(decoders(server))
+
+
+def test_an_image_behind_one_that_takes_too_long_is_not_to_blame(torch_bundle_root: Path) -> None:
+    slow = encode(Image.effect_noise((3000, 3000), 90).convert("RGB"), "PNG", compress_level=1)
+    with (
+        serving(
+            models_dir=torch_bundle_root, decode_timeout_s=0.2, decode_workers=1, max_image_bytes=60_000_000
+        ) as server,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for _ in range(3):  # in one of them both are in the pipe when the time is up
+            first, second = (pool.submit(server.predict, image) for image in (slow, coloured(size=(8, 8))))
+            assert_problem(first.result(), 422, "decode_timeout")
+            assert second.result().status_code == 200
 
 
 def test_a_client_that_leaves_does_not_cost_a_decoder(server: Server) -> None:

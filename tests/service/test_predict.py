@@ -176,3 +176,21 @@ def test_the_documentation_comes_from_the_service_itself(server: Server) -> None
     parameters = schema["paths"]["/predict"]["post"]["parameters"]
     names = next(p for p in parameters if p["name"] == "model")["examples"]
     assert set(names) == {"tiny-torch", "tiny-keras"}
+
+
+@pytest.mark.parametrize("query", ["", "?top_k=2&model=tiny-torch", "?version=1"])
+def test_the_way_past_the_framework_and_the_way_through_it_give_the_same_answer(
+    server: Server, query: str
+) -> None:
+    past, through = (
+        server.client.post(f"/predict{way}", content=coloured(), headers={"Content-Type": "image/png"})
+        for way in (query, f"{query}{'&' if query else '?'}unknown=1")
+    )
+
+    assert past.status_code == through.status_code == 200
+    assert dict(past.headers).keys() == dict(through.headers).keys()
+    own = {"timing_ms", "request_id"}
+    assert list(past.json()) == list(through.json())
+    assert {k: v for k, v in past.json().items() if k not in own} == {
+        k: v for k, v in through.json().items() if k not in own
+    }
