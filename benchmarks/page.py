@@ -11,10 +11,10 @@ from typing import Any
 
 import jinja2
 import matplotlib as mpl
-from benchmarks.peers.registry import PEERS
 from matplotlib.figure import Figure
 
 from benchmarks.models import Model
+from benchmarks.peers.registry import PEERS
 from benchmarks.suite import CONNECTIONS, OURS, RATES, Result, capacity
 from bundle.choice import accuracy
 from service.settings import Settings
@@ -100,7 +100,7 @@ def write(
         MB=MB,
     )
     PAGE.write_text(text)
-    draw(rows, limits, overloads, models, overload)
+    draw(rows, limits, overloads, models)
 
 
 def table(results: dict[str, Result], model: Model) -> list[Row]:
@@ -256,7 +256,6 @@ def draw(
     limits: dict[Model, dict[str, dict[str, Spread]]],
     overloads: Sequence[tuple[float, Result]],
     models: dict[Model, list[str]],
-    overload: Model,
 ) -> None:
     """One bar chart for each model, and the open loop."""
     mpl.use("svg")
@@ -284,7 +283,7 @@ def draw(
     line.set_ylim(0, 1.3 * max(result["requests_per_second"] for _, result in overloads))
     line.set_xlabel("requests/s that arrive")
     line.set_ylabel("answered")
-    line.set_title(f"{overload.title}: overload", size=10)
+    line.set_title("overload", size=10, pad=14)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PLOT, metadata={"Date": None})

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.peers.registry import PEERS, Peer
-from benchmarks.peers.running import running
-
 from benchmarks.limits import Work
 from benchmarks.load import Load
 from benchmarks.models import ROOT, Model
 from benchmarks.ours import serving
+from benchmarks.peers.registry import PEERS, Peer
+from benchmarks.peers.running import running
 from bundle.machine import usable_cores
 
 CONNECTIONS = (1, 8, 32)

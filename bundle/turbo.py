@@ -11,7 +11,7 @@ FACTORS = (8, 4, 2)
 GAP = 3
 """A reduced picture keeps at least this many times the pixels that are needed on its shorter side, so that what is left
 to the resize rule is still a reduction, with its antialiasing. With 2, as in Pillow's ``Image.thumbnail``, a network
-loses 0.9 points of accuracy, with 3 it loses 0.1 (``benchmarks/decoders.py``)."""
+loses 0.9 points of accuracy, with 3 it loses 0.1 (``python -m benchmarks.decoders``)."""
 
 
 def reduction(width: int, height: int, shorter_side: int | None) -> int:

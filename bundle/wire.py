@@ -62,9 +62,13 @@ Answer = tuple[dict[str, Any], list[Array]]
 
 
 class FrameConnection(asyncio.Protocol):
-    """One end of a stream socket on an event loop. What the other side sends answers the posts in their order."""
+    """One end of a stream socket on an event loop. What the other side sends answers the posts in their order.
 
-    def __init__(self) -> None:
+    ``most_bytes``: that a frame may have; one with more closes the connection before it is read.
+    """
+
+    def __init__(self, most_bytes: int = MAX_ARRAY_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._received = bytearray()
         self._waiting: deque[asyncio.Future[Answer]] = deque()
         self.closed = False
@@ -99,7 +103,7 @@ class FrameConnection(asyncio.Protocol):
         """Called by the event loop with the next bytes; the other side answers one post after another."""
         self._received += data
         try:
-            while (size := _whole(self._received)) is not None:
+            while (size := _whole(self._received, self._most_bytes)) is not None:
                 if size == len(self._received):  # as a rule; then nothing is copied
                     found, self._received = self._received, bytearray()
                 else:
@@ -185,11 +189,13 @@ class Wire:
             raise WireClosed("the other process ended")
 
 
-def _whole(data: bytearray) -> int | None:
+def _whole(data: bytearray, most_bytes: int) -> int | None:
     """The size of the frame that ``data`` begins with; None: there is more to come."""
     if len(data) < _HEAD.size or len(data) < (start := _HEAD.size + _header_size(data[: _HEAD.size])):
         return None
     size = start + sum(_size(*shape) for shape in _header(data[_HEAD.size : start])[1])
+    if size > most_bytes:
+        raise WireClosed(f"the other side sends {size} bytes at once, and {most_bytes} are the most")
     return size if len(data) >= size else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bundle.child import Child, environment
-from bundle.wire import Answer, Array, FrameConnection, WireClosed
+from bundle.wire import MAX_ARRAY_BYTES, Answer, Array, FrameConnection, WireClosed
 
 
 class FramedProcess:
@@ -16,9 +16,18 @@ class FramedProcess:
     Args:
         arguments: what the module's ``main`` takes.
         threads: CPU threads of the libraries in it; None: what they choose.
+        most_bytes: that one of its frames may have; with more it counts as ended.
     """
 
-    def __init__(self, module: str, arguments: dict[str, Any], device: str, threads: int | None) -> None:
+    def __init__(
+        self,
+        module: str,
+        arguments: dict[str, Any],
+        device: str,
+        threads: int | None,
+        most_bytes: int = MAX_ARRAY_BYTES,
+    ) -> None:
+        self._most_bytes = most_bytes
         self._start = (module, arguments, environment(device, threads))
         self._child: Child | None = None
         self._connection: FrameConnection | None = None
@@ -33,7 +42,7 @@ class FramedProcess:
             self._child = Child(*self._start)
             # The event loop closes its socket, and the child its own.
             _, self._connection = await asyncio.get_running_loop().create_unix_connection(
-                FrameConnection, sock=self._child.connection.dup()
+                lambda: FrameConnection(self._most_bytes), sock=self._child.connection.dup()
             )
             async with asyncio.timeout(timeout_s):
                 return (await self._connection.receive())[0]

@@ -24,6 +24,7 @@ from service.errors import DecodeTimeout, QueueFull
 from service.settings import Settings
 
 START_S = 60.0
+MOST_BYTES = 256 * 2**20  # that a decoder may answer with
 IN_PIPE = 2  # images sent to one process: the one that it decodes, and the next, for which it need not wait
 TRIES = 2  # a process can have ended before the image reached it; one that ends twice ended on the image
 
@@ -84,7 +85,9 @@ class Decoder:
             self._waiting -= 1
 
     async def stop(self) -> None:
-        """End all processes at once."""
+        """End all processes at once, and what clients that have gone left in them, which would start others."""
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*(process.kill() for process in self._processes))
 
     async def _decode(self, process: DecoderProcess, data: bytes, geometry: Input) -> Decoded:
@@ -161,7 +164,7 @@ class DecoderProcess:
             if self.running:
                 return
             await self.kill()
-            self._process = FramedProcess("service.decoding", self._arguments, "cpu", 1)
+            self._process = FramedProcess("service.decoding", self._arguments, "cpu", 1, MOST_BYTES)
             try:
                 await self._process.start(START_S)
             except WireClosed as exc:

@@ -14,15 +14,17 @@ import resource
 import signal
 import socket
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from bundle.child import end_with
 from bundle.errors import ImageError
-from bundle.image import ImageLimits, read_input
+from bundle.image import ImageLimits, decode_image, read_input
 from bundle.machine import keep_freed_memory
 from bundle.manifest import Input
 from bundle.wire import Wire, WireClosed
@@ -51,6 +53,7 @@ def main(arguments: dict[str, Any]) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + arguments["memory_bytes"]
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _warm_up(limits)
     wire.send({})  # ready
     while True:
         header, (data,) = wire.receive()
@@ -61,6 +64,14 @@ def main(arguments: dict[str, Any]) -> None:
         else:
             described = {name: getattr(image, name) for name in Decoded._fields if name != "pixels"}
             wire.send({"image": described}, [image.pixels])
+
+
+def _warm_up(limits: ImageLimits) -> None:
+    """Load what the libraries load at the first picture, which would be in the time of the first one that is sent."""
+    for kind in ("JPEG", "PNG"):
+        content = BytesIO()
+        Image.new("RGB", (8, 8)).save(content, kind)
+        decode_image(content.getvalue(), limits)
 
 
 @functools.lru_cache(maxsize=256)
