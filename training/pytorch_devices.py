@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import uuid
 
 import torch
@@ -21,6 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from training.errors import DeviceError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+STORE = "TRAINING_DEVICES_STORE"  # tells the processes where they find each other
 
 
 def gpus() -> int:
@@ -59,15 +61,26 @@ def leave() -> bool:
 
 
 def _launch(devices: int) -> int:
-    """Run the command line of this process so many times, as `torchrun --standalone` does; the exit code."""
+    """Run the command line of this process so many times, as `torchrun --standalone` does; the exit code.
+
+    They find each other through files: the stores that torch would open listen on every interface, to anybody.
+    """
     logging.disable(logging.CRITICAL)  # what torch would log about the processes, they say themselves
+    with tempfile.TemporaryDirectory(prefix="devices-") as folder:
+        os.environ[STORE] = f"{folder}/store"
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+        return _run(devices, f"{folder}/rendezvous")
+
+
+def _run(devices: int, rendezvous: str) -> int:
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=devices,
         run_id=str(uuid.uuid4()),
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint=rendezvous,
+        rdzv_configs={"store_type": "file"},
         local_addr="127.0.0.1",
         max_restarts=0,
     )
@@ -94,6 +107,12 @@ def _join() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    else:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all processes are on this machine
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        os.environ.setdefault(name, "lo")  # all processes are on this machine
+    number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    distributed.init_process_group(
+        "nccl" if torch.cuda.is_available() else "gloo",
+        store=distributed.FileStore(os.environ[STORE], count),
+        rank=number,
+        world_size=count,
+    )

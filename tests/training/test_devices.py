@@ -71,10 +71,13 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
     wait_for_epochs(1, two)
     workers = psutil.Process(launcher.pid).children()
+    sockets = [c for p in (psutil.Process(launcher.pid), *workers) for c in p.net_connections("inet")]
+    to_all = [c.laddr for c in sockets if c.status == psutil.CONN_LISTEN and c.laddr.ip != "127.0.0.1"]
     second = next(worker for worker in workers if worker.environ()["RANK"] == "1")
     second.send_signal(signal.SIGKILL)
     _, said = launcher.communicate(timeout=200)
 
+    assert to_all == [], "nobody else can reach the processes"
     assert launcher.returncode == 1
     assert "Process 2 of 2 was killed by SIGKILL" in said
     assert not psutil.wait_procs(workers, timeout=60)[1]
