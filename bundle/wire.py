@@ -24,6 +24,7 @@ MAGIC = b"BW1\n"
 DTYPES = ("uint8", "int64", "float32")
 MAX_HEADER_BYTES = 1_000_000
 MAX_ARRAY_BYTES = 1 << 31
+MAX_SIDES = 8
 _HEAD = struct.Struct(">4sI")
 
 Array = npt.NDArray[Any]
@@ -77,7 +78,7 @@ class FrameConnection(asyncio.Protocol):
         """The next frame, or :class:`WireClosed`."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if self.closed:
-            answer.set_exception(WireClosed("the other side closed the connection"))
+            _fail(answer, "the other side closed the connection")
         else:
             self._waiting.append(answer)
         return answer
@@ -108,8 +109,10 @@ class FrameConnection(asyncio.Protocol):
                     found, self._received = self._received, bytearray()
                 else:
                     found, self._received = self._received[:size], self._received[size:]
-                answer = self._waiting.popleft() if self._waiting else None
-                if answer is not None and not answer.done():
+                if not self._waiting:
+                    raise WireClosed("the other side sent a frame that nobody asked for")
+                answer = self._waiting.popleft()
+                if not answer.done():
                     answer.set_result(_parse(found))
         except WireClosed as exc:
             self._transport.abort()
@@ -121,7 +124,12 @@ class FrameConnection(asyncio.Protocol):
         while self._waiting:
             answer = self._waiting.popleft()
             if not answer.done():
-                answer.set_exception(WireClosed(str(exc or "the other side closed the connection")))
+                _fail(answer, str(exc or "the other side closed the connection"))
+
+
+def _fail(answer: asyncio.Future[Answer], text: str) -> None:
+    answer.set_exception(WireClosed(text))
+    answer.exception()  # looked at, or asyncio logs it when whoever waited for it was cancelled before
 
 
 class Wire:
@@ -225,11 +233,11 @@ def _header(text: bytes | bytearray) -> tuple[dict[str, Any], list[_Shape]]:
     try:
         header = json.loads(text)
         return header, [_described(item) for item in header.pop("arrays")]
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise WireClosed(f"the other side sent a frame without a readable header ({exc})") from exc
 
 
-def _size(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+def _size(dtype: np.dtype[Any], shape: Sequence[int]) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
@@ -242,6 +250,7 @@ def _described(item: Any) -> _Shape:
     if name not in DTYPES or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"an array of {item!r:.80}")
     dtype = np.dtype(name)
-    if _size(dtype, shape) > MAX_ARRAY_BYTES:
+    # NumPy refuses shapes with many sides, and those of nothing whose other sides are too large.
+    if len(shape) > MAX_SIDES or _size(dtype, [side or 1 for side in shape]) > MAX_ARRAY_BYTES:
         raise ValueError(f"an array of {item!r:.80} is too large")
     return dtype, tuple(shape)

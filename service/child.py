@@ -40,12 +40,14 @@ class FramedProcess:
         """
         try:
             self._child = Child(*self._start)
+            connection = FrameConnection(self._most_bytes)
+            ready = connection.receive()  # waited for before anything can come
             # The event loop closes its socket, and the child its own.
             _, self._connection = await asyncio.get_running_loop().create_unix_connection(
-                lambda: FrameConnection(self._most_bytes), sock=self._child.connection.dup()
+                lambda: connection, sock=self._child.connection.dup()
             )
             async with asyncio.timeout(timeout_s):
-                return (await self._connection.receive())[0]
+                return (await ready)[0]
         except (OSError, WireClosed) as exc:  # TimeoutError is an OSError
             what = "was not ready in time" if isinstance(exc, TimeoutError) else f"ended ({exc})"
             raise WireClosed(f"The process {what}. {await self.kill()}") from exc

@@ -49,6 +49,7 @@ class Decoder:
         for process in IN_PIPE * self._processes:
             self._free.put_nowait(process)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopped = False
 
     async def start(self) -> None:
         """Start the processes, so that the first request does not wait for them."""
@@ -86,9 +87,12 @@ class Decoder:
 
     async def stop(self) -> None:
         """End all processes at once, and what clients that have gone left in them, which would start others."""
-        for task in self._tasks:
+        self._stopped = True
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
         await asyncio.gather(*(process.kill() for process in self._processes))
+        await asyncio.gather(*tasks, return_exceptions=True)  # one that was starting a process ends it
 
     async def _decode(self, process: DecoderProcess, data: bytes, geometry: Input) -> Decoded:
         tries = 0
@@ -105,7 +109,7 @@ class Decoder:
                 f"as a baseline JPEG or PNG. Received: {len(data)} bytes"
             ) from exc
         finally:
-            if process.running:
+            if process.running or self._stopped:
                 self._free.put_nowait(process)
             else:
                 self._keep(asyncio.create_task(self._revive(process)))
@@ -198,10 +202,13 @@ class DecoderProcess:
                 raise WireClosed(
                     f"the decoder sent something else than pixels: {pixels.dtype} {pixels.shape}"
                 )
+            return Decoded(pixels, **found["image"])
         except (TimeoutError, WireClosed):
             await process.kill()
             raise
-        return Decoded(pixels, **found["image"])
+        except (KeyError, TypeError, ValueError) as exc:
+            await process.kill()
+            raise WireClosed(f"the decoder sent something else than an answer: {exc!r}") from exc
 
     async def kill(self) -> None:
         """End the process at once, if there is one."""

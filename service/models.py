@@ -57,6 +57,10 @@ class ServedModel:
         return self._process.pid if self._process is not None else None
 
     @property
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.running
+
+    @property
     def waiting(self) -> int:
         """How many images wait for a forward pass."""
         return len(self._queue)
@@ -104,12 +108,11 @@ class ServedModel:
             await self._load()
             while self.state != "refused":
                 batch = await self._queue.next_batch(WATCH_S)
+                if not self._alive and self._forwards:
+                    # They try again, and one beside them could end the process that they are blamed for.
+                    await asyncio.wait(self._forwards)
                 async with self._repairing:
-                    if self._process is None or not self._process.running:
-                        log.warning(
-                            "model %s/%s: its process has ended; starting another", self.name, self.version
-                        )
-                        await self._restart()
+                    await self._replace()
                 if batch:
                     task = asyncio.create_task(self._forward(batch))
                     self._forwards.add(task)
@@ -178,6 +181,12 @@ class ServedModel:
                 info["choice"],
             )
 
+    async def _replace(self) -> None:
+        """Another process if the one there was has ended; a model that was refused meanwhile stays so."""
+        if not self._alive and self.state != "refused":
+            log.warning("model %s/%s: its process has ended; starting another", self.name, self.version)
+            await self._restart()
+
     async def _restart(self) -> None:
         """A new process in place of the dead one, after a delay that grows with every death in a row."""
         self.state = "restarting"
@@ -204,8 +213,7 @@ class ServedModel:
 
     async def _try_again(self, batch: list[Waiting]) -> None:
         try:
-            if self._process is None or not self._process.running:
-                await self._restart()
+            await self._replace()
             if self.state != "ready":
                 raise self._refusal()
             if batch:

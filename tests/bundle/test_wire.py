@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -101,3 +102,44 @@ def test_the_end_of_the_other_side_is_noticed() -> None:
             await answer
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"arrays": [["uint8", [0, 1099511627776, 1099511627776]]]}',
+        b'{"arrays": [["uint8", [0' + 99 * b", 1" + b"]]]}",
+        b"[" * 20_000,
+    ],
+)
+def test_a_header_that_nothing_can_be_made_of_ends_the_connection(header: bytes) -> None:
+    async def test(connection: FrameConnection, _: Wire, theirs: socket.socket) -> None:
+        answers = [connection.post({}), connection.post({})]
+        theirs.sendall(b"BW1\n" + len(header).to_bytes(4, "big") + header)
+        for answer in answers:
+            with pytest.raises(WireClosed):
+                await answer
+
+    run(test)
+
+
+def test_a_frame_that_nobody_asked_for_ends_the_connection() -> None:
+    async def test(connection: FrameConnection, wire: Wire, _: socket.socket) -> None:
+        answer = connection.post({})
+        wire.send({"number": 1})
+        wire.send({"number": 2})
+        assert (await answer)[0] == {"number": 1}
+        with pytest.raises(WireClosed):
+            await connection.post({})
+
+    run(test)
+
+
+def test_an_answer_that_is_waited_for_no_more_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(connection: FrameConnection, _: Wire, __: socket.socket) -> None:
+        connection.post({})
+        connection.close()
+        gc.collect()
+
+    run(test)
+    assert not caplog.records

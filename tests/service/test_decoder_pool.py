@@ -1,0 +1,94 @@
+"""The pool of decoders with processes that only pretend: what is started, and what of their answers is believed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bundle.errors import UnreadableImage
+from bundle.manifest import Input
+from bundle.wire import Answer, WireClosed
+from service import decoder
+from service.decoder import Decoder
+from service.settings import Settings
+
+GEOMETRY = Input.model_construct(height=2, width=2)
+PIXELS = np.zeros((2, 2, 3), np.uint8)
+
+
+class Pretended:
+    """A process that takes long to start, and answers with `answer`, or never."""
+
+    started: int
+    answer: Answer | None
+
+    def __init__(self, *_: Any) -> None:
+        self.running = False
+
+    async def start(self, _: float) -> None:
+        Pretended.started += 1
+        await asyncio.sleep(0.2)
+        self.running = True
+
+    def post(self, *_: Any) -> asyncio.Future[Answer]:
+        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if Pretended.answer is not None:
+            self._answer.set_result(Pretended.answer)
+        return self._answer
+
+    async def kill(self) -> None:
+        self.running = False
+        if hasattr(self, "_answer") and not self._answer.done():
+            self._answer.set_exception(WireClosed("killed"))
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(decoder, "FramedProcess", Pretended)
+    monkeypatch.setattr(decoder, "_as_json", lambda _: "{}")
+    monkeypatch.setattr(Pretended, "started", 0, raising=False)
+    monkeypatch.setattr(Pretended, "answer", None, raising=False)
+    return Settings(decode_workers=1)
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.3])
+def test_nothing_is_started_after_the_stop(settings: Settings, after_s: float) -> None:
+    async def test() -> None:
+        pool = Decoder(settings)
+        decoding = [asyncio.create_task(pool.decode(b"x", GEOMETRY)) for _ in range(2)]
+        await asyncio.sleep(after_s)  # while it starts, or while it decodes
+        await pool.stop()
+        await asyncio.sleep(0.1)
+        assert Pretended.started == 1
+        assert len(asyncio.all_tasks()) == 1, "all have ended"
+        await asyncio.gather(*decoding, return_exceptions=True)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ({}, [PIXELS]),
+        ({"image": {}}, [PIXELS]),
+        ({"image": {}}, []),
+        ({"image": 3}, [PIXELS]),
+        ({"error": [], "detail": ""}, []),
+        ({"error": "unreadable_image"}, []),
+    ],
+)
+def test_a_process_that_sends_something_else_than_an_answer_is_replaced(
+    settings: Settings, answer: Answer
+) -> None:
+    async def test() -> None:
+        Pretended.answer = answer
+        pool = Decoder(settings)
+        with pytest.raises(UnreadableImage):
+            await pool.decode(b"x", GEOMETRY)
+        assert Pretended.started > decoder.TRIES - 1, "none is asked twice"
+        await pool.stop()
+
+    asyncio.run(test())
