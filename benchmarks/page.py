@@ -85,7 +85,7 @@ def write(
         loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True,  # noqa: S701 - Markdown
         lstrip_blocks=True,
     )  # fmt: skip
-    text = environment.get_template("RESULTS.md.jinja").render(
+    text = environment.get_template("page.md.jinja").render(
         settings=settings,
         today=datetime.datetime.now(datetime.UTC).date(),
         targets=targets(results, rows, limits, overloads, models, overload),

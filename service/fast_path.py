@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bundle.errors import BundleError, ImageError
@@ -25,6 +25,7 @@ from service.routes import predict
 
 PATH = "/predict"
 ROUTE = SimpleNamespace(path=PATH)  # as the router would leave it, for the metrics
+JSON = TypeAdapter(dict[str, Any])
 NUMBER = r"[1-9][0-9]{0,8}"
 PARAMETERS = {  # the name in the query: the argument, what is well-formed, its type
     "model": ("name", re.compile(NAME_PATTERN), str),
@@ -60,7 +61,7 @@ class FastPath:
             return problem_response(exc, request_id(request))
         except ClientGone:
             return client_gone()
-        response.body = to_json(content)
+        response.body = JSON.dump_json(content)
         response.headers["content-length"] = str(len(response.body))
         return response
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,12 @@ class OpenVinoModel:
         parts = zip(
             np.array_split(pixels, len(requests)), np.array_split(class_index, len(requests)), strict=True
         )
-        for request, (images, classes) in zip(requests, parts, strict=True):
-            request.start_async({"pixels": images, "class_index": classes}, share_inputs=True)
-        for request in requests:
-            request.wait()
+        with (
+            ExitStack() as waits
+        ):  # for all of them, also when one fails: a request that runs can't be used again
+            for request, (images, classes) in zip(requests, parts, strict=True):
+                request.start_async({"pixels": images, "class_index": classes}, share_inputs=True)
+                waits.callback(request.wait)
         logits, heatmaps = (
             np.concatenate([request.get_tensor(name).data for request in requests])
             for name in ("logits", "heatmap")
