@@ -15,13 +15,13 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from benchmarks.peers.environments import environment
-from benchmarks.peers.registry import PEERS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import page, suite
 from benchmarks.models import BUILD, ROOT, resnet20, resnet50
+from benchmarks.peers.environments import environment
+from benchmarks.peers.registry import PEERS
 from bundle.machine import processor, usable_cores
 
 RESULTS = BUILD / "results.json"
