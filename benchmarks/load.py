@@ -131,6 +131,7 @@ class Generator:
         end = begin + self._load.seconds
         await (self._open_loop(end) if self._load.rate else self._closed_loop(end))
         await noting
+        await asyncio.sleep(0)  # what was closed is gone at the next turn of the event loop
         return self._report(begin, end, time.process_time() - cpu)
 
     async def _connect(self) -> Client:
