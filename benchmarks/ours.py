@@ -14,10 +14,9 @@ import psutil
 import requests
 
 from benchmarks.models import ROOT, Model
-from benchmarks.peers.running import NotRunning, free_port
+from benchmarks.peers.running import LINES_SHOWN, NotRunning, cpu_s, free_port, memory
 
 PAUSE_S = 0.02
-LINES_SHOWN = 20
 
 
 class Service:
@@ -30,12 +29,11 @@ class Service:
 
     def memory(self) -> int:
         """Bytes in use by all its processes, with shared pages shared out (PSS)."""
-        return sum(process.memory_full_info().pss for process in self._all())
+        return memory(self._all())
 
     def cpu_s(self) -> float:
         """Processor time of all its processes so far."""
-        times = [process.cpu_times() for process in self._all()]
-        return sum(time.user + time.system for time in times)
+        return cpu_s(self._all())
 
     def _all(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]

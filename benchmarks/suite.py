@@ -130,7 +130,7 @@ def capacity(results: dict[str, Result], model: Model, key: str) -> float:
 
 
 def _limit(work: Work) -> Result:
-    return _python("benchmarks.limits", dataclasses.asdict(work))
+    return _finish(_start("benchmarks.limits", dataclasses.asdict(work)))
 
 
 def _server(contender: Contender, model: Model, seconds: float) -> Result:
@@ -167,10 +167,6 @@ def _load(contender: Contender, server: Watched, model: Model, folder: Path, sec
         file.write_bytes(body)
         bodies.append(str(file))
     return Load(contender.url(server), bodies, seconds=seconds, warmup_s=WARMUP_S, headers=headers)
-
-
-def _python(module: str, arguments: Result) -> Result:
-    return _finish(_start(module, arguments))
 
 
 def _start(module: str, arguments: Result) -> subprocess.Popen[str]:

@@ -186,11 +186,7 @@ class RuntimeProcess:
         except WorkerDied:
             self.kill()
             raise
-        if [array.shape for array in answer] != shapes or any(array.dtype != np.float32 for array in answer):
-            raise RuntimeUnavailable(
-                f"The model answers in another shape. Expected float32 {shapes}. "
-                f"Received: {[f'{array.dtype} {array.shape}' for array in answer]}"
-            )
+        check_shapes(answer, shapes)
         return answer
 
     def _send(self, header: dict[str, Any], arrays: list[Array], deadline: float) -> None:
@@ -207,8 +203,7 @@ class RuntimeProcess:
             header, arrays = child.wire.receive(deadline)
         except (WireClosed, WireTimeout) as exc:
             raise _died(child, exc) from exc
-        if "error" in header:
-            raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
+        raise_error(header)
         return header, arrays
 
     def _running(self) -> Child:
@@ -223,6 +218,21 @@ class RuntimeProcess:
                 f"Expected pixels uint8 [N, {', '.join(map(str, shape))}] with N >= 1. "
                 f"Received: {pixels.dtype} {list(pixels.shape)}"
             )
+
+
+def raise_error(header: dict[str, Any]) -> None:
+    """Raise the error that a worker's frame carries, if it carries one."""
+    if "error" in header:
+        raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
+
+
+def check_shapes(answer: list[Array], shapes: list[tuple[int, ...]]) -> None:
+    """Raise :class:`RuntimeUnavailable` unless a worker has answered with float32 arrays of ``shapes``."""
+    if [array.shape for array in answer] != shapes or any(array.dtype != np.float32 for array in answer):
+        raise RuntimeUnavailable(
+            f"The model answers in another shape. Expected float32 {shapes}. "
+            f"Received: {[f'{array.dtype} {array.shape}' for array in answer]}"
+        )
 
 
 def _died(child: Child, exc: WireClosed | WireTimeout) -> WorkerDied:

@@ -104,16 +104,17 @@ class FrameConnection(asyncio.Protocol):
         """Called by the event loop with the next bytes; the other side answers one post after another."""
         self._received += data
         try:
-            while (size := _whole(self._received, self._most_bytes)) is not None:
+            while (found := _whole(self._received, self._most_bytes)) is not None:
+                header, shapes, start, size = found
                 if size == len(self._received):  # as a rule; then nothing is copied
-                    found, self._received = self._received, bytearray()
+                    whole, self._received = self._received, bytearray()
                 else:
-                    found, self._received = self._received[:size], self._received[size:]
+                    whole, self._received = self._received[:size], self._received[size:]
                 if not self._waiting:
                     raise WireClosed("the other side sent a frame that nobody asked for")
                 answer = self._waiting.popleft()
                 if not answer.done():
-                    answer.set_result(_parse(found))
+                    answer.set_result((header, _views(whole, shapes, start)))
         except WireClosed as exc:
             self._transport.abort()
             self.connection_lost(exc)
@@ -197,25 +198,24 @@ class Wire:
             raise WireClosed("the other process ended")
 
 
-def _whole(data: bytearray, most_bytes: int) -> int | None:
-    """The size of the frame that ``data`` begins with; None: there is more to come."""
+def _whole(data: bytearray, most_bytes: int) -> tuple[dict[str, Any], list[_Shape], int, int] | None:
+    """Of the frame that ``data`` begins with: header, arrays, where they start, where it ends; None: more is to come."""
     if len(data) < _HEAD.size or len(data) < (start := _HEAD.size + _header_size(data[: _HEAD.size])):
         return None
-    size = start + sum(_size(*shape) for shape in _header(data[_HEAD.size : start])[1])
+    header, shapes = _header(data[_HEAD.size : start])
+    size = start + sum(_size(*shape) for shape in shapes)
     if size > most_bytes:
         raise WireClosed(f"the other side sends {size} bytes at once, and {most_bytes} are the most")
-    return size if len(data) >= size else None
+    return (header, shapes, start, size) if len(data) >= size else None
 
 
-def _parse(data: bytearray) -> Answer:
-    """A whole frame; its arrays are views of ``data``."""
-    start = _HEAD.size + _header_size(data[: _HEAD.size])
-    header, shapes = _header(data[_HEAD.size : start])
+def _views(data: bytearray, shapes: list[_Shape], start: int) -> list[Array]:
+    """The arrays that ``data`` holds from ``start`` on, not copied."""
     arrays = []
     for dtype, shape in shapes:
         arrays.append(np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape))
         start += _size(dtype, shape)
-    return header, arrays
+    return arrays
 
 
 _Shape = tuple[np.dtype[Any], tuple[int, ...]]

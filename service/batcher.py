@@ -21,9 +21,8 @@ import numpy.typing as npt
 
 from service.errors import ModelUnavailable, QueueFull
 
-GATHER_S = (
-    0.01  # most that an image waits for those that are being decoded, while the model has nothing to do
-)
+# Most that an image waits for those that are being decoded, while the model has nothing to do.
+GATHER_S = 0.01
 UNDER_WAY = 2  # batches; the second one waits in the pipe of the model's process
 
 Pixels = npt.NDArray[np.uint8]

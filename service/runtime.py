@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import BUNDLE_ERRORS, BundleError, RuntimeUnavailable, WorkerDied
-from bundle.process import RuntimeInfo
+from bundle.errors import BundleError, WorkerDied
+from bundle.process import RuntimeInfo, check_shapes, raise_error
 from bundle.runtimes import Device
 from bundle.wire import Answer, WireClosed
 from service.child import FramedProcess
@@ -55,9 +55,11 @@ class ModelProcess:
             header = await self._process.start(timeout_s)
         except WireClosed as exc:
             raise WorkerDied(str(exc)) from exc
-        if "error" in header:
+        try:
+            raise_error(header)
+        except BundleError:
             await self.kill()
-            raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
+            raise
         self._classes = header["classes"]
         return cast("RuntimeInfo", header)
 
@@ -82,14 +84,8 @@ class ModelProcess:
         except (TimeoutError, WireClosed) as exc:
             what = "did not answer in time and is killed" if isinstance(exc, TimeoutError) else "ended"
             raise WorkerDied(f"The process that runs the model {what}. {await self.kill()}") from exc
-        if "error" in header:
-            raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
-        shape = (len(images), self._classes)
-        if [array.shape for array in arrays] != [shape] or arrays[0].dtype != np.float32:
-            raise RuntimeUnavailable(
-                f"The model answers in another shape. Expected float32 {shape}. "
-                f"Received: {[f'{array.dtype} {array.shape}' for array in arrays]}"
-            )
+        raise_error(header)
+        check_shapes(arrays, [(len(images), self._classes)])
         return arrays[0]
 
     async def kill(self) -> str:

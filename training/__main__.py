@@ -21,7 +21,9 @@ from training.cli_common import (
     Out,
     Seed,
     SkipUnreadable,
+    TestLimit,
     Threads,
+    TrainLimit,
     console,
     default_name,
     load_data,
@@ -76,12 +78,8 @@ def train(
     finetune_factor: Annotated[
         float | None, typer.Option(help="Share of the learning rate in the epochs after those.")
     ] = None,
-    train_limit: Annotated[
-        int | None, typer.Option(help="Most training images, drawn by class with the seed; 0: all.")
-    ] = None,
-    test_limit: Annotated[
-        int | None, typer.Option(help="Most test images, drawn by class with the seed; 0: all.")
-    ] = None,
+    train_limit: TrainLimit = None,
+    test_limit: TestLimit = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,

@@ -25,6 +25,12 @@ Framework = Annotated[str, typer.Option(help="torch or keras.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")]
 Out = Annotated[Path, typer.Option(help="The model repository that gets the bundle.")]
 Seed = Annotated[int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")]
+TrainLimit = Annotated[
+    int | None, typer.Option(help="Most training images, drawn by class with the seed; 0: all.")
+]
+TestLimit = Annotated[
+    int | None, typer.Option(help="Most test images, drawn by class with the seed; 0: all.")
+]
 SkipUnreadable = Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")]
 Accelerate = Annotated[
     bool,

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from training.cli_common import Framework, Threads, console, interrupted, load_data, load_framework
+from training.cli_common import (
+    Framework,
+    TestLimit,
+    Threads,
+    TrainLimit,
+    console,
+    interrupted,
+    load_data,
+    load_framework,
+)
 from training.config import RECIPES, make_config
 from training.errors import ConfigError
 from training.initial import read_initial
@@ -24,12 +33,8 @@ def degradation(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
-    train_limit: Annotated[
-        int | None, typer.Option(help="Most training images, drawn by class with the seed; 0: all.")
-    ] = None,
-    test_limit: Annotated[
-        int | None, typer.Option(help="Most test images, drawn by class with the seed; 0: all.")
-    ] = None,
+    train_limit: TrainLimit = None,
+    test_limit: TestLimit = None,
     precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for mixed precision.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all four runs.")] = None,
     threads: Threads = None,

@@ -49,20 +49,30 @@ class Running:
 
     def memory(self) -> int:
         """Bytes in use, with shared pages shared out (PSS)."""
-        total = 0
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += process.memory_full_info().pss
-        return total
+        return memory(self.processes())
 
     def cpu_s(self) -> float:
         """Processor time so far, of the processes that are alive."""
-        total = 0.0
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
+        return cpu_s(self.processes())
+
+
+def memory(processes: list[psutil.Process]) -> int:
+    """Bytes in use, with shared pages shared out (PSS); a process that ends meanwhile has none."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().pss
+    return total
+
+
+def cpu_s(processes: list[psutil.Process]) -> float:
+    """Processor time so far, of the processes that are alive."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 @contextlib.contextmanager
