@@ -34,6 +34,7 @@ from training.cli_degradation import degradation
 from training.cli_devices import on_devices
 from training.cli_fit import fit
 from training.cli_pretrained import pretrained
+from training.cli_transfer import transfer
 from training.config import ARCHITECTURES, RECIPES, make_config
 from training.errors import TrainingError
 from training.initial import initial_path
@@ -41,7 +42,7 @@ from training.initial import initial_path
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Train ResNets, write servable bundles, compare them."
 )
-for command in (fit, pretrained, compare, degradation):
+for command in (fit, pretrained, compare, degradation, transfer):
     app.command()(command)
 
 

@@ -24,8 +24,8 @@ def make_bundle(
     name: str,
     golden: list[tuple[str, bytes]] | None = None,
     accelerated: bool = True,
-) -> None:
-    """Train in the folder `run`, or go on there, and write the next version of `out`/`name`.
+) -> Path:
+    """Train in the folder `run`, or go on there, and write the next version of `out`/`name`; returns its folder.
 
     Args:
         golden, accelerated: as for `export_bundle`.
@@ -85,3 +85,4 @@ def make_bundle(
     )
     console.print(f"A service on a CPU takes {exported.serving}", markup=False)
     say_how_to_serve(out, name, data_set.test.files[0])
+    return exported.path

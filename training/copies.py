@@ -23,6 +23,12 @@ def groups(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
     )
 
 
+def shared(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
+    """How many images of `other` [M, S, S, 3] have the pixels of an image of `one` [N, S, S, 3]; both uint8."""
+    known = {_digest(image) for image in one}
+    return sum(_digest(image) in known for image in other)
+
+
 def notes(train: Split, validation: Split, test: Split, classes: list[str]) -> list[str]:
     """A remark on images that two splits share, and on images that stand under two labels."""
     seen: dict[bytes, tuple[str, int, str]] = {}

@@ -1,0 +1,106 @@
+"""`python -m training transfer --source FOLDER --target FOLDER --train-limit 400 --out report/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bundle.manifest import read_manifest
+from training.cli_bundle import make_bundle
+from training.cli_common import Framework, TestLimit, Threads, TrainLimit, console, load_data
+from training.config import RECIPES, TrainConfig, make_config
+from training.copies import shared
+from training.data import DataSet
+
+ALIKE = (
+    "epochs",
+    "batch_size",
+    "validation_fraction",
+)  # from scratch as transferred: the budget, and the images
+
+
+def transfer(
+    source: Annotated[str, typer.Option(help="The classes with many images, which train the backbone.")],
+    target: Annotated[str, typer.Option(help="The classes with few images.")],
+    framework: Framework = "torch",
+    arch: Annotated[str | None, typer.Option(help="The network, as in `train`; default resnet20.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many repetitions, each from its own seed.")] = 3,
+    source_recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
+    source_epochs: Annotated[int | None, typer.Option(help="Epochs of the backbone.")] = None,
+    scratch_recipe: Annotated[
+        str, typer.Option(help="What trains from random weights; of the same list.")
+    ] = "fast",
+    train_limit: TrainLimit = None,
+    test_limit: TestLimit = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs on the target, transferred and from scratch.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step on the target, likewise.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for mixed precision.")] = None,
+    threads: Threads = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder of the runs and bundles; default runs/transfer-<framework>.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of reports; this one becomes <out>/transfer.")] = Path(
+        "report"
+    ),
+) -> None:
+    """Train on few images from a backbone that knows others, and from scratch; state the gain. It resumes.
+
+    The limits are those of the target.
+    """
+    from training.report import publish, refuse_bad_target  # noqa: PLC0415 - as in compare
+    from training.transfer import Seeded, gain_text, report_files, results  # noqa: PLC0415
+
+    report = out / "transfer"
+    refuse_bad_target(report)
+    folder = runs or Path("runs") / f"transfer-{framework}"
+    network = {"framework": framework, "arch": arch, "image_size": image_size}
+    network |= {"precision": precision, "threads": threads}
+    on_target = {"train_limit": train_limit, "test_limit": test_limit}
+    on_target |= {"epochs": epochs, "batch_size": batch_size}
+    trained = []
+    for seed in range(seeds):
+        base = make_config(source_recipe, **network, seed=seed, epochs=source_epochs)
+        # Everything that can be refused is refused before the backbone has been trained for hours.
+        planned = make_config("transfer", **network, **on_target, seed=seed)
+        alike: dict[str, Any] = {name: getattr(planned, name) for name in ALIKE}
+        scratch = make_config(scratch_recipe, **network, **on_target | alike, seed=seed)
+        many, few = load_data(source, base), load_data(target, planned)
+        if count := shared(many.train.pixels, few.test.pixels):
+            console.print(
+                f"Notice: {count:,} test images of {few.name} are training images of {many.name} too, "
+                "which flatters the transfer.",
+                markup=False,
+            )
+        backbone = _bundle(folder, f"source-{seed}", base, many)
+        transferred = make_config("transfer", **network, **on_target, seed=seed, init=str(backbone))
+        paths = [
+            backbone,
+            _bundle(folder, f"transferred-{seed}", transferred, few),
+            _bundle(folder, f"scratch-{seed}", scratch, few),
+        ]
+        trained.append(Seeded(seed, *map(read_manifest, paths)))
+    record = results(trained)
+    publish(report_files(record), report)
+    for run in record["runs"]:
+        console.print(
+            f"seed {run['seed']}: {run['scratch']['value']:.2%} from scratch, {run['transferred']['value']:.2%} "
+            f"transferred, {run['gain'] * 100:+.2f} points",
+            markup=False,
+        )
+    console.print(f"Gain: {gain_text(record)} points", markup=False)
+    console.print(f"The page: {report / 'index.html'}", markup=False)
+
+
+def _bundle(folder: Path, name: str, config: TrainConfig, data: DataSet) -> Path:
+    """The bundle `name` below `folder`: the one that is there, or trained, or trained on, now."""
+    from training.transfer import finished_bundle  # noqa: PLC0415 - as above
+
+    models, run = folder / "models", folder / "runs" / name
+    found = finished_bundle(models, name, run, config, data)
+    console.print(f"{name}, {config.epochs} epochs: {found or run}", markup=False)
+    return found or make_bundle(config, data, run=run, out=models, name=name, accelerated=False)
