@@ -1,10 +1,11 @@
-"""From a bundle to the same bundle with OpenVINO artifacts: convert, quantise, measure against the source, write.
+"""From a bundle to the same bundle with faster artifacts: convert, quantise, measure against the source, write.
 
     source artifact --convert--> openvino/fp32.xml (runs in fp32 and in bf16) --quantize--> openvino/int8.xml
+    TorchScript source, the same file --autocast--> bf16, and where there is a CUDA device fp16
 
-Every artifact is measured through the process that serves it, and the manifest records what it found: accuracy on the
-test images, the largest difference of logits, how often the best class is the same, speed. Nothing here decides what
-is served; :mod:`bundle.choice` does, by that record.
+Every artifact is measured through the process that serves it, on the CPU and on the CUDA device of this machine if it
+has one, and the manifest records what was found: accuracy on the test images, the largest difference of logits, how
+often the best class is the same, speed. Nothing here decides what is served; :mod:`bundle.choice` does, by that record.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from bundle import speed
 from bundle.accuracy import accuracy_metric
 from bundle.batches import in_batches
 from bundle.child import environment
-from bundle.choice import choices
+from bundle.choice import DEVICE_NAMES, RUNTIME_NAMES, choices
 from bundle.errors import AccelerationFailed, RuntimeUnavailable
 from bundle.image import read_input
+from bundle.machine import cuda_devices
 from bundle.manifest import Artifact, Manifest, read_manifest
 from bundle.process import RuntimeProcess
 from bundle.repository import verify_files
+from bundle.runtimes import Device
 from bundle.scores import calibrated_softmax
 from bundle.writer import BundleWriter
 
@@ -63,11 +66,11 @@ class Accelerated:
     path: Path
     manifest: Manifest
     left_out: list[str]  # what could not be made or run here, and why
-    chosen: str  # what `auto` takes on a machine without CUDA, and why
+    chosen: dict[Device, str]  # what `auto` takes on each device that was measured on, and why
 
 
 class Answers(NamedTuple):
-    """What an artifact answers."""
+    """What an artifact answers on one device."""
 
     logits: Logits  # [N, C], of the images that all are compared on
     golden_scores: npt.NDArray[np.float64]  # [G, C], of the golden pictures
@@ -87,7 +90,7 @@ def accelerate(
     threads: int | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> Accelerated:
-    """Write the next version of the bundle in ``directory`` into the repository ``models``, with OpenVINO artifacts.
+    """Write the next version of the bundle in ``directory`` into the repository ``models``, with faster artifacts.
 
     Those that the bundle has already are made anew; the source artifact and the record of its training stay.
 
@@ -99,7 +102,7 @@ def accelerate(
 
     Raises:
         AccelerationFailed: a package is missing, or the conversion fails.
-        BundleError: the bundle is not in order.
+        BundleError: the bundle is not in order, or its source artifact does not run here.
         OSError: the new version can't be written.
     """
     if missing := missing_packages():
@@ -114,21 +117,28 @@ def accelerate(
         made = read_manifest(draft)
         left_out: list[str] = []
         running: list[tuple[Artifact, RuntimeProcess]] = []
+        devices = _devices()
         for artifact in made.artifacts:
-            process = stack.enter_context(RuntimeProcess(draft, artifact.id, "cpu", threads))
-            try:
-                process.start(TIMEOUT_S)
-            except RuntimeUnavailable as exc:
-                left_out.append(f"{artifact.id}: {exc}")
-            else:
-                running.append((artifact, process))
+            for device in devices if artifact.format != "openvino" else devices[:1]:
+                process = stack.enter_context(RuntimeProcess(draft, artifact.id, device, threads))
+                try:
+                    process.start(TIMEOUT_S)
+                except RuntimeUnavailable as exc:
+                    if artifact.source and device == "cpu":
+                        raise
+                    left_out.append(f"{artifact.id} on {DEVICE_NAMES[device]}: {exc}")
+                else:
+                    running.append((artifact, process))
         records, metrics = _measure(draft, manifest, running, calibration, test, threads, say)
         with BundleWriter(models, manifest.name) as writer:
             _copy(draft, made, writer.directory)
             path = writer.commit(_fields(manifest) | {"artifacts": records, "metrics": metrics})
     written = read_manifest(path)
-    first = choices(written, "auto", cuda=False)[0]
-    return Accelerated(path, written, left_out, f"{first.artifact.id}: {first.reason}")
+    chosen: dict[Device, str] = {}
+    for device in _devices():
+        first = choices(written, "auto", cuda=device == "cuda")[0]
+        chosen[device] = f"{first.artifact.id}: {first.reason}"
+    return Accelerated(path, written, left_out, chosen)
 
 
 def republish(directory: Path, models: Path) -> Path:
@@ -161,14 +171,22 @@ def _draft(
             np.save(images, calibration)
             _run(QUANTIZE, folder / "fp32.xml", folder / "int8.xml", images)
             wanted.append(("int8", "int8.xml"))
-        source = manifest.source.model_dump(mode="json")
+        made = [_artifact("openvino", precision, f"{FOLDER}/{file}") for precision, file in wanted]
+        if manifest.source.format == "torchscript":
+            # A processor converts fp16 back and forth; it pays on CUDA alone.
+            halves = ("bf16", "fp16") if "cuda" in _devices() else ("bf16",)
+            made += [_artifact("torchscript", half, manifest.source.path) for half in halves]
         return writer.commit(
-            _fields(manifest)
-            | {"artifacts": [source, *(_artifact(precision, file) for precision, file in wanted)]}
+            _fields(manifest) | {"artifacts": [manifest.source.model_dump(mode="json"), *made]}
         )
 
 
-def _artifact(precision: str, file: str) -> dict[str, Any]:
+def _devices() -> list[Device]:
+    """What this machine can measure on; the CPU comes first."""
+    return ["cpu", "cuda"] if cuda_devices() else ["cpu"]
+
+
+def _artifact(form: str, precision: str, path: str) -> dict[str, Any]:
     unknown = {
         "versions": {},
         "calibration_samples": 0,
@@ -178,13 +196,13 @@ def _artifact(precision: str, file: str) -> dict[str, Any]:
         "golden_tolerance": LARGEST_TOLERANCE,
     }
     return {
-        "id": f"openvino-{precision}",
-        "format": "openvino",
-        "path": f"{FOLDER}/{file}",
+        "id": f"{form}-{precision}",
+        "format": form,
+        "path": path,
         "precision": precision,
         "source": False,
         "derivation": unknown,
-        "speed": None,
+        "speeds": [],
     }
 
 
@@ -197,41 +215,57 @@ def _measure(
     threads: int | None,
     say: Callable[[str], object],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The artifacts and the metrics of the manifest; ``running`` begins with the source artifact."""
+    """The artifacts and the metrics of the manifest; ``running`` begins with the source artifact on the CPU.
+
+    Of two devices the record has the larger differences and the lower accuracy.
+    """
     golden = _golden_pixels(draft, manifest)
     compared = test.pixels if test else calibration if calibration is not None else golden
     metrics = [m.model_dump(mode="json") for m in manifest.metrics if m.name != "accuracy" or not test]
-    answers: list[Answers] = []
-    records = []
+    answers: dict[str, list[Answers]] = {}
     for artifact, process in running:
-        say(f"measuring {artifact.id} on {len(compared):,} images")
+        say(f"measuring {artifact.id} on {len(compared):,} images, {process.info['device']}")
         logits = _logits(process, compared)
         scores = calibrated_softmax(_logits(process, golden), manifest.calibration.temperature)
-        answers.append(Answers(logits, scores))
+        answers.setdefault(artifact.id, []).append(Answers(logits, scores))
+    say("measuring the speed of each")
+    measured = speed.measure([process for _, process in running], compared, threads)
+    of_source = answers[manifest.source.id][0]
+    records = []
+    for artifact in {of.id: of for of, _ in running}.values():
+        own = answers[artifact.id]
         record = artifact.model_dump(mode="json")
+        record["speeds"] = [
+            found for (of, _), found in zip(running, measured, strict=True) if of.id == artifact.id
+        ]
         if not artifact.source:
-            record["derivation"] = _derivation(artifact, answers[-1], answers[0], calibration)
+            record["derivation"] = _derivation(artifact, own, of_source, calibration)
         records.append(record)
         if test:
-            info = process.info
-            metrics.append(accuracy_metric(logits, test.labels, info["runtime"], info["precision"]))
-    say("measuring the speed of each")
-    speeds = speed.measure([process for _, process in running], compared, threads)
-    return [record | {"speed": found} for record, found in zip(records, speeds, strict=True)], metrics
+            worst = min((answer.logits for answer in own), key=lambda logits: _right(logits, test))
+            runtime = RUNTIME_NAMES[artifact.format]
+            metrics.append(accuracy_metric(worst, test.labels, runtime, artifact.precision))
+    return records, metrics
+
+
+def _right(logits: Logits, test: TestImages) -> int:
+    return int((logits.argmax(1) == test.labels).sum())
 
 
 def _derivation(
-    artifact: Artifact, own: Answers, of_source: Answers, calibration: Pixels | None
+    artifact: Artifact, own: list[Answers], of_source: Answers, calibration: Pixels | None
 ) -> dict[str, Any]:
-    observed = float(np.abs(own.golden_scores - of_source.golden_scores).max())
+    observed = max(float(np.abs(answer.golden_scores - of_source.golden_scores).max()) for answer in own)
+    best = of_source.logits.argmax(1)
     quantised_with = calibration if artifact.precision == "int8" else None
-    packages = ["openvino"] if quantised_with is None else ["openvino", "nncf"]
+    packages = {"torchscript": ["torch"], "openvino": ["openvino"]}[artifact.format]
+    packages += [] if quantised_with is None else ["nncf"]
     return {
         "versions": {package: importlib.metadata.version(package) for package in packages},
         "calibration_samples": 0 if quantised_with is None else len(quantised_with),
-        "compared_samples": len(own.logits),
-        "max_logit_difference": float(np.abs(own.logits - of_source.logits).max()),
-        "top1_agreement": float((own.logits.argmax(1) == of_source.logits.argmax(1)).mean()),
+        "compared_samples": len(of_source.logits),
+        "max_logit_difference": max(float(np.abs(answer.logits - of_source.logits).max()) for answer in own),
+        "top1_agreement": min(float((answer.logits.argmax(1) == best).mean()) for answer in own),
         "golden_tolerance": min(LARGEST_TOLERANCE, TOLERANCE_FACTOR * observed + TOLERANCE_ROOM),
     }
 

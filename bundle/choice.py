@@ -10,6 +10,7 @@ from bundle.manifest import Artifact, Manifest
 AUTO, SOURCE = "auto", "source"
 ACCURACY_TOLERANCE = 0.005  # what `auto` may lose against the source, as a share of the test images
 SAME_FUNCTION = 1e-3  # logits this close are the source's own, whether their accuracy was measured or not
+DEVICE_NAMES = {"cpu": "a CPU", "cuda": "a CUDA device"}
 RUNTIME_NAMES = {"torchscript": "torchscript", "savedmodel": "tensorflow", "openvino": "openvino"}
 
 
@@ -26,7 +27,7 @@ def choices(manifest: Manifest, wanted: str, *, cuda: bool) -> list[Choice]:
 
     Args:
         wanted: ``auto``, ``source``, or the id of an artifact, which is then the only one.
-        cuda: whether the model may run on a CUDA device, where the source artifact is the fastest.
+        cuda: whether the model may run on a CUDA device, for which only what was measured on one counts.
 
     Raises:
         RuntimeUnavailable: the bundle has no artifact of that id.
@@ -35,9 +36,8 @@ def choices(manifest: Manifest, wanted: str, *, cuda: bool) -> list[Choice]:
         return [Choice(manifest.source, "the source artifact, as set")]
     if wanted != AUTO:
         return [Choice(_by_id(manifest, wanted), "set by its id")]
-    if cuda:
-        return [Choice(manifest.source, "the source artifact: it runs on CUDA")]
-    gains = ((_gain(artifact, manifest.source), artifact) for artifact in manifest.artifacts)
+    device = "cuda" if cuda else "cpu"
+    gains = ((_gain(artifact, manifest.source, device), artifact) for artifact in manifest.artifacts)
     faster = sorted((pair for pair in gains if pair[0] > 1), key=lambda pair: pair[0], reverse=True)
     found = [
         Choice(artifact, f"measured {gain:.1f} times as fast as the source, with {good}")
@@ -49,7 +49,7 @@ def choices(manifest: Manifest, wanted: str, *, cuda: bool) -> list[Choice]:
     elif faster:
         why = f"the source artifact: {faster[0][1].id} is faster and not known to be as accurate"
     else:
-        why = "the source artifact: the bundle has none that was measured to be faster"
+        why = f"the source artifact: the bundle has none that was measured to be faster on {DEVICE_NAMES[device]}"
     return [*found, Choice(manifest.source, why)]
 
 
@@ -72,11 +72,12 @@ def _by_id(manifest: Manifest, wanted: str) -> Artifact:
     raise RuntimeUnavailable(f"The bundle has no such artifact. It has: {ids}. Received: {wanted!r}")
 
 
-def _gain(artifact: Artifact, source: Artifact) -> float:
+def _gain(artifact: Artifact, source: Artifact, device: str) -> float:
     """How many times as many images per second as the source; 0: not measured. The source itself has 1."""
-    if artifact.speed is None or source.speed is None:
+    own, of_source = artifact.speed(device), source.speed(device)
+    if own is None or of_source is None:
         return 0.0
-    return artifact.speed.images_per_second / source.speed.images_per_second
+    return own.images_per_second / of_source.images_per_second
 
 
 def _as_good(manifest: Manifest, artifact: Artifact) -> str:

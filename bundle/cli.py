@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bundle.choice import accuracy
+from bundle.choice import DEVICE_NAMES, accuracy
 from bundle.errors import BundleError, RuntimeUnavailable
 from bundle.golden import golden_tolerance
 from bundle.labelled import calibration_pixels, labelled_pixels
-from bundle.manifest import Artifact, Manifest, read_manifest
+from bundle.manifest import Artifact, Manifest, Speed, read_manifest
 from bundle.process import RuntimeProcess
 from bundle.repository import verify_files
 
@@ -120,7 +120,7 @@ def accelerate(
         int | None, typer.Option(min=1, help="CPU threads of the measurement; default: all.")
     ] = None,
 ) -> None:
-    """Write the next version of a bundle with OpenVINO artifacts in fp32, bf16 and int8, each measured."""
+    """Write the next version of a bundle with artifacts that are faster on a CPU or on CUDA, each measured."""
     # scipy takes seconds to import, and the service's image does not have it.
     from bundle.acceleration import TestImages  # noqa: PLC0415
     from bundle.acceleration import accelerate as run  # noqa: PLC0415
@@ -147,30 +147,34 @@ def accelerate(
     table = Table(title=escape(str(done.path)), title_justify="left")
     for column in (
         "artifact",
+        "device",
         "accuracy",
         "same best class",
         "logits within",
         "1 image, ms",
         "images/s (batch)",
     ):
-        table.add_column(column, justify="left" if column == "artifact" else "right")
+        table.add_column(column, justify="left" if column in ("artifact", "device") else "right")
     for artifact in done.manifest.artifacts:
-        table.add_row(*_artifact_row(done.manifest, artifact))
+        for speed in artifact.speeds:
+            table.add_row(*_artifact_row(done.manifest, artifact, speed))
     console.print(table)
     for reason in done.left_out:
         console.print(f"Left out: {escape(reason)}")
-    console.print(f"Without CUDA the service takes {escape(done.chosen)}")
+    for device, chosen in done.chosen.items():
+        console.print(f"On {DEVICE_NAMES[device]} the service takes {escape(chosen)}")
 
 
-def _artifact_row(manifest: Manifest, artifact: Artifact) -> tuple[str, ...]:
-    share, derived, fast = accuracy(manifest, artifact), artifact.derivation, artifact.speed
+def _artifact_row(manifest: Manifest, artifact: Artifact, speed: Speed) -> tuple[str, ...]:
+    share, derived = accuracy(manifest, artifact), artifact.derivation
     return (
         artifact.id,
+        speed.device,
         "not measured" if share is None else f"{share:.2%}",
         f"{derived.top1_agreement:.2%}" if derived else "source",
         f"{derived.max_logit_difference:.1e}" if derived else "",
-        f"{fast.latency_ms:.2f}" if fast else "",
-        f"{fast.images_per_second:.0f} ({fast.batch_size})" if fast else "",
+        f"{speed.latency_ms:.2f}",
+        f"{speed.images_per_second:.0f} ({speed.batch_size})",
     )
 
 

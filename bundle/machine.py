@@ -59,6 +59,14 @@ def cuda_devices() -> int:
     return count.value
 
 
+def cuda_device_name() -> str:
+    """The first CUDA device as the NVIDIA driver names it; call it where :func:`cuda_devices` has found one."""
+    driver, name = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(256)
+    if driver.cuInit(0) or driver.cuDeviceGetName(name, len(name), 0):
+        return "CUDA device"
+    return name.value.decode(errors="replace")
+
+
 def keep_freed_memory() -> None:
     """Let this process keep up to 64 MB that it frees, for pictures and batches come and go by the hundred per second.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
@@ -50,7 +51,7 @@ __all__ = [
     "Manifest", "Metric", "NoCalibration", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest", "read_manifest",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAX_MANIFEST_BYTES = 4_000_000
 """A manifest over this size is refused unread; 1,000 labels with 100 golden samples need about 100 kB."""
 
@@ -58,7 +59,7 @@ MAX_MANIFEST_BYTES = 4_000_000
 class Manifest(Record):
     """The whole record of one model version."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     name: Name
     version: Annotated[int, Field(ge=1)]
     created: AwareDatetime
@@ -134,13 +135,13 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Validate the bytes of a manifest, of schema version 2 or 1. Raises :class:`ManifestInvalid`, which names the field."""
+    """Validate the bytes of a manifest, of schema version 1 to 3. Raises :class:`ManifestInvalid`, which names the field."""
     try:
         fields = json.loads(
             data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
         )
-        if isinstance(fields, dict) and fields.get("schema_version") == 1:
-            data = json.dumps(_from_version_1(fields)).encode()
+        if isinstance(fields, dict) and fields.get("schema_version") in (1, 2):
+            data = json.dumps(_from_earlier(fields)).encode()
         return Manifest.model_validate_json(data)
     except ValidationError as exc:
         raise ManifestInvalid(_describe(exc)) from exc
@@ -148,15 +149,29 @@ def parse_manifest(data: bytes) -> Manifest:
         raise ManifestInvalid(f"The manifest is not valid JSON. Received: {exc}") from exc
 
 
-def _from_version_1(fields: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew the source artifact only, and did not measure its speed."""
+def _from_earlier(fields: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew the source artifact only and did not measure its speed; version 2 measured it on the CPU alone."""
     artifacts = fields.get("artifacts")
-    if isinstance(artifacts, list):
-        artifacts = [
-            artifact | {"derivation": None, "speed": None} if isinstance(artifact, dict) else artifact
-            for artifact in artifacts
-        ]
+    if fields["schema_version"] == 1:
+        artifacts = _each(artifacts, lambda artifact: artifact | {"derivation": None, "speeds": []})
+    else:
+        artifacts = _each(artifacts, _with_speeds)
     return fields | {"schema_version": SCHEMA_VERSION, "artifacts": artifacts}
+
+
+def _with_speeds(artifact: dict[str, Any]) -> dict[str, Any]:
+    if "speed" not in artifact:
+        return artifact
+    speed = artifact["speed"]
+    speeds = [] if speed is None else _each([speed], lambda found: {"device": "cpu"} | found)
+    return {key: value for key, value in artifact.items() if key != "speed"} | {"speeds": speeds}
+
+
+def _each(found: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """The objects of a list changed; what is no list or no object stays for the validation to name."""
+    if not isinstance(found, list):
+        return found
+    return [change(item) if isinstance(item, dict) else item for item in found]
 
 
 def _refuse_constant(text: str) -> NoReturn:

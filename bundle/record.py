@@ -112,11 +112,19 @@ class Derivation(Record):
 class Speed(Record):
     """What was measured on one machine: one image alone, and the batch size that gave the most images per second."""
 
+    device: Literal["cpu", "cuda"]
     hardware: Text
     threads: Annotated[int, Field(ge=1)]
     latency_ms: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
     images_per_second: Annotated[float, Field(gt=0)]
+
+
+_SOURCES = (("torchscript", "fp32"), ("savedmodel", "fp32"))
+_DERIVED = (
+    *(("openvino", precision) for precision in ("fp32", "bf16", "int8")),
+    *(("torchscript", precision) for precision in ("bf16", "fp16")),
+)
 
 
 class Artifact(Record):
@@ -125,20 +133,27 @@ class Artifact(Record):
     id: Name
     format: Literal["torchscript", "savedmodel", "openvino"]
     path: BundlePath
-    precision: Literal["fp32", "bf16", "int8"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
     source: bool
     derivation: Derivation | None
-    speed: Speed | None
+    speeds: list[Speed]
 
     @model_validator(mode="after")
     def _source_is_not_derived(self) -> Self:
         if self.source != (self.derivation is None):
             raise ValueError("derivation is null for the source, and for it alone")
-        if self.source == (self.format == "openvino"):
-            raise ValueError("the source is torchscript or savedmodel; openvino is derived from it")
-        if self.source and self.precision != "fp32":
-            raise ValueError("the source has the precision fp32")
+        if (self.format, self.precision) not in (_SOURCES if self.source else _DERIVED):
+            raise ValueError(
+                "the source is torchscript or savedmodel in fp32; derived from it are openvino in fp32, bf16 or int8 "
+                "and torchscript in bf16 or fp16"
+            )
+        if len({speed.device for speed in self.speeds}) != len(self.speeds):
+            raise ValueError("speeds: one of each device")
         return self
+
+    def speed(self, device: str) -> Speed | None:
+        """What was measured on ``cpu`` or ``cuda``; None: nothing was."""
+        return next((speed for speed in self.speeds if speed.device == device), None)
 
 
 class FileRecord(Record):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle.machine import processor, usable_cores
+from bundle.machine import cuda_device_name, processor, usable_cores
 from bundle.process import RuntimeProcess
 
 BATCHES = (1, 2, 4, 8, 16, 32)  # images per forward pass
@@ -40,7 +40,10 @@ def measure(
         for process, found in zip(running, seconds, strict=True):
             for size, batch in inputs.items():
                 found[size].append(_turn(process, batch))
-    return [_record({size: median(taken) for size, taken in found.items()}, threads) for found in seconds]
+    return [
+        _record({size: median(taken) for size, taken in found.items()}, process.info["device"], threads)
+        for process, found in zip(running, seconds, strict=True)
+    ]
 
 
 def _turn(process: RuntimeProcess, batch: npt.NDArray[np.uint8]) -> float:
@@ -54,11 +57,12 @@ def _turn(process: RuntimeProcess, batch: npt.NDArray[np.uint8]) -> float:
     return median(calls)
 
 
-def _record(seconds: dict[int, float], threads: int | None) -> dict[str, Any]:
+def _record(seconds: dict[int, float], device: str, threads: int | None) -> dict[str, Any]:
     rates = {size: size / taken for size, taken in seconds.items()}
     best = next(size for size, rate in rates.items() if rate >= ENOUGH * max(rates.values()))
     return {
-        "hardware": processor(),
+        "device": device,
+        "hardware": cuda_device_name() if device == "cuda" else processor(),
         "threads": threads or usable_cores(),
         "latency_ms": seconds[1] * 1000,
         "batch_size": best,

@@ -70,6 +70,7 @@ def _load(
     folder = Path(compiled) / manifest.digest if compiled else None
     choice, model, difference = _load_first(path, manifest, wanted, device, threads, folder)
     artifact = choice.artifact
+    measured = artifact.speed(model.device)
     ready = {
         "runtime": model.runtime,
         "runtime_version": model.runtime_version,
@@ -77,7 +78,7 @@ def _load(
         "device": model.device,
         "artifact_id": artifact.id,
         "choice": choice.reason,
-        "batch_size": artifact.speed.batch_size if artifact.speed else None,
+        "batch_size": measured.batch_size if measured else None,
         "height": manifest.input.height,
         "width": manifest.input.width,
         "classes": len(manifest.labels),

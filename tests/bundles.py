@@ -104,7 +104,7 @@ def manifest_fields(
                 "precision": "fp32",
                 "source": True,
                 "derivation": None,
-                "speed": None,
+                "speeds": [],
             }
         ],
         "framework": {"name": "pytorch" if torch else "tensorflow", "versions": {"numpy": np.__version__}},

@@ -195,7 +195,7 @@ def _accelerate(plain: Path, models: Path, acceleration: Acceleration) -> tuple[
             )
     except AccelerationFailed as exc:
         return republish(plain, models), f"the source artifact: {exc}"
-    return done.path, done.chosen
+    return done.path, done.chosen["cpu"]
 
 
 def _write(

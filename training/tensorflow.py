@@ -36,7 +36,7 @@ ARTIFACT = {
     "precision": "fp32",
     "source": True,
     "derivation": None,
-    "speed": None,
+    "speeds": [],
 }
 
 NEWTON_SCHULZ = (

@@ -12,22 +12,24 @@ from bundle import acceleration, speed
 from bundle.acceleration import Accelerated, accelerate
 from bundle.cli import app
 from bundle.errors import AccelerationFailed
+from bundle.machine import computes_in_bf16
 from bundle.manifest import read_manifest
 from bundle.process import RuntimeProcess
 from tests.bundles import LABELS, colour_picture
 
 PICTURES = np.stack([colour_picture(label, (32, 32), seed=5) for label in LABELS])
 TIMEOUT_S = 120.0
-SOURCE = "torchscript-fp32"
+SOURCE, HALF = "torchscript-fp32", "torchscript-bf16"
 
 
 def test_each_artifact_is_recorded_with_what_was_measured(accelerated: Accelerated) -> None:
     artifacts = {artifact.id: artifact for artifact in accelerated.manifest.artifacts}
     left_out = {reason.partition(":")[0] for reason in accelerated.left_out}
 
-    assert set(artifacts) | left_out == {SOURCE, "openvino-fp32", "openvino-bf16", "openvino-int8"}
-    assert left_out <= {"openvino-bf16"}, "it needs instructions that not every processor has"
-    assert all(a.speed and a.speed.images_per_second > 0 for a in artifacts.values())
+    bf16 = {HALF, "openvino-bf16"} if computes_in_bf16() else set()
+    assert set(artifacts) == {SOURCE, "openvino-fp32", "openvino-int8", *bf16}
+    assert left_out == {f"{name} on a CPU" for name in {HALF, "openvino-bf16"} - bf16}
+    assert all(a.speed("cpu").images_per_second > 0 for a in artifacts.values())
     fp32, int8 = artifacts["openvino-fp32"].derivation, artifacts["openvino-int8"].derivation
     assert fp32 is not None
     assert int8 is not None
@@ -61,14 +63,58 @@ def test_it_answers_as_the_source_does(accelerated: Accelerated, artifact: str, 
     np.testing.assert_array_equal(logits, together)
 
 
+@pytest.mark.skipif(not computes_in_bf16(), reason="this processor has no bf16 instructions")
+def test_the_source_in_half_precision_answers_nearly_as_it_does(accelerated: Accelerated) -> None:
+    index = np.arange(3, dtype=np.int64)
+    with (
+        RuntimeProcess(accelerated.path, threads=1) as source,
+        RuntimeProcess(accelerated.path, HALF, device="cpu", threads=1) as process,
+    ):
+        source.start(TIMEOUT_S)
+        info = process.start(TIMEOUT_S)
+        logits, heatmap = process.explain(PICTURES, index, TIMEOUT_S)
+        expected, expected_heatmap = source.explain(PICTURES, index, TIMEOUT_S)
+        np.testing.assert_allclose(process.infer(PICTURES, TIMEOUT_S), logits, atol=1e-5)
+
+    assert (info["runtime"], info["precision"], info["device"]) == ("torchscript", "bf16", "cpu")
+    assert 0 < np.abs(logits - expected).max() < 0.1
+    assert np.abs(heatmap - expected_heatmap).max() < 0.1
+    (artifact,) = (a for a in accelerated.manifest.artifacts if a.id == HALF)
+    assert artifact.path == accelerated.manifest.source.path
+    assert artifact.derivation is not None
+    assert 0 < artifact.derivation.max_logit_difference < 0.1
+
+
+def test_where_pytorch_has_no_cuda_the_artifacts_for_cuda_are_left_out_with_the_reason(
+    torch_bundle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "TURN_S", 0.0)
+    # The driver shows a device that PyTorch can't use, as with a build of PyTorch for CPUs.
+    monkeypatch.setattr(acceleration, "cuda_devices", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    done = accelerate(torch_bundle_root / "tiny-torch" / "1", tmp_path, calibration=None, test=None)
+
+    assert {reason for reason in done.left_out if "on a CUDA device" in reason} == {
+        f"{name} on a CUDA device: PyTorch sees no CUDA device. Use device 'auto' or 'cpu', or install a CUDA build. "
+        "Received: 'cuda'"
+        for name in (SOURCE, HALF, "torchscript-fp16")
+    }
+    assert "torchscript-fp16" not in {artifact.id for artifact in done.manifest.artifacts}
+    assert all([speed.device for speed in artifact.speeds] == ["cpu"] for artifact in done.manifest.artifacts)
+    assert done.chosen["cuda"] == (
+        "torchscript-fp32: the source artifact: the bundle has none that was measured to be faster on a CUDA device"
+    )
+
+
 def test_auto_passes_over_an_artifact_that_fails_its_self_test(
     accelerated: Accelerated, tmp_path: Path
 ) -> None:
     manifest = accelerated.manifest.model_dump(mode="json")
     path = shutil.copytree(accelerated.path, tmp_path / "models" / "tiny-torch" / "1")
-    fast = manifest["artifacts"][-1]
+    (fast,) = (artifact for artifact in manifest["artifacts"] if artifact["id"] == "openvino-int8")
     for artifact in manifest["artifacts"]:
-        artifact["speed"]["images_per_second"] = 1.0 if artifact is not fast else 2.0
+        artifact["speeds"][0]["images_per_second"] = 1.0 if artifact is not fast else 2.0
     # The answers of the int8 artifact are not within this of the recorded ones on any machine.
     fast["derivation"]["golden_tolerance"] = 1e-9
     with acceleration.BundleWriter(tmp_path / "changed", "tiny-torch") as writer:

@@ -12,6 +12,7 @@ from tests.bundles import LABELS, manifest_fields
 
 
 def derived(precision: str, images_per_second: float | None, difference: float) -> dict[str, Any]:
+    """An artifact in OpenVINO, measured on the CPU; in half precision on CUDA see `half`."""
     return {
         "id": f"openvino-{precision}",
         "format": "openvino",
@@ -26,26 +27,44 @@ def derived(precision: str, images_per_second: float | None, difference: float) 
             "top1_agreement": 1.0,
             "golden_tolerance": 0.1,
         },
-        "speed": speed(images_per_second),
+        "speeds": speeds(cpu=images_per_second),
     }
 
 
-def speed(images_per_second: float | None) -> dict[str, Any] | None:
-    if images_per_second is None:
-        return None
-    return {
-        "hardware": "any",
-        "threads": 1,
-        "latency_ms": 1.0,
-        "batch_size": 8,
-        "images_per_second": images_per_second,
+def half(precision: str, on_cuda: float, difference: float) -> dict[str, Any]:
+    """The source in half precision, measured on both devices: slow on the CPU."""
+    return derived(precision, None, difference) | {
+        "id": f"torchscript-{precision}",
+        "format": "torchscript",
+        "path": "model.pt",
+        "speeds": speeds(cpu=50.0, cuda=on_cuda),
     }
 
 
-def manifest(*artifacts: dict[str, Any], source_speed: float | None = 100.0, **accuracies: float) -> Manifest:
+def speeds(**images_per_second: float | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "device": device,
+            "hardware": "any",
+            "threads": 1,
+            "latency_ms": 1.0,
+            "batch_size": 8,
+            "images_per_second": found,
+        }
+        for device, found in images_per_second.items()
+        if found is not None
+    ]
+
+
+def manifest(
+    *artifacts: dict[str, Any],
+    source_speed: float | None = 100.0,
+    on_cuda: float | None = None,
+    **accuracies: float,
+) -> Manifest:
     golden = [{"file": "golden/blue.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
     fields = manifest_fields("torch", LABELS, 32, golden)
-    fields["artifacts"][0]["speed"] = speed(source_speed)
+    fields["artifacts"][0]["speeds"] = speeds(cpu=source_speed, cuda=on_cuda)
     fields["artifacts"] += artifacts
     fields["metrics"] = [
         {
@@ -54,14 +73,14 @@ def manifest(*artifacts: dict[str, Any], source_speed: float | None = 100.0, **a
             "split": "test",
             "samples": 1000,
             "interval_95": [0.0, 1.0],
-            "runtime": "torchscript" if name == "source" else "openvino",
-            "precision": "fp32" if name == "source" else name,
+            "runtime": "torchscript" if name in ("source", "half_bf16", "half_fp16") else "openvino",
+            "precision": "fp32" if name == "source" else name.removeprefix("half_"),
         }
         for name, value in accuracies.items()
     ]
     paths = ["golden/blue.png", *(a["path"] for a in fields["artifacts"])]
     files = {path: {"size": 1, "sha256": "0" * 64} for path in paths}
-    start = {"schema_version": 2, "name": "tiny", "version": 1, "files": files}
+    start = {"schema_version": 3, "name": "tiny", "version": 1, "files": files}
     return parse_manifest(json.dumps(start | fields).encode())
 
 
@@ -96,8 +115,17 @@ def test_what_is_not_measured_to_be_faster_is_not_taken() -> None:
     assert "openvino-int8 is faster and not known" in choices(manifest(INT8), "auto", cuda=False)[0].reason
 
 
-def test_on_cuda_the_source_runs() -> None:
-    assert ids(manifest(FP32), cuda=True) == [SOURCE]
+def test_on_cuda_only_what_was_measured_on_cuda_counts() -> None:
+    fp16, bf16 = half("fp16", 3000, 0.01), half("bf16", 2500, 0.3)
+    good = manifest(INT8, fp16, bf16, on_cuda=1000, source=0.9, int8=0.9, half_fp16=0.9, half_bf16=0.899)
+    worse = manifest(INT8, fp16, bf16, on_cuda=1000, source=0.9, int8=0.9, half_fp16=0.894, half_bf16=0.899)
+
+    assert ids(good, cuda=True) == ["torchscript-fp16", "torchscript-bf16", SOURCE]
+    assert ids(worse, cuda=True) == ["torchscript-bf16", SOURCE]
+    assert ids(good) == ["openvino-int8", SOURCE]
+    assert choices(good, "auto", cuda=True)[0].reason.startswith("measured 3.0 times as fast as the source")
+    assert ids(manifest(FP32, INT8, source=0.9, int8=0.9), cuda=True) == [SOURCE]
+    assert "faster on a CUDA device" in choices(manifest(FP32), "auto", cuda=True)[0].reason
 
 
 def test_a_setting_forces_one() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bundle.machine import available_memory, computes_in_bf16, processor, usable_cores
+from bundle import machine as machine_module
+from bundle.machine import available_memory, computes_in_bf16, cuda_device_name, processor, usable_cores
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
 
@@ -65,3 +67,23 @@ def test_bf16_is_read_from_the_flags_of_the_processor(flags: str, found: bool, t
 def test_this_machine_has_memory_and_a_name() -> None:
     assert available_memory() > 100_000_000
     assert processor()
+
+
+@pytest.mark.parametrize(("status", "name"), [(0, "NVIDIA H100 80GB HBM3"), (100, "CUDA device")])
+def test_a_cuda_device_is_named_as_its_driver_names_it(
+    status: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Driver:
+        """libcuda as its documentation describes it: cuDeviceGetName fills a buffer; 100: there is no device."""
+
+        def cuInit(self, _flags: int) -> int:  # noqa: N802 - NVIDIA's name
+            return status
+
+        def cuDeviceGetName(self, buffer: Any, size: int, device: int) -> int:  # noqa: N802
+            assert (size, device) == (256, 0)
+            buffer.value = b"NVIDIA H100 80GB HBM3"
+            return 0
+
+    monkeypatch.setattr(machine_module.ctypes, "CDLL", lambda _: Driver())
+
+    assert cuda_device_name() == name

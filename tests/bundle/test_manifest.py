@@ -18,7 +18,7 @@ DIGEST = "0" * 64
 def record() -> dict[str, Any]:
     golden = [{"file": "golden/blue.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
     files = {name: {"size": 1, "sha256": DIGEST} for name in ("model.pt", "golden/blue.png")}
-    start = {"schema_version": 2, "name": "tiny", "version": 1}
+    start = {"schema_version": 3, "name": "tiny", "version": 1}
     return start | manifest_fields("torch", LABELS, 32, golden) | {"files": files}
 
 
@@ -50,10 +50,32 @@ def test_a_manifest_of_version_1_is_read_as_one_whose_artifact_was_not_measured(
     fields = record()
     expected = parse_manifest(json.dumps(fields).encode())
     fields["schema_version"] = 1
-    for name in ("derivation", "speed"):
+    for name in ("derivation", "speeds"):
         del fields["artifacts"][0][name]
 
     assert parse_manifest(json.dumps(fields).encode()) == expected
+
+
+def test_a_manifest_of_version_2_is_read_as_one_that_was_measured_on_a_cpu() -> None:
+    fields = record()
+    speed = {
+        "hardware": "any",
+        "threads": 1,
+        "latency_ms": 1.0,
+        "batch_size": 8,
+        "images_per_second": 100.0,
+    }
+    fields["artifacts"][0]["speeds"] = [{"device": "cpu"} | speed]
+    expected = parse_manifest(json.dumps(fields).encode())
+    fields["schema_version"] = 2
+    del fields["artifacts"][0]["speeds"]
+
+    with pytest.raises(ManifestInvalid, match="speeds: the field is missing"):
+        parse_manifest(json.dumps(fields).encode())
+    fields["artifacts"][0]["speed"] = speed
+    assert parse_manifest(json.dumps(fields).encode()) == expected
+    fields["artifacts"][0]["speed"] = None
+    assert parse_manifest(json.dumps(fields).encode()).source.speeds == []
 
 
 @pytest.mark.parametrize("path", parts(record()), ids=lambda path: ".".join(map(str, path)))
@@ -98,7 +120,7 @@ def test_an_unsafe_path_is_refused(path: str, where: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema_version",), 3),
+        (("schema_version",), 4),
         (("version",), "1"),
         (("version",), 0),
         (("name",), "../tiny"),
@@ -110,6 +132,7 @@ def test_an_unsafe_path_is_refused(path: str, where: str) -> None:
         (("input", "resize", "size"), 31),
         (("input", "resize", "rule"), "pad"),
         (("artifacts", 0, "source"), False),
+        (("artifacts", 0, "precision"), "fp16"),
         (("artifacts", 0, "path"), "other.pt"),
         (("metrics", 0, "interval_95"), [0.1, 0.2]),
         (("calibration", "temperature"), 0),
