@@ -11,7 +11,12 @@ AUTO, SOURCE = "auto", "source"
 ACCURACY_TOLERANCE = 0.005  # what `auto` may lose against the source, as a share of the test images
 SAME_FUNCTION = 1e-3  # logits this close are the source's own, whether their accuracy was measured or not
 DEVICE_NAMES = {"cpu": "a CPU", "cuda": "a CUDA device"}
-RUNTIME_NAMES = {"torchscript": "torchscript", "savedmodel": "tensorflow", "openvino": "openvino"}
+RUNTIME_NAMES = {
+    "torchscript": "torchscript",
+    "savedmodel": "tensorflow",
+    "openvino": "openvino",
+    "aotinductor": "aotinductor",
+}
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,8 @@ def accelerate(
 ) -> None:
     """Write the next version of a bundle with artifacts that are faster on a CPU or on CUDA, each measured."""
     # scipy takes seconds to import, and the service's image does not have it.
-    from bundle.acceleration import TestImages  # noqa: PLC0415
     from bundle.acceleration import accelerate as run  # noqa: PLC0415
+    from bundle.measurement import TestImages  # noqa: PLC0415
 
     console = Console()
     try:

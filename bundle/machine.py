@@ -44,7 +44,13 @@ def usable_cores(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
 
 def computes_in_bf16(proc: Path = PROC) -> bool:
     """Whether the processor has instructions for bfloat16; without them it is slower than float32."""
-    return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", (proc / "cpuinfo").read_text()))
+    return not processor_flags(proc).isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def processor_flags(proc: Path = PROC) -> frozenset[str]:
+    """The instruction sets of the processor as the kernel names them."""
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", (proc / "cpuinfo").read_text(), re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
 
 
 def cuda_devices() -> int:

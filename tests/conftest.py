@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bundle import speed
-from bundle.acceleration import Accelerated, TestImages, accelerate
+from bundle.acceleration import Accelerated, accelerate
+from bundle.measurement import TestImages
 from tests.bundles import LABELS, colour_picture, make_keras_bundle, make_torch_bundle
 
 

@@ -17,6 +17,7 @@ from bundle.errors import BundleError
 from training.cli_bundle import make_bundle
 from training.cli_common import (
     Accelerate,
+    CompileAhead,
     Framework,
     Out,
     Seed,
@@ -101,6 +102,7 @@ def train(
     ] = None,
     skip_unreadable: SkipUnreadable = False,
     accelerate: Accelerate = True,
+    compile_ahead: CompileAhead = None,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
     config = make_config(
@@ -136,6 +138,7 @@ def train(
         name=name,
         golden=golden,
         accelerated=accelerate,
+        compile_ahead=compile_ahead,
     )
 
 

@@ -37,7 +37,14 @@ Accelerate = Annotated[
     typer.Option(
         "--accelerate/--no-accelerate",
         envvar="TRAINING_ACCELERATE",
-        help="Add OpenVINO artifacts in fp32, bf16 and int8 and measure them; a minute or a few.",
+        help="Add faster artifacts, OpenVINO's and in half precision, and measure them; a minute or a few.",
+    ),
+]
+CompileAhead = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile-ahead/--no-compile-ahead",
+        help="With them one that AOTInductor compiles for this machine, PyTorch only; default: where there is CUDA.",
     ),
 ]
 

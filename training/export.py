@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bundle.acceleration import TestImages, accelerate, republish
+from bundle.acceleration import accelerate, republish
 from bundle.errors import AccelerationFailed
 from bundle.image import read_input
 from bundle.labelled import CALIBRATION_IMAGES
-from bundle.machine import processor
+from bundle.machine import cuda_devices, processor
 from bundle.manifest import Input
+from bundle.measurement import TestImages
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter
 from training.config import TrainConfig
@@ -40,11 +41,13 @@ NOT_ACCELERATED = "the source artifact: no other was made"
 
 @dataclass(frozen=True)
 class Acceleration:
-    """What OpenVINO artifacts are made with and measured on."""
+    """What faster artifacts are made with and measured on."""
 
     calibration: NDArray[np.uint8] | None  # [N, H, W, 3], images as in training; None: no int8
     test: TestImages | None
     threads: int  # 0: all
+    # Whether AOTInductor compiles one. On a processor OpenVINO is as fast in half the memory (docs/decisions/0008).
+    compile_ahead: bool | None = None  # None: where there is a CUDA device
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,15 @@ def export_bundle(
     command: str,
     golden: list[tuple[str, bytes]] | None = None,
     accelerated: bool = True,
+    compile_ahead: bool | None = None,
 ) -> Exported:
     """Export `trainer`'s network into the next version of `models`/`name`.
 
     Args:
         module: the framework's training module, `training.pytorch` or `training.tensorflow`.
         golden: what `read_golden` returned; without it the golden samples are taken from the test split.
-        accelerated: with OpenVINO artifacts too.
+        accelerated: with artifacts in other runtimes and precisions too.
+        compile_ahead: with one of AOTInductor among them; None: where there is a CUDA device.
 
     Raises:
         TrainingError: the artifact does not answer as the network did.
@@ -109,7 +114,10 @@ def export_bundle(
     if accelerated:
         chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:CALIBRATION_IMAGES]
         acceleration = Acceleration(
-            data.train.pixels[chosen], TestImages(data.test.pixels, data.test.labels), config.threads
+            data.train.pixels[chosen],
+            TestImages(data.test.pixels, data.test.labels),
+            config.threads,
+            compile_ahead,
         )
     written, measured = publish(trainer, record, golden, compared, measure, models, acceleration)
     metric, calibration = measured["metrics"][0], measured["calibration"]
@@ -146,7 +154,7 @@ def publish(
         compared: uint8 [N, H, W, 3], on which the artifact must answer as the network.
         measure: from the folder of a bundle to its artifact's logits [M, C], of which the first are for `compared`,
             and the `metrics` and `calibration` of the manifest, or neither.
-        acceleration: what OpenVINO artifacts are made with; None: none are made.
+        acceleration: what faster artifacts are made with; None: none are made.
 
     Returns:
         What was written, and what `measure` put into the manifest.
@@ -175,26 +183,33 @@ def publish(
                 path, serving = _write(trainer, models, record, golden, golden_logits, draft), NOT_ACCELERATED
             else:
                 plain = _write(trainer, Path(scratch) / "plain", record, golden, golden_logits, draft)
-                path, serving = _accelerate(plain, models, acceleration)
+                path, serving = _accelerate(plain, models, acceleration, trainer)
     except OSError as exc:
         raise StorageError(f"The bundle can't be written to {models / record['name']}: {exc}.") from exc
     return Written(path, difference, serving, logits), measured
 
 
-def _accelerate(plain: Path, models: Path, acceleration: Acceleration) -> tuple[Path, str]:
-    """The next version with OpenVINO artifacts, or as it is where they can't be made; and what is served of it."""
+def _accelerate(
+    plain: Path, models: Path, acceleration: Acceleration, trainer: TrainerLike
+) -> tuple[Path, str]:
+    """The next version with faster artifacts, or as it is where they can't be made; and what is served of it."""
+    console = Console(stderr=True)
+    compiles = cuda_devices() > 0 if acceleration.compile_ahead is None else acceleration.compile_ahead
     try:
-        with Console(stderr=True).status("accelerating") as status:
+        with console.status("accelerating") as status:
             done = accelerate(
                 plain,
                 models,
                 calibration=acceleration.calibration,
                 test=acceleration.test,
                 threads=acceleration.threads or None,
+                compile_ahead=trainer.compile_ahead if compiles else None,
                 say=status.update,
             )
     except AccelerationFailed as exc:
         return republish(plain, models), f"the source artifact: {exc}"
+    for reason in done.left_out:
+        console.print(f"Left out: {reason}", markup=False)
     return done.path, done.chosen["cpu"]
 
 

@@ -64,7 +64,7 @@ def write_pretrained(
     Args:
         source: a file of weights or a URL of one; None: where the framework publishes them.
         golden_folder: pictures for the golden samples; without it they are drawn.
-        accelerated: with OpenVINO artifacts too.
+        accelerated: with artifacts in other runtimes and precisions too.
 
     Raises:
         ConfigError: the URL can't be checked.

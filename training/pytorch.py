@@ -27,6 +27,7 @@ from training import pytorch_devices as devices
 from training.config import TrainConfig
 from training.initial import Initial
 from training.normalisation import Normalisation
+from training.pytorch_compile import compile_network
 from training.pytorch_networks import build_network, count_parameters, feature_map
 from training.pytorch_weights import put
 from training.schedule import average_decay
@@ -235,6 +236,11 @@ class Trainer:
             script = torch.jit.script(self.model.eval().cpu())
         script.save(str(directory / ARTIFACT["path"]))
         self.model.to(self.device)
+
+    def compile_ahead(self, directory: Path) -> dict[str, str]:
+        """Write the network as native code of this machine into `directory`; see `compile_network`."""
+        self._take_over()
+        return compile_network(self.model, self.config.image_size, directory)
 
 
 class EventWriter:

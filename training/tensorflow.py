@@ -261,6 +261,10 @@ class Trainer:
             signatures={"serving_default": served.predict, "explain": served.explain},
         )
 
+    def compile_ahead(self, directory: Path) -> dict[str, str]:  # noqa: ARG002 - the same face as PyTorch's
+        """Nothing: TensorFlow compiles a SavedModel when it is loaded."""
+        return {}
+
 
 def _strategy(count: int) -> tf.distribute.Strategy:
     """What computes a step on so many devices: for one the default strategy, which just calls it."""

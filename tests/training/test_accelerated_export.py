@@ -1,25 +1,54 @@
-"""The end of a training run, where the bundle gets its OpenVINO artifacts."""
+"""The end of a training run, where the bundle gets its faster artifacts."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from bundle import speed
+from bundle.acceleration import accelerate, republish
 from bundle.choice import accuracy
-from bundle.manifest import read_manifest
-from tests.training.conftest import SMALL, Run
+from bundle.errors import RuntimeUnavailable
+from bundle.machine import computes_in_bf16
+from bundle.manifest import Manifest, read_manifest
+from bundle.process import RuntimeProcess
+from tests.training.conftest import SMALL, Start
+
+COMPILED = "aotinductor-bf16"
+TIMEOUT_S = 120.0
+
+compiles = pytest.mark.skipif(
+    not computes_in_bf16() or not shutil.which("g++"),
+    reason="nothing is compiled without bf16 instructions or without a C++ compiler",
+)
 
 
-def test_a_trained_model_comes_with_artifacts_that_are_measured_on_the_test_split(
-    train: Run, colour_folder: Path, tmp_path: Path
-) -> None:
-    options = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
+@pytest.fixture(scope="module")
+def bundle(start: Start, colour_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run ends with that asks for every artifact."""
+    root = tmp_path_factory.mktemp("accelerated")
+    options = ("--data", colour_folder, "--out", root / "models", "--run", root / "run", *SMALL)
 
-    done = train(*options, "--epochs", "1", "--name", "colours", "--accelerate")
+    done = start(
+        "train", *options, "--epochs", "1", "--name", "colours", "--accelerate", "--compile-ahead"
+    ).end()
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "A service on a CPU takes " in done.stdout
-    assert list((tmp_path / "models" / "colours").iterdir()) == [tmp_path / "models" / "colours" / "1"]
-    manifest = read_manifest(tmp_path / "models" / "colours" / "1")
+    assert list((root / "models" / "colours").iterdir()) == [root / "models" / "colours" / "1"]
+    return root / "models" / "colours" / "1"
+
+
+def ids(manifest: Manifest) -> set[str]:
+    return {artifact.id for artifact in manifest.artifacts}
+
+
+def test_a_trained_model_comes_with_artifacts_that_are_measured_on_the_test_split(bundle: Path) -> None:
+    manifest = read_manifest(bundle)
     artifacts = {artifact.id: artifact for artifact in manifest.artifacts}
     assert {"torchscript-fp32", "openvino-fp32", "openvino-int8"} <= set(artifacts)
     assert all(accuracy(manifest, artifact) is not None for artifact in artifacts.values())
@@ -29,3 +58,66 @@ def test_a_trained_model_comes_with_artifacts_that_are_measured_on_the_test_spli
         117,
         30,
     )  # all training images; the test split
+
+
+@compiles
+def test_the_compiled_network_answers_as_the_source_does(bundle: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    index = np.arange(5, dtype=np.int64) % 3
+    with (
+        RuntimeProcess(bundle, threads=1) as source,
+        RuntimeProcess(bundle, COMPILED, threads=2) as process,
+    ):
+        source.start(TIMEOUT_S)
+        info = process.start(TIMEOUT_S)
+        logits, heatmap = process.explain(pixels, index, TIMEOUT_S)
+        alone = np.concatenate([process.infer(pixels[i : i + 1], TIMEOUT_S) for i in range(5)])
+        expected, expected_heatmap = source.explain(pixels, index, TIMEOUT_S)
+
+    assert (info["runtime"], info["precision"], info["device"]) == ("aotinductor", "bf16", "cpu")
+    assert 0 < np.abs(logits - expected).max() < 0.2
+    assert np.abs(heatmap - expected_heatmap).max() < 0.2
+    np.testing.assert_allclose(alone, logits, atol=0.05)
+
+
+def foreign(bundle: Path, root: Path, key: str, value: str) -> Path:
+    """The bundle with a package whose metadata say otherwise."""
+    copy = shutil.copytree(bundle, root / "copy" / "1")
+    (metadata,) = copy.glob("aotinductor/bf16/data/aotinductor/model/*wrapper_metadata.json")
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {key: value}))
+    return republish(copy, root / "foreign")
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("processor_flags", "sse avx9999", "Received: without avx9999"),
+        ("pytorch_release", "1.0", r"Expected pytorch_release: 1\.0"),
+        ("AOTI_DEVICE_KEY", "cuda", "sees no CUDA device"),
+    ],
+)
+def test_on_a_machine_of_another_kind_its_code_is_not_loaded(
+    bundle: Path, tmp_path: Path, key: str, value: str, text: str
+) -> None:
+    with (
+        RuntimeProcess(foreign(bundle, tmp_path, key, value), COMPILED) as process,
+        pytest.raises(RuntimeUnavailable, match=text),
+    ):
+        process.start(TIMEOUT_S)
+
+
+@compiles
+def test_to_accelerate_again_keeps_what_was_compiled_where_it_runs_and_drops_it_elsewhere(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "TURN_S", 0.0)
+    other = foreign(bundle, tmp_path, "processor_flags", "avx9999")
+
+    here = accelerate(bundle, tmp_path / "here", calibration=None, test=None)
+    elsewhere = accelerate(other, tmp_path / "elsewhere", calibration=None, test=None)
+
+    assert ids(here.manifest) == ids(read_manifest(bundle)) - {"openvino-int8"}
+    assert ids(elsewhere.manifest) == ids(here.manifest) - {COMPILED}
+    assert not any(name.startswith("aotinductor/") for name in elsewhere.manifest.files)
+    assert any(reason.startswith(f"{COMPILED} on a CPU: ") for reason in elsewhere.left_out)

@@ -1,0 +1,99 @@
+"""AOTInductor packages: a PyTorch network compiled to native code, ``explain(pixels, class_index)`` on PyTorch.
+
+A package is made for one kind of device and of processor (``training/pytorch_compile.py``) and says so; elsewhere it is
+refused before any of its code is loaded. It lies unpacked in the bundle, because PyTorch would unpack an archive into
+/tmp, which a container may hold from running code, and leave it there when the process is killed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import RuntimeUnavailable
+from bundle.machine import processor_flags
+from bundle.runtimes import Device, Heatmap, Logits, no_cuda
+
+if TYPE_CHECKING:
+    import torch
+
+MODEL = "model"  # the name of the one model in a package
+DEVICE_KEY = "AOTI_DEVICE_KEY"  # PyTorch's own: cpu or cuda
+RELEASE, FLAGS, CAPABILITY = "pytorch_release", "processor_flags", "compute_capability"  # ours
+
+
+def marks(torch: ModuleType, device: str) -> dict[str, str]:
+    """What a package that is made here, for ``cpu`` or ``cuda``, needs wherever it runs; its metadata holds it."""
+    release = ".".join(str(torch.__version__).split(".")[:2])
+    if device == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        return {RELEASE: release, CAPABILITY: f"{major}.{minor}"}
+    return {RELEASE: release, FLAGS: " ".join(sorted(processor_flags()))}
+
+
+def load(
+    path: Path, device: Device, threads: int | None, _precision: str, _compiled: Path | None
+) -> AotInductorModel:
+    """Load the package in the folder ``path``, if it was made for a machine like this one."""
+    # The one heavy import, here so that this package never loads it in the web process.
+    import torch  # noqa: PLC0415
+
+    # `torch._inductor.aoti_load_package` is this class behind an import of the whole compiler: 3 s and 160 MB.
+    loader = torch._C._aoti.AOTIModelPackageLoader
+    metadata: dict[str, str] = loader.load_metadata_from_package(str(path), MODEL)  # type: ignore[attr-defined]
+    made_for = metadata.get(DEVICE_KEY, "")
+    if made_for == "cuda" and not torch.cuda.is_available():
+        raise no_cuda("PyTorch")
+    if device not in ("auto", made_for):
+        raise RuntimeUnavailable(
+            f"The artifact is compiled for the device {made_for!r}. Use another one. Received: {device!r}"
+        )
+    _refuse_elsewhere(metadata, marks(torch, made_for))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return AotInductorModel(torch, loader(str(path), MODEL, False, 1, -1), made_for)
+
+
+def _refuse_elsewhere(metadata: dict[str, str], here: dict[str, str]) -> None:
+    """Raise :class:`RuntimeUnavailable` unless the machine that ``here`` describes has what the package needs."""
+    for key, found in here.items():
+        needed = metadata.get(key, "unknown")
+        if key == FLAGS:  # a processor may have more instructions than the one that it was compiled on
+            found, needed = "", " ".join(sorted(set(needed.split()) - set(found.split())))
+        if found != needed:
+            received = f"without {needed}" if key == FLAGS else found
+            raise RuntimeUnavailable(
+                f"The artifact is compiled for machines of another kind; it is made anew where the model is trained. "
+                f"Expected {key}: {metadata.get(key, 'unknown')[:200]}. Received: {received[:200]}"
+            )
+
+
+class AotInductorModel:
+    """A package on one device."""
+
+    runtime = "aotinductor"
+
+    def __init__(self, torch: ModuleType, package: Any, device: str) -> None:
+        self._torch = torch
+        self._package = package
+        self.runtime_version = str(torch.__version__)
+        self.device = device
+
+    def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+        """See :class:`bundle.runtimes.Model`. The heat map comes along: it costs one small product."""
+        return self.explain(pixels, np.zeros(len(pixels), np.int64))[0]
+
+    def explain(
+        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
+    ) -> tuple[Logits, Heatmap]:
+        """See :class:`bundle.runtimes.Model`."""
+        with self._torch.inference_mode():
+            inputs: list[torch.Tensor] = [self._torch.from_numpy(array) for array in (pixels, class_index)]
+            if self.device == "cuda":
+                inputs = [tensor.pin_memory().to("cuda", non_blocking=True) for tensor in inputs]
+            logits, heatmap = (tensor.cpu().numpy() for tensor in self._package.boxed_run(inputs))
+        return logits, heatmap
