@@ -17,8 +17,8 @@ import numpy as np
 
 from bundle.errors import IMAGE_ERRORS, ImageError, UnreadableImage
 from bundle.manifest import Input
-from bundle.wire import Answer, WireClosed
-from service.child import FramedProcess
+from bundle.wire import WireClosed
+from service.child import Bystander, FramedProcess
 from service.decoding import Decoded
 from service.errors import DecodeTimeout, QueueFull
 from service.settings import Settings
@@ -138,10 +138,6 @@ class Decoder:
             task.exception()
 
 
-class Bystander(WireClosed):
-    """The process ended on the image before this one."""
-
-
 class DecoderProcess:
     """One decoder, started again after its end; it takes one image after another."""
 
@@ -149,7 +145,6 @@ class DecoderProcess:
         self._arguments = arguments
         self._process: FramedProcess | None = None
         self._starting = asyncio.Lock()
-        self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
 
     @property
     def running(self) -> bool:
@@ -186,15 +181,9 @@ class DecoderProcess:
         process = self._process
         if process is None:
             raise Bystander("the process has ended")
-        answer = process.post({"geometry": _as_json(geometry)}, [np.frombuffer(data, np.uint8)])
-        before, self._last = self._last, answer
+        content = np.frombuffer(data, np.uint8)
         try:
-            if before is not None and not before.done():
-                await asyncio.wait([before])
-                if answer.done() and answer.exception() is not None:
-                    raise Bystander("the process ended on the image before")
-            async with asyncio.timeout(timeout_s):
-                found, arrays = await answer
+            found, arrays = await process.ask({"geometry": _as_json(geometry)}, [content], timeout_s)
             if "error" in found:
                 raise IMAGE_ERRORS.get(found["error"], ImageError)(str(found["detail"]))
             (pixels,) = arrays

@@ -33,11 +33,11 @@ class Pretended:
         await asyncio.sleep(0.2)
         self.running = True
 
-    def post(self, *_: Any) -> asyncio.Future[Answer]:
+    async def ask(self, *_: Any) -> Answer:
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if Pretended.answer is not None:
             self._answer.set_result(Pretended.answer)
-        return self._answer
+        return await self._answer
 
     async def kill(self) -> None:
         self.running = False
