@@ -96,6 +96,7 @@ class FramedProcess:
             self._connection.close()
         if self._child is None:
             return ""
-        last = await asyncio.to_thread(self._child.end)
-        self._child.close()
-        return last
+        try:
+            return await asyncio.to_thread(self._child.end)
+        finally:  # cancelled, the thread ends the process all the same
+            self._child.close()
