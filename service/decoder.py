@@ -14,19 +14,22 @@ import os
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from bundle.errors import IMAGE_ERRORS, ImageError, UnreadableImage
+from bundle.errors import IMAGE_ERRORS, UnreadableImage
 from bundle.manifest import Input
 from bundle.wire import WireClosed
 from service.child import Bystander, FramedProcess
 from service.decoding import Decoded
 from service.errors import DecodeTimeout, QueueFull
+from service.schemas import ImageRead
 from service.settings import Settings
 
 START_S = 60.0
 MOST_BYTES = 256 * 2**20  # that a decoder may answer with
 IN_PIPE = 2  # images sent to one process: the one that it decodes, and the next, for which it need not wait
 TRIES = 2  # a process can have ended before the image reached it; one that ends twice ended on the image
+TEXT = TypeAdapter(str)
 
 log = logging.getLogger("service")
 
@@ -185,12 +188,13 @@ class DecoderProcess:
         try:
             found, arrays = await process.ask({"geometry": _as_json(geometry)}, [content], timeout_s)
             if "error" in found:
-                raise IMAGE_ERRORS.get(found["error"], ImageError)(str(found["detail"]))
+                raise IMAGE_ERRORS[found["error"]](TEXT.validate_python(found["detail"]))
             (pixels,) = arrays
             if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
                 raise WireClosed(
                     f"the decoder sent something else than pixels: {pixels.dtype} {pixels.shape}"
                 )
+            ImageRead.model_validate(found["image"], strict=True)
             return Decoded(pixels, **found["image"])
         except (TimeoutError, WireClosed):
             await process.kill()

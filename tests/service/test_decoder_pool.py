@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.errors import UnreadableImage
+from bundle.errors import ImageTooLarge, UnreadableImage
 from bundle.manifest import Input
 from bundle.wire import Answer, WireClosed
 from service import decoder
 from service.decoder import Decoder
+from service.decoding import Decoded
 from service.settings import Settings
 
 GEOMETRY = Input.model_construct(height=2, width=2)
 PIXELS = np.zeros((2, 2, 3), np.uint8)
+IMAGE = {"format": "PNG", "width": 2, "height": 2, "mode": "RGB", "operations": []}
 
 
 class Pretended:
@@ -76,8 +78,14 @@ def test_nothing_is_started_after_the_stop(settings: Settings, after_s: float) -
         ({"image": {}}, [PIXELS]),
         ({"image": {}}, []),
         ({"image": 3}, [PIXELS]),
+        ({"image": {**IMAGE, "operations": "none"}}, [PIXELS]),
+        ({"image": {**IMAGE, "mode": {"<b>": 1}}}, [PIXELS]),
+        ({"image": {**IMAGE, "width": True}}, [PIXELS]),
+        ({"image": {**IMAGE, "other": 1}}, [PIXELS]),
         ({"error": [], "detail": ""}, []),
         ({"error": "unreadable_image"}, []),
+        ({"error": "unreadable_image", "detail": ["what"]}, []),
+        ({"error": "no_code", "detail": "what"}, []),
     ],
 )
 def test_a_process_that_sends_something_else_than_an_answer_is_replaced(
@@ -89,6 +97,20 @@ def test_a_process_that_sends_something_else_than_an_answer_is_replaced(
         with pytest.raises(UnreadableImage):
             await pool.decode(b"x", GEOMETRY)
         assert Pretended.started > decoder.TRIES - 1, "none is asked twice"
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_an_answer_is_believed(settings: Settings) -> None:
+    async def test() -> None:
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        pool = Decoder(settings)
+        assert await pool.decode(b"x", GEOMETRY) == Decoded(PIXELS, **IMAGE)
+        Pretended.answer = {"error": "image_too_large", "detail": "what"}, []
+        with pytest.raises(ImageTooLarge, match="what"):
+            await pool.decode(b"x", GEOMETRY)
+        assert Pretended.started == 1
         await pool.stop()
 
     asyncio.run(test())
