@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import logging
 import os
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,8 @@ class Decoder:
         }
         count = settings.decode_workers or len(os.sched_getaffinity(0))
         self._processes = [DecoderProcess(arguments) for _ in range(count)]
-        self._free: asyncio.Queue[DecoderProcess] = asyncio.Queue()
-        for process in IN_PIPE * self._processes:
-            self._free.put_nowait(process)
+        self._free = deque(IN_PIPE * self._processes)
+        self._turns = asyncio.Semaphore(len(self._free))  # first come, first served; asyncio.Queue is not so
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped = False
 
@@ -75,18 +75,24 @@ class Decoder:
         return await asyncio.shield(working)
 
     async def _next_free(self) -> DecoderProcess:
-        if not self._free.empty():
-            return self._free.get_nowait()
+        if not self._turns.locked():
+            await self._turns.acquire()  # at once
+            return self._free.popleft()
         self._waiting += 1
         try:
             async with asyncio.timeout(self._patience_s):
-                return await self._free.get()
+                await self._turns.acquire()
+            return self._free.popleft()
         except TimeoutError as exc:
             raise QueueFull(
                 f"No decoder was free within {self._patience_s:g} s. Send the image again a little later."
             ) from exc
         finally:
             self._waiting -= 1
+
+    def _give_back(self, process: DecoderProcess) -> None:
+        self._free.append(process)
+        self._turns.release()
 
     async def stop(self) -> None:
         """End all processes at once, and what clients that have gone left in them, which would start others."""
@@ -113,7 +119,7 @@ class Decoder:
             ) from exc
         finally:
             if process.running or self._stopped:
-                self._free.put_nowait(process)
+                self._give_back(process)
             else:
                 self._keep(asyncio.create_task(self._revive(process)))
         raise UnreadableImage(
@@ -128,7 +134,7 @@ class Decoder:
         except QueueFull as exc:
             log.warning("%s", exc)
         finally:
-            self._free.put_nowait(process)
+            self._give_back(process)
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task whose caller may leave, and look at its end, or asyncio logs its error as unseen."""
