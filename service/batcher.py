@@ -80,6 +80,7 @@ class Queue:
             yield
         finally:
             self._admitted -= count
+            self._changed.set()  # some may have waited for one that was refused or has left
 
     async def submit(self, images: Sequence[Pixels]) -> list[Answer]:
         """The answers to `images`, in their order; cancelling drops those that have not been started.

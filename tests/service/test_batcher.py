@@ -69,6 +69,23 @@ def test_while_more_are_decoded_than_wait_these_wait_for_them() -> None:
     run(test)
 
 
+@pytest.mark.usefixtures("long_gathering")
+def test_images_do_not_wait_for_one_that_is_refused() -> None:
+    async def test(queue: Queue) -> None:
+        with queue.admit(2), ExitStack() as refused:
+            refused.enter_context(queue.admit(3))
+            tasks = submit(queue, 2)
+            batch = asyncio.create_task(queue.next_batch(PATIENCE_S))
+            await asyncio.sleep(0.05)
+            assert not batch.done()
+            refused.close()
+            assert len(await asyncio.wait_for(batch, 1)) == 2
+            answer(queue, batch.result())
+            await asyncio.gather(*tasks)
+
+    run(test)
+
+
 def test_but_not_long() -> None:
     async def test(queue: Queue) -> None:
         with queue.admit(6):
