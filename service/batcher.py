@@ -63,18 +63,22 @@ class Queue:
         """The images that wait: to be decoded, here, or in the pipe of the model's process."""
         return max(0, self._admitted - (self._under_way[0] if self._under_way else 0))
 
-    @contextmanager
-    def admit(self, count: int) -> Iterator[None]:
-        """Places for `count` images, from before they are decoded to their answers; for 0, only ask whether there are any.
+    def check_room(self, count: int = 1) -> None:
+        """Whether there are places for `count` images, without taking them.
 
         Raises:
             QueueFull: there are too few.
         """
-        if len(self) + max(count, 1) > self._size:
+        if len(self) + count > self._size:
             raise QueueFull(
                 f"{len(self)} images wait for this model, and {self._size} may. Send "
-                f"{'this one' if count < 2 else f'these {count}'} again a little later."
+                f"{'this one' if count == 1 else f'these {count}'} again a little later."
             )
+
+    @contextmanager
+    def admit(self, count: int) -> Iterator[None]:
+        """Places for `count` images, from before they are decoded to their answers. Raises as :meth:`check_room`."""
+        self.check_room(count)
         self._admitted += count
         try:
             yield

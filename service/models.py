@@ -70,8 +70,16 @@ class ServedModel:
         """How many forward passes of each size there have been."""
         return self._queue.batch_sizes
 
+    def check_room(self) -> None:
+        """Whether an image may wait for this model.
+
+        Raises:
+            QueueFull: too many wait already.
+        """
+        self._queue.check_room()
+
     def admit(self, images: int) -> AbstractContextManager[None]:
-        """Places in the queue, taken before images are decoded, or that work would be for nothing; 0: only ask.
+        """Places in the queue, taken before images are decoded, or that work would be for nothing.
 
         Raises:
             QueueFull: too many images wait already.

@@ -234,8 +234,7 @@ def _model(
     model = _registry(request).find(name, version)
     manifest = model.check_serving()
     if request.app.state.cache is None:  # what is kept is answered, however many wait
-        with model.admit(0):
-            pass
+        model.check_room()
     classes = len(manifest.labels)
     if top_k is not None and top_k > classes:
         raise InvalidParameter(
