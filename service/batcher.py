@@ -42,6 +42,7 @@ class Waiting:
     """One image in the queue."""
 
     pixels: Pixels  # [H, W, 3]
+    bundle: str  # the digest of the one that it was decoded for
     future: asyncio.Future[Answer]
     since: float = field(default_factory=time.perf_counter)
 
@@ -86,14 +87,14 @@ class Queue:
             self._admitted -= count
             self._changed.set()  # some may have waited for one that was refused or has left
 
-    async def submit(self, images: Sequence[Pixels]) -> list[Answer]:
-        """The answers to `images`, in their order; cancelling drops those that have not been started.
+    async def submit(self, images: Sequence[Pixels], bundle: str) -> list[Answer]:
+        """The answers to `images` for this bundle, in their order; cancelling drops those that have not been started.
 
         Raises:
             ModelUnavailable: there is no answer in time.
         """
         loop = asyncio.get_running_loop()
-        items = [Waiting(image, loop.create_future()) for image in images]
+        items = [Waiting(image, bundle, loop.create_future()) for image in images]
         self._items.extend(items)
         self._changed.set()
         try:

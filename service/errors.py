@@ -98,7 +98,7 @@ class QueueFull(ServiceError):
 
 
 class ModelUnavailable(ServiceError):
-    """The process of the model is being started, or has died under this request twice."""
+    """The process of the model is being started, has died under this request twice, or has another bundle now."""
 
     status, code, title, retry_after_s = 503, "model_unavailable", "Model unavailable", 2
 

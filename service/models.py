@@ -86,15 +86,15 @@ class ServedModel:
         """
         return self._queue.admit(images)
 
-    async def predict(self, images: Sequence[Pixels]) -> list[Answer]:
-        """The answers to uint8 [H, W, 3] images, in their order.
+    async def predict(self, images: Sequence[Pixels], manifest: Manifest) -> list[Answer]:
+        """The answers to uint8 [H, W, 3] images that were made for the bundle of `manifest`, in their order.
 
         Raises:
             ModelRefused: the bundle has not passed its verification.
-            ModelUnavailable: no answer in time, or the process died twice under the images.
+            ModelUnavailable: no answer in time, the process died twice under the images, or has another bundle now.
         """
         self.check_serving()
-        return await self._queue.submit(images)
+        return await self._queue.submit(images, manifest.digest)
 
     def check_serving(self) -> Manifest:
         """The manifest of a model that takes requests; one that restarts does, they wait for it.
@@ -238,9 +238,12 @@ class ServedModel:
                 fail(item, exc)
 
     async def _infer(self, batch: list[Waiting]) -> None:
-        """Hand out the answers to `batch`. Raises :class:`WorkerDied`; then nobody has been answered."""
+        """Hand out the answers to `batch`. Raises :class:`WorkerDied`; then nobody has been given one."""
         process = self._process
         assert process is not None  # noqa: S101 - there is one from the first start on
+        batch = self._for_this_bundle(batch)
+        if not batch:
+            return
         started = time.perf_counter()
         try:
             logits = await process.infer([item.pixels for item in batch], self._settings.inference_timeout_s)
@@ -253,6 +256,17 @@ class ServedModel:
                 await self._infer([item])
         else:
             hand_out(batch, logits, started, time.perf_counter())
+
+    def _for_this_bundle(self, batch: list[Waiting]) -> list[Waiting]:
+        """Those that were made for the bundle that is loaded now; others may have another size, and other labels."""
+        assert self.manifest is not None  # noqa: S101 - as above
+        for item in batch:
+            if item.bundle != self.manifest.digest:
+                error = ModelUnavailable(
+                    f"The bundle of the model {self.name} was replaced while the image waited. Send it again."
+                )
+                fail(item, error)
+        return [item for item in batch if not item.future.done()]
 
     def _forwarded(self, task: asyncio.Task[None]) -> None:
         self._forwards.discard(task)

@@ -73,7 +73,7 @@ async def predict(
                 begun = time.perf_counter()
                 decoded = await _decoder(request).decode(upload.data, manifest.input)
                 decode_s = time.perf_counter() - begun
-                (answer,) = await model.predict([decoded.pixels])
+                (answer,) = await model.predict([decoded.pixels], manifest)
                 return decoded, decode_s, answer
 
         found = answer_one(request.app.state.cache, response, model, manifest, upload, work)
@@ -117,7 +117,7 @@ async def predict_batch(
                 decoded = await _decode_all(_decoder(request), uploads, manifest.input)
                 decode_s = time.perf_counter() - begun
                 images = [item.pixels for item in decoded if isinstance(item, Decoded)]
-                return decoded, decode_s, await model.predict(images) if images else []
+                return decoded, decode_s, await model.predict(images, manifest) if images else []
 
         found = answer_several(request.app.state.cache, response, model, manifest, uploads, work)
         decoded, decode_s, given = await _unless_gone(request, found)

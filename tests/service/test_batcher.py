@@ -26,7 +26,7 @@ def run(test: Callable[[Queue], Awaitable[None]], size: int = 32, max_batch: int
 
 
 def submit(queue: Queue, images: int) -> list[asyncio.Task[list[Answer]]]:
-    return [asyncio.create_task(queue.submit([PICTURE])) for _ in range(images)]
+    return [asyncio.create_task(queue.submit([PICTURE], "bundle")) for _ in range(images)]
 
 
 def answer(queue: Queue, batch: list[batcher.Waiting]) -> None:

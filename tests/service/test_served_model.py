@@ -54,7 +54,7 @@ class Pretended:
 async def ask(model: ServedModel, picture: np.ndarray) -> str:
     with model.admit(1):
         try:
-            await model.predict([picture])
+            await model.predict([picture], model.check_serving())
         except Exception as exc:  # noqa: BLE001 - whichever it is
             return type(exc).__name__
     return "answered"
@@ -63,7 +63,9 @@ async def ask(model: ServedModel, picture: np.ndarray) -> str:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[ServedModel], Awaitable[None]]], None]:
     """Runs a test with a model in batches of 2 that is ready."""
-    manifest = SimpleNamespace(name="some", version=1, framework=SimpleNamespace(name="pytorch"))
+    manifest = SimpleNamespace(
+        name="some", version=1, framework=SimpleNamespace(name="pytorch"), digest="one"
+    )
     settings: Any = SimpleNamespace(
         queue_size=64,
         max_batch=2,
