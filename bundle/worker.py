@@ -71,6 +71,7 @@ def _load(
     choice, model, difference = _load_first(path, manifest, wanted, device, threads, folder)
     artifact = choice.artifact
     ready = {
+        "digest": manifest.digest,
         "runtime": model.runtime,
         "runtime_version": model.runtime_version,
         "precision": artifact.precision,

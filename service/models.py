@@ -151,7 +151,7 @@ class ServedModel:
         """Start the process; the model is ready or refused afterwards.
 
         Raises:
-            WorkerDied: the process ended, or was not ready in time.
+            WorkerDied: the process ended, was not ready in time, or has loaded another bundle than the one it was for.
         """
         try:
             manifest = await asyncio.to_thread(read_manifest, self.path)
@@ -169,6 +169,9 @@ class ServedModel:
             )
             self._process = process
             info = await process.start(self._settings.load_timeout_s)
+            if info["digest"] != manifest.digest:
+                await process.kill()
+                raise WorkerDied("The bundle was replaced while it was loaded.")
         except WorkerDied:
             raise
         except BundleError as exc:
