@@ -182,14 +182,12 @@ async def model_record(
     }
 
 
-@router.head("/healthz", include_in_schema=False)  # load balancers ask so
 @router.get("/healthz", response_model=schemas.Alive, summary="Is the process alive?", tags=["health"])
 async def healthz() -> dict[str, str]:
     """200 as long as the process answers at all; says nothing of the models."""
     return {"status": "alive"}
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     response_model=schemas.Ready,
