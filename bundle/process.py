@@ -24,6 +24,7 @@ from bundle.wire import Array, WireClosed, WireTimeout
 class RuntimeInfo(TypedDict):
     """What a worker reports when it is ready."""
 
+    digest: str  # of the bundle's record, as the worker has read it
     runtime: str
     runtime_version: str
     precision: str

@@ -72,6 +72,7 @@ def _load(
     artifact = choice.artifact
     measured = artifact.speed(model.device)
     ready = {
+        "digest": manifest.digest,
         "runtime": model.runtime,
         "runtime_version": model.runtime_version,
         "precision": artifact.precision,

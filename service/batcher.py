@@ -42,6 +42,7 @@ class Waiting:
     """One image in the queue."""
 
     pixels: Pixels  # [H, W, 3]
+    bundle: str  # the digest of the one that it was decoded for
     future: asyncio.Future[Answer]
     since: float = field(default_factory=time.perf_counter)
 
@@ -63,32 +64,37 @@ class Queue:
         """The images that wait: to be decoded, here, or in the pipe of the model's process."""
         return max(0, self._admitted - (self._under_way[0] if self._under_way else 0))
 
-    @contextmanager
-    def admit(self, count: int) -> Iterator[None]:
-        """Places for `count` images, from before they are decoded to their answers; for 0, only ask whether there are any.
+    def check_room(self, count: int = 1) -> None:
+        """Whether there are places for `count` images, without taking them.
 
         Raises:
             QueueFull: there are too few.
         """
-        if len(self) + max(count, 1) > self._size:
+        if len(self) + count > self._size:
             raise QueueFull(
                 f"{len(self)} images wait for this model, and {self._size} may. Send "
-                f"{'this one' if count < 2 else f'these {count}'} again a little later."
+                f"{'this one' if count == 1 else f'these {count}'} again a little later."
             )
+
+    @contextmanager
+    def admit(self, count: int) -> Iterator[None]:
+        """Places for `count` images, from before they are decoded to their answers. Raises as :meth:`check_room`."""
+        self.check_room(count)
         self._admitted += count
         try:
             yield
         finally:
             self._admitted -= count
+            self._changed.set()  # some may have waited for one that was refused or has left
 
-    async def submit(self, images: Sequence[Pixels]) -> list[Answer]:
-        """The answers to `images`, in their order; cancelling drops those that have not been started.
+    async def submit(self, images: Sequence[Pixels], bundle: str) -> list[Answer]:
+        """The answers to `images` for this bundle, in their order; cancelling drops those that have not been started.
 
         Raises:
             ModelUnavailable: there is no answer in time.
         """
         loop = asyncio.get_running_loop()
-        items = [Waiting(image, loop.create_future()) for image in images]
+        items = [Waiting(image, bundle, loop.create_future()) for image in images]
         self._items.extend(items)
         self._changed.set()
         try:

@@ -10,6 +10,10 @@ from bundle.child import Child, environment
 from bundle.wire import MAX_ARRAY_BYTES, Answer, Array, FrameConnection, WireClosed
 
 
+class Bystander(WireClosed):
+    """The process ended on the frame before this one."""
+
+
 class FramedProcess:
     """``python -m MODULE`` with the parent's end of its socket. Started once; after its end the caller makes another.
 
@@ -31,6 +35,7 @@ class FramedProcess:
         self._start = (module, arguments, environment(device, threads))
         self._child: Child | None = None
         self._connection: FrameConnection | None = None
+        self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
 
     async def start(self, timeout_s: float) -> dict[str, Any]:
         """Start it and return its first frame.
@@ -65,13 +70,25 @@ class FramedProcess:
         """Whether it takes requests."""
         return self._connection is not None and not self._connection.closed
 
-    def post(
-        self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
-    ) -> asyncio.Future[Answer]:
-        """Send a frame; the answer, or :class:`WireClosed`. Several may be under way and are answered in order."""
+    async def ask(
+        self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]], timeout_s: float
+    ) -> Answer:
+        """Send a frame; the answer. Several may be under way; the time counts from the end of the one before.
+
+        Raises:
+            WireClosed: it has ended on this frame; :class:`Bystander`: on the one before.
+            TimeoutError: it takes longer; whatever it answers later belongs to nobody, so the caller kills it.
+        """
         if self._connection is None:
             raise WireClosed("The process has not been started.")
-        return self._connection.post(header, arrays)
+        answer = self._connection.post(header, arrays)
+        before, self._last = self._last, answer
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+            if answer.done() and answer.exception() is not None:
+                raise Bystander("the process ended on the frame before")
+        async with asyncio.timeout(timeout_s):
+            return await answer
 
     async def kill(self) -> str:
         """End it at once; how it ended and what it said last. Whoever waits for an answer gets :class:`WireClosed`."""
@@ -79,6 +96,7 @@ class FramedProcess:
             self._connection.close()
         if self._child is None:
             return ""
-        last = await asyncio.to_thread(self._child.end)
-        self._child.close()
-        return last
+        try:
+            return await asyncio.to_thread(self._child.end)
+        finally:  # cancelled, the thread ends the process all the same
+            self._child.close()

@@ -11,22 +11,26 @@ import dataclasses
 import functools
 import logging
 import os
+from collections import deque
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from bundle.errors import IMAGE_ERRORS, ImageError, UnreadableImage
+from bundle.errors import IMAGE_ERRORS, UnreadableImage
 from bundle.manifest import Input
-from bundle.wire import Answer, WireClosed
-from service.child import FramedProcess
+from bundle.wire import WireClosed
+from service.child import Bystander, FramedProcess
 from service.decoding import Decoded
 from service.errors import DecodeTimeout, QueueFull
+from service.schemas import ImageRead
 from service.settings import Settings
 
 START_S = 60.0
 MOST_BYTES = 256 * 2**20  # that a decoder may answer with
 IN_PIPE = 2  # images sent to one process: the one that it decodes, and the next, for which it need not wait
 TRIES = 2  # a process can have ended before the image reached it; one that ends twice ended on the image
+TEXT = TypeAdapter(str)
 
 log = logging.getLogger("service")
 
@@ -45,9 +49,8 @@ class Decoder:
         }
         count = settings.decode_workers or len(os.sched_getaffinity(0))
         self._processes = [DecoderProcess(arguments) for _ in range(count)]
-        self._free: asyncio.Queue[DecoderProcess] = asyncio.Queue()
-        for process in IN_PIPE * self._processes:
-            self._free.put_nowait(process)
+        self._free = deque(IN_PIPE * self._processes)
+        self._turns = asyncio.Semaphore(len(self._free))  # first come, first served; asyncio.Queue is not so
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopped = False
 
@@ -72,18 +75,24 @@ class Decoder:
         return await asyncio.shield(working)
 
     async def _next_free(self) -> DecoderProcess:
-        if not self._free.empty():
-            return self._free.get_nowait()
+        if not self._turns.locked():
+            await self._turns.acquire()  # at once
+            return self._free.popleft()
         self._waiting += 1
         try:
             async with asyncio.timeout(self._patience_s):
-                return await self._free.get()
+                await self._turns.acquire()
+            return self._free.popleft()
         except TimeoutError as exc:
             raise QueueFull(
                 f"No decoder was free within {self._patience_s:g} s. Send the image again a little later."
             ) from exc
         finally:
             self._waiting -= 1
+
+    def _give_back(self, process: DecoderProcess) -> None:
+        self._free.append(process)
+        self._turns.release()
 
     async def stop(self) -> None:
         """End all processes at once, and what clients that have gone left in them, which would start others."""
@@ -110,7 +119,7 @@ class Decoder:
             ) from exc
         finally:
             if process.running or self._stopped:
-                self._free.put_nowait(process)
+                self._give_back(process)
             else:
                 self._keep(asyncio.create_task(self._revive(process)))
         raise UnreadableImage(
@@ -125,7 +134,7 @@ class Decoder:
         except QueueFull as exc:
             log.warning("%s", exc)
         finally:
-            self._free.put_nowait(process)
+            self._give_back(process)
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task whose caller may leave, and look at its end, or asyncio logs its error as unseen."""
@@ -138,10 +147,6 @@ class Decoder:
             task.exception()
 
 
-class Bystander(WireClosed):
-    """The process ended on the image before this one."""
-
-
 class DecoderProcess:
     """One decoder, started again after its end; it takes one image after another."""
 
@@ -149,7 +154,6 @@ class DecoderProcess:
         self._arguments = arguments
         self._process: FramedProcess | None = None
         self._starting = asyncio.Lock()
-        self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
 
     @property
     def running(self) -> bool:
@@ -186,22 +190,17 @@ class DecoderProcess:
         process = self._process
         if process is None:
             raise Bystander("the process has ended")
-        answer = process.post({"geometry": _as_json(geometry)}, [np.frombuffer(data, np.uint8)])
-        before, self._last = self._last, answer
+        content = np.frombuffer(data, np.uint8)
         try:
-            if before is not None and not before.done():
-                await asyncio.wait([before])
-                if answer.done() and answer.exception() is not None:
-                    raise Bystander("the process ended on the image before")
-            async with asyncio.timeout(timeout_s):
-                found, arrays = await answer
+            found, arrays = await process.ask({"geometry": _as_json(geometry)}, [content], timeout_s)
             if "error" in found:
-                raise IMAGE_ERRORS.get(found["error"], ImageError)(str(found["detail"]))
+                raise IMAGE_ERRORS[found["error"]](TEXT.validate_python(found["detail"]))
             (pixels,) = arrays
             if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
                 raise WireClosed(
                     f"the decoder sent something else than pixels: {pixels.dtype} {pixels.shape}"
                 )
+            ImageRead.model_validate(found["image"], strict=True)
             return Decoded(pixels, **found["image"])
         except (TimeoutError, WireClosed):
             await process.kill()

@@ -4,7 +4,7 @@
         NotFound 404, MethodNotAllowed 405          request → route
         RequestTimeout 408, RequestTooLarge 413     socket → body
         MalformedRequest 400, UnsupportedMediaType 415   body → bytes of an image
-        InvalidParameter 422                        query → parameters
+        UnknownParameter 422, InvalidParameter 422  query → parameters
         UnknownModel 404, UnknownVersion 404        parameters → model
         DecodeTimeout 422                           bytes → pixels (with bundle.errors.ImageError)
         QueueFull 429                               pixels → queue
@@ -73,6 +73,12 @@ class InvalidParameter(ServiceError):
     status, code, title = 422, "invalid_parameter", "Invalid parameter"
 
 
+class UnknownParameter(ServiceError):
+    """The route has no query parameter of this name."""
+
+    status, code, title = 422, "unknown_parameter", "Unknown parameter"
+
+
 class UnknownModel(ServiceError):
     """No model has this name."""
 
@@ -98,7 +104,7 @@ class QueueFull(ServiceError):
 
 
 class ModelUnavailable(ServiceError):
-    """The process of the model is being started, or has died under this request twice."""
+    """The process of the model is being started, has died under this request twice, or has another bundle now."""
 
     status, code, title, retry_after_s = 503, "model_unavailable", "Model unavailable", 2
 

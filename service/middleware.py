@@ -22,7 +22,7 @@ log = logging.getLogger("service.access")
 
 
 class RequestLog:
-    """Gives each request an id, the client's own if it is well-formed, and logs and counts its answer."""
+    """Gives each request an id, the client's own if it is well-formed, and logs and counts its answer. HEAD goes on as GET."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -36,6 +36,8 @@ class RequestLog:
         theirs = Headers(scope=scope).get(HEADER, "")
         identity = theirs if ACCEPTED.fullmatch(theirs) else uuid.uuid4().hex[:16]
         scope.setdefault("state", {})["request_id"] = identity
+        # HEAD is GET whose answer has no body (RFC 9110, 9.3.2), which the server leaves out; routes know of GET alone.
+        routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         started = time.perf_counter()
         status = 0
 
@@ -47,7 +49,7 @@ class RequestLog:
             await send(message)
 
         try:
-            await self.app(scope, receive, send_on)
+            await self.app(routed, receive, send_on)
         except Exception:
             # The reason is for the log; the client is told where to ask.
             log.exception("request %s failed", identity)
@@ -58,6 +60,7 @@ class RequestLog:
             await problem_response(ServiceError(detail), identity)(scope, receive, send_on)
         finally:
             seconds = time.perf_counter() - started
+            scope["route"] = routed.get("route")
             self.metrics.request(scope, status, seconds)
             # The path is logged as it came, encoded: decoded, it could hold a line break and forge a line.
             path = quote(scope.get("raw_path") or scope["path"], safe="/%")

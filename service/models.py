@@ -70,23 +70,31 @@ class ServedModel:
         """How many forward passes of each size there have been."""
         return self._queue.batch_sizes
 
+    def check_room(self) -> None:
+        """Whether an image may wait for this model.
+
+        Raises:
+            QueueFull: too many wait already.
+        """
+        self._queue.check_room()
+
     def admit(self, images: int) -> AbstractContextManager[None]:
-        """Places in the queue, taken before images are decoded, or that work would be for nothing; 0: only ask.
+        """Places in the queue, taken before images are decoded, or that work would be for nothing.
 
         Raises:
             QueueFull: too many images wait already.
         """
         return self._queue.admit(images)
 
-    async def predict(self, images: Sequence[Pixels]) -> list[Answer]:
-        """The answers to uint8 [H, W, 3] images, in their order.
+    async def predict(self, images: Sequence[Pixels], manifest: Manifest) -> list[Answer]:
+        """The answers to uint8 [H, W, 3] images that were made for the bundle of `manifest`, in their order.
 
         Raises:
             ModelRefused: the bundle has not passed its verification.
-            ModelUnavailable: no answer in time, or the process died twice under the images.
+            ModelUnavailable: no answer in time, the process died twice under the images, or has another bundle now.
         """
         self.check_serving()
-        return await self._queue.submit(images)
+        return await self._queue.submit(images, manifest.digest)
 
     def check_serving(self) -> Manifest:
         """The manifest of a model that takes requests; one that restarts does, they wait for it.
@@ -143,7 +151,7 @@ class ServedModel:
         """Start the process; the model is ready or refused afterwards.
 
         Raises:
-            WorkerDied: the process ended, or was not ready in time.
+            WorkerDied: the process ended, was not ready in time, or has loaded another bundle than the one it was for.
         """
         try:
             manifest = await asyncio.to_thread(read_manifest, self.path)
@@ -161,6 +169,9 @@ class ServedModel:
             )
             self._process = process
             info = await process.start(self._settings.load_timeout_s)
+            if info["digest"] != manifest.digest:
+                await process.kill()
+                raise WorkerDied("The bundle was replaced while it was loaded.")
         except WorkerDied:
             raise
         except BundleError as exc:
@@ -230,9 +241,12 @@ class ServedModel:
                 fail(item, exc)
 
     async def _infer(self, batch: list[Waiting]) -> None:
-        """Hand out the answers to `batch`. Raises :class:`WorkerDied`; then nobody has been answered."""
+        """Hand out the answers to `batch`. Raises :class:`WorkerDied`; then nobody has been given one."""
         process = self._process
         assert process is not None  # noqa: S101 - there is one from the first start on
+        batch = self._for_this_bundle(batch)
+        if not batch:
+            return
         started = time.perf_counter()
         try:
             logits = await process.infer([item.pixels for item in batch], self._settings.inference_timeout_s)
@@ -245,6 +259,17 @@ class ServedModel:
                 await self._infer([item])
         else:
             hand_out(batch, logits, started, time.perf_counter())
+
+    def _for_this_bundle(self, batch: list[Waiting]) -> list[Waiting]:
+        """Those that were made for the bundle that is loaded now; others may have another size, and other labels."""
+        assert self.manifest is not None  # noqa: S101 - as above
+        for item in batch:
+            if item.bundle != self.manifest.digest:
+                error = ModelUnavailable(
+                    f"The bundle of the model {self.name} was replaced while the image waited. Send it again."
+                )
+                fail(item, error)
+        return [item for item in batch if not item.future.done()]
 
     def _forwarded(self, task: asyncio.Task[None]) -> None:
         self._forwards.discard(task)

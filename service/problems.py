@@ -92,6 +92,9 @@ def install(app: FastAPI, count: Callable[[str], None]) -> None:
             error = NotFound("There is no such route. The routes are listed at /docs.")
         elif exc.status_code == 405:
             allowed = (headers or {}).get("Allow", "another method")
+            if allowed == "GET":  # then HEAD, see service.middleware
+                allowed = "GET, HEAD"
+                headers = {"Allow": allowed}
             error = MethodNotAllowed(
                 f"This route does not take {method}. Expected: {allowed}. Received: {method}"
             )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from bundle.errors import BundleError, ImageError
 from bundle.manifest import NAME_PATTERN, Input, Manifest
@@ -16,7 +17,7 @@ from service.batcher import Answer
 from service.cache import answer_one, answer_several
 from service.decoder import Decoder
 from service.decoding import Decoded
-from service.errors import InvalidParameter, ServiceError
+from service.errors import InvalidParameter, ServiceError, UnknownParameter
 from service.metrics import Metrics
 from service.models import ServedModel
 from service.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
@@ -46,11 +47,32 @@ TopKQuery = Annotated[
 DEFAULT_TOP_K = 5
 
 
+async def known_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route does not have; without it the answer would be to another question.
+
+    Raises:
+        UnknownParameter: there is one; the text names the nearest that exists.
+    """
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            nearest = get_close_matches(name[:100].lower(), known, 1)
+            raise UnknownParameter(
+                "There is no query parameter of this name."
+                + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+                + f" Expected one of: {', '.join(known)}. Received: {name[:100]!r}"
+            )
+
+
+KNOWN_PARAMETERS = [Depends(known_parameters)]
+
+
 @router.post(
     "/predict",
     response_model=schemas.PredictAnswer,
     responses=CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": IMAGE_BODY},
+    dependencies=KNOWN_PARAMETERS,
     summary="Classify one image",
     tags=["predict"],
 )
@@ -73,7 +95,7 @@ async def predict(
                 begun = time.perf_counter()
                 decoded = await _decoder(request).decode(upload.data, manifest.input)
                 decode_s = time.perf_counter() - begun
-                (answer,) = await model.predict([decoded.pixels])
+                (answer,) = await model.predict([decoded.pixels], manifest)
                 return decoded, decode_s, answer
 
         found = answer_one(request.app.state.cache, response, model, manifest, upload, work)
@@ -94,6 +116,7 @@ async def predict(
     response_model=schemas.BatchAnswer,
     responses=CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": BATCH_BODY},
+    dependencies=KNOWN_PARAMETERS,
     summary="Classify several images",
     tags=["predict"],
 )
@@ -117,7 +140,7 @@ async def predict_batch(
                 decoded = await _decode_all(_decoder(request), uploads, manifest.input)
                 decode_s = time.perf_counter() - begun
                 images = [item.pixels for item in decoded if isinstance(item, Decoded)]
-                return decoded, decode_s, await model.predict(images) if images else []
+                return decoded, decode_s, await model.predict(images, manifest) if images else []
 
         found = answer_several(request.app.state.cache, response, model, manifest, uploads, work)
         decoded, decode_s, given = await _unless_gone(request, found)
@@ -158,6 +181,7 @@ async def models(request: Request) -> dict[str, Any]:
     "/models/{name}",
     response_model=schemas.ModelRecord,
     responses=problems(404, 422),
+    dependencies=KNOWN_PARAMETERS,
     summary="The record of one model",
     tags=["models"],
 )
@@ -182,14 +206,12 @@ async def model_record(
     }
 
 
-@router.head("/healthz", include_in_schema=False)  # load balancers ask so
 @router.get("/healthz", response_model=schemas.Alive, summary="Is the process alive?", tags=["health"])
 async def healthz() -> dict[str, str]:
     """200 as long as the process answers at all; says nothing of the models."""
     return {"status": "alive"}
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     response_model=schemas.Ready,
@@ -234,8 +256,7 @@ def _model(
     model = _registry(request).find(name, version)
     manifest = model.check_serving()
     if request.app.state.cache is None:  # what is kept is answered, however many wait
-        with model.admit(0):
-            pass
+        model.check_room()
     classes = len(manifest.labels)
     if top_k is not None and top_k > classes:
         raise InvalidParameter(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from bundle.errors import BundleError, WorkerDied
 from bundle.process import RuntimeInfo, check_shapes, raise_error
 from bundle.runtimes import Device
-from bundle.wire import Answer, WireClosed
+from bundle.wire import WireClosed
 from service.child import FramedProcess
 
 
@@ -31,7 +30,6 @@ class ModelProcess:
             "compiled": str(compiled.absolute()) if compiled else None,
         }
         self._process = FramedProcess("bundle.worker", arguments, device, threads)
-        self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
         self._classes = 0
 
     @property
@@ -75,12 +73,7 @@ class ModelProcess:
             RuntimeUnavailable: the model fails (out of memory); the process stays up.
         """
         try:
-            answer = self._process.post({"method": "infer"}, [images])
-            before, self._last = self._last, answer
-            if before is not None:
-                await asyncio.wait([before])
-            async with asyncio.timeout(timeout_s):
-                header, arrays = await answer
+            header, arrays = await self._process.ask({"method": "infer"}, [images], timeout_s)
         except (TimeoutError, WireClosed) as exc:
             what = "did not answer in time and is killed" if isinstance(exc, TimeoutError) else "ended"
             raise WorkerDied(f"The process that runs the model {what}. {await self.kill()}") from exc

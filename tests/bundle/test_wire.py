@@ -110,6 +110,7 @@ def test_the_end_of_the_other_side_is_noticed() -> None:
         b'{"arrays": [["uint8", [0, 1099511627776, 1099511627776]]]}',
         b'{"arrays": [["uint8", [0' + 99 * b", 1" + b"]]]}",
         b"[" * 20_000,
+        b'{"arrays": [], "detail": "\\ud800"}',
     ],
 )
 def test_a_header_that_nothing_can_be_made_of_ends_the_connection(header: bytes) -> None:

@@ -26,7 +26,7 @@ def run(test: Callable[[Queue], Awaitable[None]], size: int = 32, max_batch: int
 
 
 def submit(queue: Queue, images: int) -> list[asyncio.Task[list[Answer]]]:
-    return [asyncio.create_task(queue.submit([PICTURE])) for _ in range(images)]
+    return [asyncio.create_task(queue.submit([PICTURE], "bundle")) for _ in range(images)]
 
 
 def answer(queue: Queue, batch: list[batcher.Waiting]) -> None:
@@ -64,6 +64,23 @@ def test_while_more_are_decoded_than_wait_these_wait_for_them() -> None:
             batch = await queue.next_batch(PATIENCE_S)
             assert len(batch) == 3, "half of those that are there"
             answer(queue, batch)
+            await asyncio.gather(*tasks)
+
+    run(test)
+
+
+@pytest.mark.usefixtures("long_gathering")
+def test_images_do_not_wait_for_one_that_is_refused() -> None:
+    async def test(queue: Queue) -> None:
+        with queue.admit(2), ExitStack() as refused:
+            refused.enter_context(queue.admit(3))
+            tasks = submit(queue, 2)
+            batch = asyncio.create_task(queue.next_batch(PATIENCE_S))
+            await asyncio.sleep(0.05)
+            assert not batch.done()
+            refused.close()
+            assert len(await asyncio.wait_for(batch, 1)) == 2
+            answer(queue, batch.result())
             await asyncio.gather(*tasks)
 
     run(test)
@@ -111,13 +128,12 @@ def test_places_are_for_images_from_before_they_are_decoded_and_a_running_pass_t
             with pytest.raises(QueueFull, match="3 images wait for this model, and 4 may"), queue.admit(2):
                 pass
             places.enter_context(queue.admit(1))
-            with pytest.raises(QueueFull), queue.admit(0):
-                pass
+            with pytest.raises(QueueFull):
+                queue.check_room()
             tasks = submit(queue, 2)
             batch = await queue.next_batch(PATIENCE_S)
             assert len(queue) == 2
-            with queue.admit(0):
-                pass
+            queue.check_room()
             answer(queue, batch)
             await asyncio.gather(*tasks)
         assert len(queue) == 0

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.errors import UnreadableImage
+from bundle.errors import ImageTooLarge, UnreadableImage
 from bundle.manifest import Input
 from bundle.wire import Answer, WireClosed
 from service import decoder
 from service.decoder import Decoder
+from service.decoding import Decoded
 from service.settings import Settings
 
 GEOMETRY = Input.model_construct(height=2, width=2)
 PIXELS = np.zeros((2, 2, 3), np.uint8)
+IMAGE = {"format": "PNG", "width": 2, "height": 2, "mode": "RGB", "operations": []}
 
 
 class Pretended:
@@ -24,6 +26,8 @@ class Pretended:
 
     started: int
     answer: Answer | None
+    asked: list[bytes]  # the images
+    pending: list[asyncio.Future[Answer]]
 
     def __init__(self, *_: Any) -> None:
         self.running = False
@@ -33,16 +37,19 @@ class Pretended:
         await asyncio.sleep(0.2)
         self.running = True
 
-    def post(self, *_: Any) -> asyncio.Future[Answer]:
-        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    async def ask(self, _: Any, arrays: list[np.ndarray], __: float) -> Answer:
+        Pretended.asked.append(arrays[0].tobytes())
+        answer = asyncio.get_running_loop().create_future()
+        Pretended.pending.append(answer)
         if Pretended.answer is not None:
-            self._answer.set_result(Pretended.answer)
-        return self._answer
+            answer.set_result(Pretended.answer)
+        return await answer
 
     async def kill(self) -> None:
         self.running = False
-        if hasattr(self, "_answer") and not self._answer.done():
-            self._answer.set_exception(WireClosed("killed"))
+        for answer in Pretended.pending:
+            if not answer.done():
+                answer.set_exception(WireClosed("killed"))
 
 
 @pytest.fixture
@@ -51,6 +58,8 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(decoder, "_as_json", lambda _: "{}")
     monkeypatch.setattr(Pretended, "started", 0, raising=False)
     monkeypatch.setattr(Pretended, "answer", None, raising=False)
+    monkeypatch.setattr(Pretended, "asked", [], raising=False)
+    monkeypatch.setattr(Pretended, "pending", [], raising=False)
     return Settings(decode_workers=1)
 
 
@@ -76,8 +85,14 @@ def test_nothing_is_started_after_the_stop(settings: Settings, after_s: float) -
         ({"image": {}}, [PIXELS]),
         ({"image": {}}, []),
         ({"image": 3}, [PIXELS]),
+        ({"image": {**IMAGE, "operations": "none"}}, [PIXELS]),
+        ({"image": {**IMAGE, "mode": {"<b>": 1}}}, [PIXELS]),
+        ({"image": {**IMAGE, "width": True}}, [PIXELS]),
+        ({"image": {**IMAGE, "other": 1}}, [PIXELS]),
         ({"error": [], "detail": ""}, []),
         ({"error": "unreadable_image"}, []),
+        ({"error": "unreadable_image", "detail": ["what"]}, []),
+        ({"error": "no_code", "detail": "what"}, []),
     ],
 )
 def test_a_process_that_sends_something_else_than_an_answer_is_replaced(
@@ -89,6 +104,64 @@ def test_a_process_that_sends_something_else_than_an_answer_is_replaced(
         with pytest.raises(UnreadableImage):
             await pool.decode(b"x", GEOMETRY)
         assert Pretended.started > decoder.TRIES - 1, "none is asked twice"
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_images_that_wait_for_a_decoder_have_their_turn_before_those_that_come_later(
+    settings: Settings,
+) -> None:
+    async def test() -> None:
+        pool = Decoder(settings)
+        await pool.start()
+        decoding = [asyncio.create_task(pool.decode(name, GEOMETRY)) for name in (b"1", b"2", b"3")]
+        await asyncio.sleep(0.05)
+        assert Pretended.asked == [b"1", b"2"], "the others do not fit into the pipe"
+
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        Pretended.pending[0].set_result(Pretended.answer)  # wakes the one that waits
+        decoding.append(asyncio.create_task(pool.decode(b"4", GEOMETRY)))  # runs before that is awake
+        Pretended.pending[1].set_result(Pretended.answer)
+        await asyncio.gather(*decoding)
+
+        assert Pretended.asked == [b"1", b"2", b"3", b"4"]
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settings: Settings) -> None:
+    async def test() -> None:
+        pool = Decoder(settings)
+        await pool.start()
+        decoding = [asyncio.create_task(pool.decode(name, GEOMETRY)) for name in (b"1", b"2", b"3")]
+        await asyncio.sleep(0.05)
+
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        for pending in Pretended.pending:
+            pending.set_result(Pretended.answer)
+        await asyncio.sleep(0)  # the one that waits is woken, and not awake
+        decoding[2].cancel()
+        await asyncio.gather(*decoding, return_exceptions=True)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(pool.decode(b"4", GEOMETRY) for _ in range(4)))
+
+        assert b"3" not in Pretended.asked
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_an_answer_is_believed(settings: Settings) -> None:
+    async def test() -> None:
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        pool = Decoder(settings)
+        assert await pool.decode(b"x", GEOMETRY) == Decoded(PIXELS, **IMAGE)
+        Pretended.answer = {"error": "image_too_large", "detail": "what"}, []
+        with pytest.raises(ImageTooLarge, match="what"):
+            await pool.decode(b"x", GEOMETRY)
+        assert Pretended.started == 1
         await pool.stop()
 
     asyncio.run(test())

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.bundles import make_torch_bundle
 from tests.service.conftest import Server, assert_ended, serving
 from tests.service.images import coloured
 from tests.service.test_problems import assert_problem
@@ -173,6 +174,33 @@ def test_a_process_that_hangs_is_killed_and_replaced(torch_bundle_root: Path) ->
             server.wait(lambda: [*server.worker_pids().values()] not in ([], [pid]), "restarted")
         server.wait_ready()
         assert server.predict(coloured()).status_code == 200
+
+
+def test_images_that_wait_for_a_bundle_are_not_given_to_the_one_that_replaces_it(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(torch_bundle_root, tmp_path / "models")
+    other = make_torch_bundle(tmp_path / "other", labels=("red", "blue", "green"), size=24)
+    with serving(models_dir=root, max_batch=4) as server, ThreadPoolExecutor(12) as pool:
+        server.predict(coloured())
+        with paused(server) as pid:
+            waiting = [pool.submit(server.predict, coloured()) for _ in range(11)]
+            time.sleep(1)  # two batches are with the process, the others in the queue
+            shutil.rmtree(root / "tiny-torch" / "1")
+            shutil.copytree(other, root / "tiny-torch" / "1")
+            os.kill(pid, signal.SIGKILL)
+        later = pool.submit(server.predict, coloured()).result()
+
+        for answer in waiting:
+            assert_problem(answer.result(), 503, "model_unavailable")
+            assert "replaced" in answer.result().json()["detail"]
+        server.wait(
+            lambda: server.client.get("/models/tiny-torch").json()["input"]["height"] == 24, "replaced"
+        )
+        now = server.predict(coloured())
+
+    assert later.status_code in (200, 503), "by when it came"
+    assert now.json()["predictions"][0]["label"] == "red"
 
 
 def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(torch_bundle_root: Path) -> None:

@@ -160,7 +160,33 @@ def test_health_and_readiness(server: Server) -> None:
     assert ready["status"] == "ready"
     assert {m["name"] for m in ready["models"]} == {"tiny-torch", "tiny-keras"}
     assert ready["refused"] == []
-    assert server.client.head("/healthz").status_code == server.client.head("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/healthz", "/readyz", "/models", "/models/tiny-torch", "/models/nobody", "/docs", "/openapi.json"],
+)
+def test_head_is_answered_as_get_is_without_the_body(server: Server, path: str) -> None:
+    head, get = server.client.head(path), server.client.get(path)
+
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    own = ("date", "x-request-id")
+    assert [field for field in head.headers.items() if field[0] not in own] == [
+        field for field in get.headers.items() if field[0] not in own
+    ]
+
+
+def test_head_is_counted_as_such_and_allowed_where_get_is(server: Server) -> None:
+    server.client.head("/models")
+
+    assert (
+        'http_requests_total{method="HEAD",route="/models",status="200"}'
+        in server.client.get("/metrics").text
+    )
+    assert server.client.post("/models").headers["allow"] == "GET, HEAD"
+    assert server.client.head("/predict").status_code == 405
+    operations = server.client.get("/openapi.json").json()["paths"].values()
+    assert {method for operation in operations for method in operation} == {"get", "post"}
 
 
 def test_the_documentation_comes_from_the_service_itself(server: Server) -> None:
@@ -184,7 +210,7 @@ def test_the_way_past_the_framework_and_the_way_through_it_give_the_same_answer(
 ) -> None:
     past, through = (
         server.client.post(f"/predict{way}", content=coloured(), headers={"Content-Type": "image/png"})
-        for way in (query, f"{query}{'&' if query else '?'}unknown=1")
+        for way in (query, f"{query or '?'}&")  # an empty field is not plainly well-formed
     )
 
     assert past.status_code == through.status_code == 200

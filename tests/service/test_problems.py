@@ -67,6 +67,17 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
     "version text": (422, "invalid_parameter", lambda s: s.predict(coloured(), version="new")),
     "top_k zero": (422, "invalid_parameter", lambda s: s.predict(coloured(), top_k=0)),
     "top_k over the classes": (422, "invalid_parameter", lambda s: s.predict(coloured(), top_k=4)),
+    "unknown parameter": (422, "unknown_parameter", lambda s: s.predict(coloured(), topk=3)),
+    "unknown parameter of a batch": (
+        422,
+        "unknown_parameter",
+        lambda s: form(s, "files", "/predict/batch?model=tiny-torch&Version=1"),
+    ),
+    "unknown parameter of a record": (
+        422,
+        "unknown_parameter",
+        lambda s: s.client.get("/models/tiny-torch?verison=1"),
+    ),
     "no content type": (415, "unsupported_media_type", lambda s: s.client.post("/predict", content=b"x")),
     "json": (415, "unsupported_media_type", lambda s: s.client.post("/predict", json={"url": "http://x"})),
     "batch without a form": (
@@ -165,6 +176,20 @@ def test_an_unknown_model_is_answered_with_those_that_exist(server: Server) -> N
 
     assert "tiny-keras, tiny-torch" in detail
     assert "'resnet9000'" in detail
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("topk", " Did you mean 'top_k'?"), ("MODEL", " Did you mean 'model'?"), ("x" * 1000, "")],
+    ids=["misspelt", "capital", "long"],
+)
+def test_an_unknown_parameter_is_answered_with_the_nearest_one(server: Server, name: str, hint: str) -> None:
+    detail = server.predict(coloured(), top_k=1, **{name: "1"}).json()["detail"]
+
+    assert detail == (
+        f"There is no query parameter of this name.{hint} Expected one of: model, version, top_k. "
+        f"Received: {name[:100]!r}"
+    )
 
 
 def test_a_chunked_body_is_cut_at_the_limit(server: Server) -> None:

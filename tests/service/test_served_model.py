@@ -24,6 +24,7 @@ class Pretended:
 
     starts: list[Pretended]
     refusals: dict[int, BundleError]  # of the starts, by their number
+    replaced: dict[int, str]  # the digests of other bundles, by the number of the start that finds them
 
     def __init__(self, *_: Any) -> None:
         self.running = False
@@ -34,7 +35,9 @@ class Pretended:
         if error := Pretended.refusals.get(len(Pretended.starts)):
             raise error
         self.running = True
-        return {"batch_size": None, "artifact_id": "source", "device": "cpu", "choice": "the only one"}
+        digest = Pretended.replaced.get(len(Pretended.starts), "one")
+        found = {"batch_size": None, "artifact_id": "source", "device": "cpu", "choice": "the only one"}
+        return {**found, "digest": digest}
 
     async def infer(self, images: Sequence[np.ndarray], _: float) -> np.ndarray:
         for _ in range(10):
@@ -54,7 +57,7 @@ class Pretended:
 async def ask(model: ServedModel, picture: np.ndarray) -> str:
     with model.admit(1):
         try:
-            await model.predict([picture])
+            await model.predict([picture], model.check_serving())
         except Exception as exc:  # noqa: BLE001 - whichever it is
             return type(exc).__name__
     return "answered"
@@ -63,7 +66,9 @@ async def ask(model: ServedModel, picture: np.ndarray) -> str:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[ServedModel], Awaitable[None]]], None]:
     """Runs a test with a model in batches of 2 that is ready."""
-    manifest = SimpleNamespace(name="some", version=1, framework=SimpleNamespace(name="pytorch"))
+    manifest = SimpleNamespace(
+        name="some", version=1, framework=SimpleNamespace(name="pytorch"), digest="one"
+    )
     settings: Any = SimpleNamespace(
         queue_size=64,
         max_batch=2,
@@ -78,6 +83,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[ServedModel], Aw
     monkeypatch.setattr(models, "read_manifest", lambda _: manifest)
     monkeypatch.setattr(Pretended, "starts", [], raising=False)
     monkeypatch.setattr(Pretended, "refusals", {}, raising=False)
+    monkeypatch.setattr(Pretended, "replaced", {}, raising=False)
 
     async def ready(test: Callable[[ServedModel], Awaitable[None]]) -> None:
         model = ServedModel("some", 1, Path("some/1"), settings)
@@ -104,6 +110,18 @@ def test_a_model_that_is_refused_at_a_restart_stays_refused(run: Callable[..., N
         await asyncio.sleep(2 * models.WATCH_S)
         assert (model.state, len(Pretended.starts)) == ("refused", 2)
         assert await ask(model, PICTURE) == "ModelRefused"
+
+    run(test)
+
+
+def test_a_bundle_that_is_replaced_between_its_record_and_its_files_is_read_again(
+    run: Callable[..., None],
+) -> None:
+    async def test(model: ServedModel) -> None:
+        Pretended.replaced = {2: "another"}
+        Pretended.starts[0].running = False
+        assert await ask(model, PICTURE) == "answered"
+        assert [process.running for process in Pretended.starts] == [False, False, True]
 
     run(test)
 
