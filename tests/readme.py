@@ -54,6 +54,7 @@ FILES = {
     "docker/frontend.Dockerfile": "image of the page",
     "docker/install.sh": "what both images install",
     "docker/service.Dockerfile": "image of the service",
+    "docs/tour.ipynb": "training, transfer, a bundle and the shipped models, step by step, on shapes that it draws",
     "pyproject.toml": "dependencies by extra; settings of ruff, mypy and pytest",
     "requirements.lock": "every version that is installed",
 }
