@@ -34,12 +34,14 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
 # The only files that may import a framework, and whether only inside the function that needs it.
 FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras", "openvino", "nncf"}
 FRAMEWORK_FILES = {
+    "bundle/runtimes/aotinductor.py": ({"torch"}, "inside functions"),
     "bundle/runtimes/torchscript.py": ({"torch"}, "inside functions"),
     "bundle/runtimes/savedmodel.py": ({"tensorflow"}, "inside functions"),
     "bundle/runtimes/openvino.py": ({"openvino"}, "inside functions"),
     "bundle/convert.py": ({"torch", "tensorflow"}, "inside functions"),
     "bundle/quantize.py": ({"nncf"}, "inside functions"),
     "training/pytorch.py": ({"torch"}, "anywhere"),
+    "training/pytorch_compile.py": ({"torch"}, "anywhere"),
     "training/pytorch_devices.py": ({"torch"}, "anywhere"),
     "training/pytorch_networks.py": ({"torch", "torchvision"}, "anywhere"),
     "training/pytorch_weights.py": ({"torch", "torchvision"}, "anywhere"),
