@@ -93,9 +93,8 @@ def accelerate(
         draft = _draft(directory, manifest, Path(scratch), calibration, compile_ahead, left_out, say)
         made = read_manifest(draft)
         running: list[tuple[Artifact, RuntimeProcess]] = []
-        devices = _devices()
         for artifact in made.artifacts:
-            for device in devices if artifact.format in ("torchscript", "savedmodel") else _place(artifact):
+            for device in _devices_of(artifact):
                 process = stack.enter_context(RuntimeProcess(draft, artifact.id, device, threads))
                 try:
                     process.start(TIMEOUT_S)
@@ -176,9 +175,11 @@ def _devices() -> list[Device]:
     return ["cpu", "cuda"] if cuda_devices() else ["cpu"]
 
 
-def _place(artifact: Artifact) -> list[Device]:
-    """The one device of an artifact that runs on no other: fp16 is made for CUDA."""
-    return ["cuda"] if artifact.precision == "fp16" else ["cpu"]
+def _devices_of(artifact: Artifact) -> list[Device]:
+    """Where an artifact is to be measured: fp16 is for CUDA, what OpenVINO and AOTInductor make else for processors."""
+    if artifact.precision == "fp16":
+        return ["cuda"]
+    return ["cpu"] if artifact.format in ("openvino", "aotinductor") else _devices()
 
 
 def _artifact(form: str, precision: str, path: str) -> dict[str, Any]:
