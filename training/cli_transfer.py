@@ -92,7 +92,7 @@ def transfer(
             f"transferred, {run['gain'] * 100:+.2f} points",
             markup=False,
         )
-    console.print(f"Gain: {gain_text(record)} points", markup=False)
+    console.print(f"Gain: {gain_text(record)}", markup=False)
     console.print(f"The page: {report / 'index.html'}", markup=False)
 
 

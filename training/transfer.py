@@ -94,6 +94,7 @@ def results(trained: Sequence[Seeded]) -> dict[str, Any]:
 
 def markdown(record: dict[str, Any]) -> str:
     """The table of the seeds, for a page of documentation."""
+    mean, gain = record["mean"], record["gain"]["mean"] * 100
     lines = [
         "| seed | from scratch | transferred | gain, points |",
         "|---|---:|---:|---:|",
@@ -102,18 +103,20 @@ def markdown(record: dict[str, Any]) -> str:
             f"{run['gain'] * 100:+.2f} |"
             for run in record["runs"]
         ),
-        f"| mean | {record['mean']['scratch']:.2%} | {record['mean']['transferred']:.2%} | {gain_text(record)} |",
+        f"| mean | {mean['scratch']:.2%} | {mean['transferred']:.2%} | {gain:+.2f} |",
+        "",
+        f"Gain: {gain_text(record)}",
     ]
     return "\n".join(lines) + "\n"
 
 
 def gain_text(record: dict[str, Any]) -> str:
-    """The mean gain in points, with its interval where there is one."""
-    mean, interval = record["gain"]["mean"] * 100, record["gain"]["interval_95"]
+    """The mean gain, with its interval where there is one."""
+    mean, interval = f"{record['gain']['mean'] * 100:+.2f} points", record["gain"]["interval_95"]
     if interval is None:
-        return f"{mean:+.2f}"
+        return f"{mean} (one seed, no interval)"
     low, high = (end * 100 for end in interval)
-    return f"{mean:+.2f} (95 % interval {low:+.2f} to {high:+.2f})"
+    return f"{mean} (95 % interval {low:+.2f} to {high:+.2f}, {record['gain']['seeds']} seeds)"
 
 
 def report_files(record: dict[str, Any]) -> dict[str, str]:

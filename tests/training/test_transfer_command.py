@@ -59,7 +59,7 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
         assert made["scratch"].training.train_samples + made["scratch"].training.validation_samples == 40
     low, high = record["gain"]["interval_95"]
     assert low <= record["gain"]["mean"] <= high
-    assert f"Gain: {gain_text(record)} points" in first.stdout
+    assert f"Gain: {gain_text(record)}" in first.stdout
     assert "78 test images of" in first.stdout, (
         "of 80, less the two that the source holds out for calibration"
     )
@@ -75,7 +75,7 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
     assert "epoch" not in again.stdout.replace("epochs", ""), "nothing was left to train"
     record = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
     assert record["gain"]["interval_95"] is None
-    assert "without an interval" in (tmp_path / "transfer" / "index.html").read_text()
+    assert "(one seed, no interval)" in (tmp_path / "transfer" / "index.html").read_text()
     assert [ref.version for ref in list_bundles(tmp_path / "r" / "models")] == [1] * SEEDS * len(KINDS)
 
     other = start("transfer", *options, "--batch-size", "8").end()
@@ -104,5 +104,5 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     # Two degrees of freedom: t = 4.3027; standard error 2 / sqrt(3) = 1.1547 points.
     assert record["gain"]["mean"] == pytest.approx(0.12)
     assert record["gain"]["interval_95"] == pytest.approx([0.12 - 0.04968, 0.12 + 0.04968], abs=1e-5)
-    assert gain_text(record) == "+12.00 (95 % interval +7.03 to +16.97)"
+    assert gain_text(record) == "+12.00 points (95 % interval +7.03 to +16.97, 3 seeds)"
     assert "| 1 | 70.00% | 82.00% | +12.00 |" in markdown(record)
