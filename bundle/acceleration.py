@@ -26,10 +26,10 @@ import numpy as np
 
 from bundle.child import environment
 from bundle.choice import DEVICE_NAMES, choices
-from bundle.errors import AccelerationFailed, RuntimeUnavailable
+from bundle.errors import AccelerationFailed
 from bundle.machine import cuda_devices
 from bundle.manifest import Artifact, Manifest, read_manifest
-from bundle.measurement import LARGEST_TOLERANCE, TIMEOUT_S, Pixels, TestImages, measure
+from bundle.measurement import DOES_NOT_RUN, LARGEST_TOLERANCE, TIMEOUT_S, Pixels, TestImages, measure
 from bundle.process import RuntimeProcess
 from bundle.repository import verify_files
 from bundle.runtimes import Device
@@ -90,6 +90,10 @@ def accelerate(
     verify_files(directory, manifest)
     with tempfile.TemporaryDirectory(prefix="accelerate-") as scratch, ExitStack() as stack:
         left_out: list[str] = []
+        if "cuda" not in _devices() and any(artifact.speed("cuda") for artifact in manifest.artifacts):
+            left_out.append(
+                f"what was measured on a CUDA device: this machine has none, and version {manifest.version} has it"
+            )
         draft = _draft(directory, manifest, Path(scratch), calibration, compile_ahead, left_out, say)
         made = read_manifest(draft)
         running: list[tuple[Artifact, RuntimeProcess]] = []
@@ -98,15 +102,15 @@ def accelerate(
                 process = stack.enter_context(RuntimeProcess(draft, artifact.id, device, threads))
                 try:
                     process.start(TIMEOUT_S)
-                except RuntimeUnavailable as exc:
+                except DOES_NOT_RUN as exc:
                     if artifact.source and device == "cpu":
                         raise
                     left_out.append(f"{artifact.id} on {DEVICE_NAMES[device]}: {exc}")
                 else:
                     running.append((artifact, process))
-        records, metrics = measure(draft, manifest, running, calibration, test, threads, say)
+        records, metrics = measure(draft, manifest, running, calibration, test, threads, left_out, say)
         with BundleWriter(models, manifest.name) as writer:
-            kept = {artifact.id for artifact, _ in running}
+            kept = {record["id"] for record in records}
             dropped = [a.path for a in made.artifacts if a.format == "aotinductor" and a.id not in kept]
             _copy(draft, made, writer.directory, without=dropped)
             path = writer.commit(_fields(manifest) | {"artifacts": records, "metrics": metrics})

@@ -87,6 +87,8 @@ class Manifest(Record):
         if sum(artifact.source for artifact in self.artifacts) != 1:
             raise ValueError("artifacts: exactly one has source true")
         for artifact in self.artifacts:
+            if artifact.format == "torchscript" and artifact.path != self.source.path:
+                raise ValueError("artifacts: torchscript in half precision is the file of the source")
             if not any(f == artifact.path or f.startswith(artifact.path + "/") for f in self.files):
                 raise ValueError(f"artifacts: 'files' does not list the path {artifact.path!r}")
         for sample in self.golden.samples:
@@ -140,7 +142,8 @@ def parse_manifest(data: bytes) -> Manifest:
         fields = json.loads(
             data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
         )
-        if isinstance(fields, dict) and fields.get("schema_version") in (1, 2):
+        version = fields.get("schema_version") if isinstance(fields, dict) else None
+        if type(version) is int and version in (1, 2):
             data = json.dumps(_from_earlier(fields)).encode()
         return Manifest.model_validate_json(data)
     except ValidationError as exc:

@@ -14,13 +14,19 @@ import numpy.typing as npt
 from bundle import speed
 from bundle.accuracy import accuracy_metric
 from bundle.batches import in_batches
-from bundle.choice import RUNTIME_NAMES
+from bundle.choice import DEVICE_NAMES, RUNTIME_NAMES
+from bundle.errors import GoldenMismatch, RuntimeUnavailable, WorkerDied
 from bundle.image import read_input
 from bundle.manifest import Artifact, Manifest
 from bundle.process import RuntimeProcess
 from bundle.scores import calibrated_softmax
 
 TIMEOUT_S = 300.0  # to load, and for one forward pass
+DOES_NOT_RUN = (
+    RuntimeUnavailable,
+    GoldenMismatch,
+    WorkerDied,
+)  # one artifact, which says nothing of the others
 # The self-test allows an accelerated artifact twice what it differed by here, and something for other processors.
 TOLERANCE_FACTOR, TOLERANCE_ROOM = 2.0, 0.02
 LARGEST_TOLERANCE = 0.5
@@ -51,21 +57,36 @@ def measure(
     calibration: Pixels | None,
     test: TestImages | None,
     threads: int | None,
+    left_out: list[str],
     say: Callable[[str], object],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The artifacts and the metrics of the manifest; ``running`` begins with the source artifact on the CPU.
 
-    Of two devices the record has the larger differences and the lower accuracy.
+    Of two devices the record has the larger differences and the lower accuracy. What fails on the images, other than
+    the source on the CPU, is left out and named in ``left_out``.
+
+    Raises:
+        BundleError: the source fails on the images, or a process dies while the speed is measured.
     """
     golden = _golden_pixels(draft, manifest)
     compared = test.pixels if test else calibration if calibration is not None else golden
     metrics = [m.model_dump(mode="json") for m in manifest.metrics if m.name != "accuracy" or not test]
     answers: dict[str, list[Answers]] = {}
+    answering: list[tuple[Artifact, RuntimeProcess]] = []
     for artifact, process in running:
-        say(f"measuring {artifact.id} on {len(compared):,} images, {process.info['device']}")
-        logits = _logits(process, compared)
-        scores = calibrated_softmax(_logits(process, golden), manifest.calibration.temperature)
+        device = process.info["device"]
+        say(f"measuring {artifact.id} on {len(compared):,} images, {device}")
+        try:
+            logits = _logits(process, compared)
+            scores = calibrated_softmax(_logits(process, golden), manifest.calibration.temperature)
+        except DOES_NOT_RUN as exc:
+            if artifact.source and device == "cpu":
+                raise
+            left_out.append(f"{artifact.id} on {DEVICE_NAMES[device]}: {exc}")
+            continue
         answers.setdefault(artifact.id, []).append(Answers(logits, scores))
+        answering.append((artifact, process))
+    running = answering
     say("measuring the speed of each")
     measured = speed.measure([process for _, process in running], compared, threads)
     of_source = answers[manifest.source.id][0]

@@ -85,7 +85,8 @@ class Queue:
             yield
         finally:
             self._admitted -= count
-            self._changed.set()  # some may have waited for one that was refused or has left
+            if self._items:  # they may have waited for one that was refused or has left
+                self._changed.set()
 
     async def submit(self, images: Sequence[Pixels], bundle: str) -> list[Answer]:
         """The answers to `images` for this bundle, in their order; cancelling drops those that have not been started.

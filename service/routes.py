@@ -60,7 +60,7 @@ async def known_parameters(request: Request) -> None:
             raise UnknownParameter(
                 "There is no query parameter of this name."
                 + (f" Did you mean {nearest[0]!r}?" if nearest else "")
-                + f" Expected one of: {', '.join(known)}. Received: {name[:100]!r}"
+                + f" Expected: {', '.join(known) or 'none'}. Received: {name[:100]!r}"
             )
 
 
@@ -169,7 +169,12 @@ async def predict_batch(
 
 
 @router.get(
-    "/models", response_model=schemas.ModelList, summary="The models and their states", tags=["models"]
+    "/models",
+    response_model=schemas.ModelList,
+    responses=problems(422),
+    dependencies=KNOWN_PARAMETERS,
+    summary="The models and their states",
+    tags=["models"],
 )
 async def models(request: Request) -> dict[str, Any]:
     """Every version in the repository, the refused ones with the reason."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,12 +14,12 @@ from training.cli_common import Framework, TestLimit, Threads, TrainLimit, conso
 from training.config import RECIPES, TrainConfig, make_config
 from training.copies import shared
 from training.data import DataSet
+from training.errors import ConfigError
+from training.loop import RUN_FILE
 
-ALIKE = (
-    "epochs",
-    "batch_size",
-    "validation_fraction",
-)  # from scratch as transferred: the budget, and the images
+# What the recipes of the three may not set differently: the network and its input, then the images and the budget.
+NETWORK = ("framework", "arch", "image_size", "precision", "threads")
+ALIKE = (*NETWORK, "train_limit", "test_limit", "epochs", "batch_size", "validation_fraction")
 
 
 def transfer(
@@ -57,18 +58,27 @@ def transfer(
 
     report = out / "transfer"
     refuse_bad_target(report)
-    folder = runs or Path("runs") / f"transfer-{framework}"
-    network = {"framework": framework, "arch": arch, "image_size": image_size}
-    network |= {"precision": precision, "threads": threads}
-    on_target = {"train_limit": train_limit, "test_limit": test_limit}
-    on_target |= {"epochs": epochs, "batch_size": batch_size}
+    folder = (runs or Path("runs") / f"transfer-{framework}").resolve()  # runs record where their backbone is
     trained = []
     for seed in range(seeds):
-        base = make_config(source_recipe, **network, seed=seed, epochs=source_epochs)
-        # Everything that can be refused is refused before the backbone has been trained for hours.
-        planned = make_config("transfer", **network, **on_target, seed=seed)
-        alike: dict[str, Any] = {name: getattr(planned, name) for name in ALIKE}
-        scratch = make_config(scratch_recipe, **network, **on_target | alike, seed=seed)
+        planned = make_config(
+            "transfer",
+            framework=framework,
+            arch=arch,
+            image_size=image_size,
+            precision=precision,
+            threads=threads,
+            train_limit=train_limit,
+            test_limit=test_limit,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        network, alike = ({name: getattr(planned, name) for name in names} for names in (NETWORK, ALIKE))
+        base = make_config(
+            source_recipe, **network, train_limit=0, test_limit=0, epochs=source_epochs, seed=seed
+        )
+        scratch = make_config(scratch_recipe, **alike, freeze_epochs=0, seed=seed)
         many, few = load_data(source, base), load_data(target, planned)
         if count := shared(many.train.pixels, few.test.pixels):
             console.print(
@@ -77,7 +87,7 @@ def transfer(
                 markup=False,
             )
         backbone = _bundle(folder, f"source-{seed}", base, many)
-        transferred = make_config("transfer", **network, **on_target, seed=seed, init=str(backbone))
+        transferred = replace(planned, init=str(backbone))
         paths = [
             backbone,
             _bundle(folder, f"transferred-{seed}", transferred, few),
@@ -102,5 +112,11 @@ def _bundle(folder: Path, name: str, config: TrainConfig, data: DataSet) -> Path
 
     models, run = folder / "models", folder / "runs" / name
     found = finished_bundle(models, name, run, config, data)
+    later = folder / "runs" / name.replace("source", "transferred")
+    if found is None and later != run and (later / RUN_FILE).exists():
+        raise ConfigError(
+            "The backbone would be trained on or anew, and a network has been transferred from it as it was. Use another "
+            f"--runs folder, or remove this one. Received: {later}"
+        )
     console.print(f"{name}, {config.epochs} epochs: {found or run}", markup=False)
     return found or make_bundle(config, data, run=run, out=models, name=name, accelerated=False)

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from bundle.acceleration import accelerate, republish
-from bundle.errors import AccelerationFailed
+from bundle.choice import DEVICE_NAMES
+from bundle.errors import BundleError
 from bundle.image import read_input
 from bundle.labelled import CALIBRATION_IMAGES
 from bundle.machine import cuda_devices, processor
-from bundle.manifest import Input
+from bundle.manifest import Input, read_manifest
 from bundle.measurement import TestImages
 from bundle.scores import calibrated_softmax, top_k
 from bundle.writer import BundleWriter
@@ -194,7 +195,9 @@ def _accelerate(
 ) -> tuple[Path, str]:
     """The next version with faster artifacts, or as it is where they can't be made; and what is served of it."""
     console = Console(stderr=True)
-    compiles = cuda_devices() > 0 if acceleration.compile_ahead is None else acceleration.compile_ahead
+    compiles = acceleration.compile_ahead
+    if compiles is None:
+        compiles = cuda_devices() > 0 and read_manifest(plain).framework.name == "pytorch"
     try:
         with console.status("accelerating") as status:
             done = accelerate(
@@ -206,8 +209,11 @@ def _accelerate(
                 compile_ahead=trainer.compile_ahead if compiles else None,
                 say=status.update,
             )
-    except AccelerationFailed as exc:
+    except BundleError as exc:  # the network has been trained; what makes it faster is not worth losing it
         return republish(plain, models), f"the source artifact: {exc}"
+    for device, chosen in done.chosen.items():
+        if device != "cpu":  # that of the CPU is for the caller to say
+            console.print(f"On {DEVICE_NAMES[device]} the service takes {chosen}", markup=False)
     for reason in done.left_out:
         console.print(f"Left out: {reason}", markup=False)
     return done.path, done.chosen["cpu"]

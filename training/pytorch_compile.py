@@ -38,17 +38,16 @@ class _InHalfPrecision(nn.Module):
 def compile_network(network: nn.Module, image_size: int, directory: Path) -> dict[str, str]:
     """Compile for the CUDA device in fp16, or else for the processor in bf16, into folders of `directory`.
 
-    In fp32, and on processors that compute in nothing shorter, OpenVINO is faster; nothing is made there.
-
     Returns:
         By precision the path of the package below `directory`.
 
     Raises:
-        AccelerationFailed: there is no C++ compiler, or PyTorch can't compile the network.
+        AccelerationFailed: the processor has no bf16 instructions, and in fp32 OpenVINO is faster; there is no C++
+            compiler; or PyTorch can't compile the network.
     """
     device, precision = ("cuda", "fp16") if torch.cuda.is_available() else ("cpu", "bf16")
     if device == "cpu" and not computes_in_bf16():
-        return {}
+        raise AccelerationFailed("This processor has no bf16 instructions, and in fp32 OpenVINO is faster.")
     # Importing the compiler takes seconds; exports that are not accelerated do without.
     from torch._inductor import aoti_compile_and_package  # noqa: PLC0415
     from torch._inductor.utils import fresh_cache  # noqa: PLC0415
@@ -63,9 +62,15 @@ def compile_network(network: nn.Module, image_size: int, directory: Path) -> dic
     pixels = torch.zeros((2, image_size, image_size, 3), dtype=torch.uint8, device=device)
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     path = f"aotinductor/{precision}"
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that there is no CUDA is no news
+    # That there is no CUDA is no news, and that a cache is kept after an error is not true of ours.
+    for name in ("torch.utils.cpp_extension", "torch._inductor.utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with torch.no_grad(), fresh_cache(), tempfile.TemporaryDirectory(prefix="compile-") as scratch:
+        with (
+            torch.no_grad(),
+            tempfile.TemporaryDirectory(prefix="compile-") as scratch,
+            fresh_cache(dir=scratch),
+        ):
             program = torch.export.export(
                 _InHalfPrecision(network, device, HALF[precision]),
                 (pixels, torch.zeros(2, dtype=torch.int64, device=device)),

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from bundle.errors import AccelerationFailed
 from training import tensorflow_devices as devices
 from training.config import TrainConfig
 from training.initial import Initial
@@ -262,8 +263,14 @@ class Trainer:
         )
 
     def compile_ahead(self, directory: Path) -> dict[str, str]:  # noqa: ARG002 - the same face as PyTorch's
-        """Nothing: TensorFlow compiles a SavedModel when it is loaded."""
-        return {}
+        """Nothing.
+
+        Raises:
+            AccelerationFailed: always.
+        """
+        raise AccelerationFailed(
+            "There is none for TensorFlow, which compiles a SavedModel when it is loaded."
+        )
 
 
 def _strategy(count: int) -> tf.distribute.Strategy:

@@ -15,7 +15,7 @@ from bundle.manifest import Manifest, read_manifest
 from bundle.repository import list_bundles
 from training.config import TrainConfig
 from training.data import DataSet
-from training.loop import open_run
+from training.loop import RUN_FILE, open_run
 from training.plots import transfer_plot
 from training.report import PAGE, plot_files, render
 
@@ -36,13 +36,13 @@ class Seeded:
 def finished_bundle(
     repository: Path, name: str, run: Path, config: TrainConfig, data: DataSet
 ) -> Path | None:
-    """The bundle that the run in `run` ended with; None where it has to be trained, or trained on.
+    """The bundle that the run in `run` ended with; None where there is none, or the run is to go on.
 
     Raises:
         ConfigError: the run had another configuration or other data.
     """
     found = [ref.path for ref in list_bundles(repository) if ref.name == name]
-    if not found:
+    if not found or not (run / RUN_FILE).exists():
         return None
     training = read_manifest(found[-1]).training
     open_run(run, config, data, training.config["initial"])
@@ -52,8 +52,8 @@ def finished_bundle(
 def results(trained: Sequence[Seeded]) -> dict[str, Any]:
     """The record of transfer.json, from the bundles of each seed.
 
-    The interval of the gain is Student's t over the differences of the seeds, each of which draws its own images, its
-    own first weights and its own backbone; one seed alone has none.
+    The interval of the gain is Student's t over the differences of the seeds, each with its own backbone, first weights
+    and, where their number is limited, training images. One seed alone has none, and neither have equal gains.
     """
     runs = [
         {
@@ -67,7 +67,7 @@ def results(trained: Sequence[Seeded]) -> dict[str, Any]:
     ]
     gains = [run["gain"] for run in runs]
     interval = None
-    if len(gains) > 1:
+    if len(set(gains)) > 1:
         low, high = ttest_1samp(gains, 0).confidence_interval(CONFIDENCE)
         interval = [float(low), float(high)]
     first = trained[0]
@@ -114,7 +114,7 @@ def gain_text(record: dict[str, Any]) -> str:
     """The mean gain, with its interval where there is one."""
     mean, interval = f"{record['gain']['mean'] * 100:+.2f} points", record["gain"]["interval_95"]
     if interval is None:
-        return f"{mean} (one seed, no interval)"
+        return f"{mean} (seeds: {record['gain']['seeds']}; no interval)"
     low, high = (end * 100 for end in interval)
     return f"{mean} (95 % interval {low:+.2f} to {high:+.2f}, {record['gain']['seeds']} seeds)"
 

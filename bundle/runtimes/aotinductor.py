@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import RuntimeUnavailable
-from bundle.machine import processor_flags
-from bundle.runtimes import Device, Heatmap, Logits, no_cuda
+from bundle.machine import instruction_sets
+from bundle.runtimes import Device, Heatmap, Logits
 
 if TYPE_CHECKING:
     import torch
 
 MODEL = "model"  # the name of the one model in a package
 DEVICE_KEY = "AOTI_DEVICE_KEY"  # PyTorch's own: cpu or cuda
-RELEASE, FLAGS, CAPABILITY = "pytorch_release", "processor_flags", "compute_capability"  # ours
+RELEASE, INSTRUCTIONS, CAPABILITY = "pytorch_release", "instruction_sets", "compute_capability"  # ours
 
 
 def marks(torch: ModuleType, device: str) -> dict[str, str]:
@@ -32,7 +32,7 @@ def marks(torch: ModuleType, device: str) -> dict[str, str]:
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
         return {RELEASE: release, CAPABILITY: f"{major}.{minor}"}
-    return {RELEASE: release, FLAGS: " ".join(sorted(processor_flags()))}
+    return {RELEASE: release, INSTRUCTIONS: " ".join(sorted(instruction_sets()))}
 
 
 def load(
@@ -46,11 +46,10 @@ def load(
     loader = torch._C._aoti.AOTIModelPackageLoader
     metadata: dict[str, str] = loader.load_metadata_from_package(str(path), MODEL)  # type: ignore[attr-defined]
     made_for = metadata.get(DEVICE_KEY, "")
-    if made_for == "cuda" and not torch.cuda.is_available():
-        raise no_cuda("PyTorch")
-    if device not in ("auto", made_for):
+    if device not in ("auto", made_for) or (made_for == "cuda" and not torch.cuda.is_available()):
         raise RuntimeUnavailable(
-            f"The artifact is compiled for the device {made_for!r}. Use another one. Received: {device!r}"
+            f"The artifact is compiled for the device {made_for!r}, which is not the one to use or is not there. Use "
+            f"another artifact. Received: {device!r}"
         )
     _refuse_elsewhere(metadata, marks(torch, made_for))
     if threads is not None:
@@ -62,13 +61,12 @@ def _refuse_elsewhere(metadata: dict[str, str], here: dict[str, str]) -> None:
     """Raise :class:`RuntimeUnavailable` unless the machine that ``here`` describes has what the package needs."""
     for key, found in here.items():
         needed = metadata.get(key, "unknown")
-        if key == FLAGS:  # a processor may have more instructions than the one that it was compiled on
-            found, needed = "", " ".join(sorted(set(needed.split()) - set(found.split())))
+        if key == INSTRUCTIONS:  # a processor may have more of them than the one that it was compiled on
+            needed, found = " ".join(sorted(set(needed.split()) - set(found.split()))), ""
         if found != needed:
-            received = f"without {needed}" if key == FLAGS else found
             raise RuntimeUnavailable(
                 f"The artifact is compiled for machines of another kind; it is made anew where the model is trained. "
-                f"Expected {key}: {metadata.get(key, 'unknown')[:200]}. Received: {received[:200]}"
+                f"Expected {key}: {needed[:200]}. Received: {found or 'a processor without them'}"
             )
 
 

@@ -92,7 +92,7 @@ class TorchScriptModel:
 
     def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         tensor: torch.Tensor = self._torch.from_numpy(array)
-        if self.device == "cuda":  # the device fetches from pinned memory by itself, at twice the rate
+        if self.device == "cuda":  # the device fetches from pinned memory by itself
             tensor = tensor.pin_memory()
         return tensor.to(self._device, non_blocking=True)
 

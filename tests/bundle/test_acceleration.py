@@ -4,14 +4,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from bundle import acceleration, speed
+from bundle import acceleration, measurement, speed
 from bundle.acceleration import Accelerated, accelerate
 from bundle.cli import app
-from bundle.errors import AccelerationFailed
+from bundle.errors import AccelerationFailed, WorkerDied
 from bundle.machine import computes_in_bf16
 from bundle.manifest import read_manifest
 from bundle.process import RuntimeProcess
@@ -108,6 +109,60 @@ def test_where_pytorch_has_no_cuda_the_artifacts_for_cuda_are_left_out_with_the_
     assert done.chosen["cuda"] == (
         "torchscript-fp32: the source artifact: the bundle has none that was measured to be faster on a CUDA device"
     )
+
+
+class Answering:
+    """A process whose logits are those of the class of each picture, with an error of its own."""
+
+    def __init__(self, device: str, error: float, wrong: int, dies: bool = False) -> None:
+        self.info = {"device": device}
+        self._error, self._wrong, self._dies = error, wrong, dies
+
+    def infer(self, pixels: npt.NDArray[np.uint8], _timeout_s: float) -> npt.NDArray[np.float32]:
+        if self._dies:
+            raise WorkerDied("It is gone.")
+        logits = np.eye(3, dtype=np.float32)[np.arange(len(pixels)) % 3] + self._error
+        logits[: self._wrong] = logits[: self._wrong, [1, 2, 0]]
+        return logits
+
+
+def test_of_two_devices_the_worse_is_recorded_and_what_dies_is_left_out(
+    accelerated: Accelerated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, fp32, int8 = (
+        accelerated.manifest.artifact(name) for name in (SOURCE, "openvino-fp32", "openvino-int8")
+    )
+    running = [
+        (source, Answering("cpu", 0, wrong=0)),
+        (fp32, Answering("cpu", 0.1, wrong=6)),
+        (fp32, Answering("cuda", 0.25, wrong=3)),
+        (int8, Answering("cpu", 0, wrong=0, dies=True)),
+    ]
+    monkeypatch.setattr(
+        speed, "measure", lambda processes, *_: [{"device": p.info["device"]} for p in processes]
+    )
+    test = measurement.TestImages(np.repeat(PICTURES, 10, axis=0), np.arange(30) % 3)
+    left_out: list[str] = []
+
+    records, metrics = measurement.measure(
+        accelerated.path,
+        accelerated.manifest,
+        running,  # type: ignore[arg-type]
+        None,
+        test,
+        None,
+        left_out,
+        lambda _: None,
+    )
+
+    of_source, of_fp32 = records
+    assert of_source["speeds"] == [{"device": "cpu"}]
+    assert of_fp32["speeds"] == [{"device": "cpu"}, {"device": "cuda"}]
+    assert of_fp32["derivation"]["max_logit_difference"] == pytest.approx(1.25)
+    assert of_fp32["derivation"]["top1_agreement"] == pytest.approx(24 / 30)
+    found = {(metric["runtime"], metric["precision"]): metric["value"] for metric in metrics}
+    assert found == {("torchscript", "fp32"): 1.0, ("openvino", "fp32"): pytest.approx(24 / 30)}
+    assert left_out == ["openvino-int8 on a CPU: It is gone."]
 
 
 def test_auto_passes_over_an_artifact_that_fails_its_self_test(

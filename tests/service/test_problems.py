@@ -187,7 +187,7 @@ def test_an_unknown_parameter_is_answered_with_the_nearest_one(server: Server, n
     detail = server.predict(coloured(), top_k=1, **{name: "1"}).json()["detail"]
 
     assert detail == (
-        f"There is no query parameter of this name.{hint} Expected one of: model, version, top_k. "
+        f"There is no query parameter of this name.{hint} Expected: model, version, top_k. "
         f"Received: {name[:100]!r}"
     )
 

@@ -13,7 +13,7 @@ from bundle import speed
 from bundle.acceleration import accelerate, republish
 from bundle.choice import accuracy
 from bundle.errors import RuntimeUnavailable
-from bundle.machine import computes_in_bf16
+from bundle.machine import computes_in_bf16, cuda_devices
 from bundle.manifest import Manifest, read_manifest
 from bundle.process import RuntimeProcess
 from tests.training.conftest import SMALL, Start
@@ -22,8 +22,8 @@ COMPILED = "aotinductor-bf16"
 TIMEOUT_S = 120.0
 
 compiles = pytest.mark.skipif(
-    not computes_in_bf16() or not shutil.which("g++"),
-    reason="nothing is compiled without bf16 instructions or without a C++ compiler",
+    not computes_in_bf16() or not shutil.which("g++") or cuda_devices() > 0,
+    reason="without bf16 instructions or a C++ compiler nothing is compiled, and with CUDA it is another artifact",
 )
 
 
@@ -92,9 +92,13 @@ def foreign(bundle: Path, root: Path, key: str, value: str) -> Path:
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
-        ("processor_flags", "sse avx9999", "Received: without avx9999"),
+        (
+            "instruction_sets",
+            "sse avx9999",
+            r"instruction_sets: avx9999\. Received: a processor without them",
+        ),
         ("pytorch_release", "1.0", r"Expected pytorch_release: 1\.0"),
-        ("AOTI_DEVICE_KEY", "cuda", "sees no CUDA device"),
+        ("AOTI_DEVICE_KEY", "cuda", "compiled for the device 'cuda'"),
     ],
 )
 def test_on_a_machine_of_another_kind_its_code_is_not_loaded(
@@ -112,7 +116,7 @@ def test_to_accelerate_again_keeps_what_was_compiled_where_it_runs_and_drops_it_
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "TURN_S", 0.0)
-    other = foreign(bundle, tmp_path, "processor_flags", "avx9999")
+    other = foreign(bundle, tmp_path, "instruction_sets", "avx9999")
 
     here = accelerate(bundle, tmp_path / "here", calibration=None, test=None)
     elsewhere = accelerate(other, tmp_path / "elsewhere", calibration=None, test=None)

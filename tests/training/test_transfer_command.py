@@ -75,7 +75,7 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
     assert "epoch" not in again.stdout.replace("epochs", ""), "nothing was left to train"
     record = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
     assert record["gain"]["interval_95"] is None
-    assert "(one seed, no interval)" in (tmp_path / "transfer" / "index.html").read_text()
+    assert "(seeds: 1; no interval)" in (tmp_path / "transfer" / "index.html").read_text()
     assert [ref.version for ref in list_bundles(tmp_path / "r" / "models")] == [1] * SEEDS * len(KINDS)
 
     other = start("transfer", *options, "--batch-size", "8").end()
@@ -83,6 +83,30 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
     assert other.returncode == 1
     assert "batch_size: 10 there, 8 here" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+def test_the_three_networks_differ_in_nothing_that_a_recipe_may_bring(
+    start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
+) -> None:
+    """`seed-resnet18` has a network and limits of its own, and `transfer` a frozen phase."""
+    options = ("--source", colour_folder, "--target", two_colours, *SMALL, "--seeds", "1", "--epochs", "1")
+    recipes = ("--source-recipe", "seed-resnet18", "--scratch-recipe", "transfer")
+    place = ("--source-epochs", "1", "--runs", tmp_path / "r", "--out", tmp_path)
+
+    done = start("transfer", *options, *recipes, *place).end()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = [of(tmp_path / "r", kind) for kind in KINDS]
+    assert {manifest.architecture.name for manifest in made} == {"resnet20"}
+    configs = [manifest.training.config for manifest in made]
+    assert [config["train_limit"] for config in configs] == [0, 0, 0]
+    assert configs[2]["freeze_epochs"] == 0
+
+    shutil.rmtree(tmp_path / "r" / "runs" / "source-0")
+    again = start("transfer", *options, *recipes, *place).end()
+
+    assert again.returncode == 1
+    assert "a network has been transferred from it as it was" in again.stderr
 
 
 def seeded(seed: int, transferred: Any, scratch: Any, manifest: Manifest) -> Seeded:
