@@ -67,7 +67,8 @@ class Registry:
         Raises:
             UnknownModel, UnknownVersion: it does not exist; the text names those that do.
         """
-        name = name if name is not None else self.default_name
+        if name is None:  # where all are refused, one of them says why
+            name = self.default_name or next((model.name for model in self.all()), None)
         versions = self._models.get(name or "")
         if not versions:
             existing = ", ".join(sorted(self._models)) or f"none, for {self._settings.models_dir} is empty"

@@ -105,6 +105,24 @@ def test_broken_bundles_are_refused_with_the_reason_and_the_rest_serves(
         assert "sha256" in answer.json()["detail"]
 
 
+def test_where_every_model_is_refused_a_request_without_a_name_is_told_why(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "tiny-torch" / "1")
+    flip_a_byte(bundle)
+
+    with serving(models_dir=tmp_path, ready=False) as server:
+        server.wait(
+            lambda: server.client.get("/models").json()["models"][0]["state"] == "refused", "refused", 60
+        )
+        answer = server.predict(coloured())
+        not_ready = server.client.get("/readyz").json()
+
+    assert_problem(answer, 503, "model_refused")
+    assert "sha256" in answer.json()["detail"]
+    assert "Every model is refused. tiny-torch/1: " in not_ready["detail"]
+
+
 def test_no_request_is_lost_when_a_model_process_is_killed(server: Server) -> None:
     before = server.worker_pids()
     torch_worker = next(key for key in before if "tiny-torch" in key)
