@@ -25,11 +25,19 @@ from typing import Any
 import numpy as np
 
 from bundle.child import environment
-from bundle.choice import DEVICE_NAMES, choices
+from bundle.choice import choices
 from bundle.errors import AccelerationFailed
 from bundle.machine import cuda_devices
 from bundle.manifest import Artifact, Manifest, read_manifest
-from bundle.measurement import DOES_NOT_RUN, LARGEST_TOLERANCE, TIMEOUT_S, Pixels, TestImages, measure
+from bundle.measurement import (
+    DOES_NOT_RUN,
+    LARGEST_TOLERANCE,
+    TIMEOUT_S,
+    Pixels,
+    TestImages,
+    leave_out,
+    measure,
+)
 from bundle.process import RuntimeProcess
 from bundle.repository import verify_files
 from bundle.runtimes import Device
@@ -103,9 +111,7 @@ def accelerate(
                 try:
                     process.start(TIMEOUT_S)
                 except DOES_NOT_RUN as exc:
-                    if artifact.source and device == "cpu":
-                        raise
-                    left_out.append(f"{artifact.id} on {DEVICE_NAMES[device]}: {exc}")
+                    leave_out(artifact, device, exc, left_out)
                 else:
                     running.append((artifact, process))
         records, metrics = measure(draft, manifest, running, calibration, test, threads, left_out, say)

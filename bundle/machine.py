@@ -13,7 +13,7 @@ from pathlib import Path
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 _INSTRUCTIONS = re.compile(
-    r"mmx|sse.*|ssse3|pni|avx.*|amx_.*|fma4?|f16c|bmi\d|abm|popcnt|movbe|adx|aes|v?aes|v?pclmulqdq|gfni|sha_ni"
+    r"mmx|sse.*|ssse3|pni|avx.*|amx_.*|fma4?|f16c|bmi\d|abm|popcnt|movbe|adx|v?aes|v?pclmulqdq|gfni|sha_ni"
     r"|lahf_lm|cx16|rdrand|rdseed|xop|fp|fphp|asimd.*|sve.*|bf16|i8mm|sha\d+|crc32|atomics|pmull"
 )
 _MALLOC = {

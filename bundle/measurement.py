@@ -15,7 +15,7 @@ from bundle import speed
 from bundle.accuracy import accuracy_metric
 from bundle.batches import in_batches
 from bundle.choice import DEVICE_NAMES, RUNTIME_NAMES
-from bundle.errors import GoldenMismatch, RuntimeUnavailable, WorkerDied
+from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable, WorkerDied
 from bundle.image import read_input
 from bundle.manifest import Artifact, Manifest
 from bundle.process import RuntimeProcess
@@ -80,12 +80,10 @@ def measure(
             logits = _logits(process, compared)
             scores = calibrated_softmax(_logits(process, golden), manifest.calibration.temperature)
         except DOES_NOT_RUN as exc:
-            if artifact.source and device == "cpu":
-                raise
-            left_out.append(f"{artifact.id} on {DEVICE_NAMES[device]}: {exc}")
-            continue
-        answers.setdefault(artifact.id, []).append(Answers(logits, scores))
-        answering.append((artifact, process))
+            leave_out(artifact, device, exc, left_out)
+        else:
+            answers.setdefault(artifact.id, []).append(Answers(logits, scores))
+            answering.append((artifact, process))
     running = answering
     say("measuring the speed of each")
     measured = speed.measure([process for _, process in running], compared, threads)
@@ -105,6 +103,13 @@ def measure(
             runtime = RUNTIME_NAMES[artifact.format]
             metrics.append(accuracy_metric(worst, test.labels, runtime, artifact.precision))
     return records, metrics
+
+
+def leave_out(artifact: Artifact, device: str, error: BundleError, left_out: list[str]) -> None:
+    """Name what does not run on a device in ``left_out``. The source on the CPU has to run: ``error`` is raised."""
+    if artifact.source and device == "cpu":
+        raise error
+    left_out.append(f"{artifact.id} on {DEVICE_NAMES[device]}: {error}")
 
 
 def _right(logits: Logits, test: TestImages) -> int:

@@ -19,6 +19,7 @@ from training.cli_common import (
     Accelerate,
     CompileAhead,
     Framework,
+    ImageSize,
     Out,
     Seed,
     SkipUnreadable,
@@ -84,7 +85,7 @@ def train(
     test_limit: TestLimit = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
+    image_size: ImageSize = None,
     seed: Seed = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")

@@ -31,6 +31,7 @@ TrainLimit = Annotated[
 TestLimit = Annotated[
     int | None, typer.Option(help="Most test images, drawn by class with the seed; 0: all.")
 ]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")]
 SkipUnreadable = Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")]
 Accelerate = Annotated[
     bool,

@@ -9,6 +9,7 @@ import typer
 
 from training.cli_common import (
     Framework,
+    ImageSize,
     TestLimit,
     Threads,
     TrainLimit,
@@ -32,7 +33,7 @@ def degradation(
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "he2016",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
+    image_size: ImageSize = None,
     train_limit: TrainLimit = None,
     test_limit: TestLimit = None,
     precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for mixed precision.")] = None,

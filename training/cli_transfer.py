@@ -10,7 +10,7 @@ import typer
 
 from bundle.manifest import read_manifest
 from training.cli_bundle import make_bundle
-from training.cli_common import Framework, TestLimit, Threads, TrainLimit, console, load_data
+from training.cli_common import Framework, ImageSize, TestLimit, Threads, TrainLimit, console, load_data
 from training.config import RECIPES, TrainConfig, make_config
 from training.copies import shared
 from training.data import DataSet
@@ -39,7 +39,7 @@ def transfer(
         int | None, typer.Option(help="Epochs on the target, transferred and from scratch.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step on the target, likewise.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")] = None,
+    image_size: ImageSize = None,
     precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for mixed precision.")] = None,
     threads: Threads = None,
     runs: Annotated[
@@ -86,14 +86,14 @@ def transfer(
                 "which flatters the transfer.",
                 markup=False,
             )
-        backbone = _bundle(folder, f"source-{seed}", base, many)
+        backbone = _bundle(folder, f"source-{seed}", base, many, used_by=f"transferred-{seed}")
         transferred = replace(planned, init=str(backbone))
-        paths = [
-            backbone,
-            _bundle(folder, f"transferred-{seed}", transferred, few),
-            _bundle(folder, f"scratch-{seed}", scratch, few),
-        ]
-        trained.append(Seeded(seed, *map(read_manifest, paths)))
+        made = {
+            "source": backbone,
+            "transferred": _bundle(folder, f"transferred-{seed}", transferred, few),
+            "scratch": _bundle(folder, f"scratch-{seed}", scratch, few),
+        }
+        trained.append(Seeded(seed, {kind: read_manifest(path) for kind, path in made.items()}))
     record = results(trained)
     publish(report_files(record), report)
     for run in record["runs"]:
@@ -106,17 +106,20 @@ def transfer(
     console.print(f"The page: {report / 'index.html'}", markup=False)
 
 
-def _bundle(folder: Path, name: str, config: TrainConfig, data: DataSet) -> Path:
-    """The bundle `name` below `folder`: the one that is there, or trained, or trained on, now."""
+def _bundle(folder: Path, name: str, config: TrainConfig, data: DataSet, used_by: str | None = None) -> Path:
+    """The bundle `name` below `folder`: the one that is there, or trained, or trained on, now.
+
+    Raises:
+        ConfigError: it would be trained now, and the run `used_by` has begun from it as it was.
+    """
     from training.transfer import finished_bundle  # noqa: PLC0415 - as above
 
     models, run = folder / "models", folder / "runs" / name
     found = finished_bundle(models, name, run, config, data)
-    later = folder / "runs" / name.replace("source", "transferred")
-    if found is None and later != run and (later / RUN_FILE).exists():
+    if found is None and used_by is not None and (run.parent / used_by / RUN_FILE).exists():
         raise ConfigError(
             "The backbone would be trained on or anew, and a network has been transferred from it as it was. Use another "
-            f"--runs folder, or remove this one. Received: {later}"
+            f"--runs folder, or remove this one. Received: {run.parent / used_by}"
         )
     console.print(f"{name}, {config.epochs} epochs: {found or run}", markup=False)
     return found or make_bundle(config, data, run=run, out=models, name=name, accelerated=False)

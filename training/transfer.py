@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from scipy.stats import ttest_1samp
@@ -16,21 +17,19 @@ from bundle.repository import list_bundles
 from training.config import TrainConfig
 from training.data import DataSet
 from training.loop import RUN_FILE, open_run
+from training.metrics import CONFIDENCE
 from training.plots import transfer_plot
 from training.report import PAGE, plot_files, render
 
 SCHEMA_VERSION = 1
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Seeded:
-    """The bundles of one seed: the backbone on the source classes, and the target classes from it and from scratch."""
+    """The bundles of one seed by what they are: `source`, the backbone; `transferred` from it; from `scratch`."""
 
     seed: int
-    source: Manifest
-    transferred: Manifest
-    scratch: Manifest
+    manifests: dict[str, Manifest]
 
 
 def finished_bundle(
@@ -56,39 +55,31 @@ def results(trained: Sequence[Seeded]) -> dict[str, Any]:
     and, where their number is limited, training images. One seed alone has none, and neither have equal gains.
     """
     runs = [
-        {
-            "seed": seeded.seed,
-            "source": _accuracy(seeded.source),
-            "transferred": _accuracy(seeded.transferred),
-            "scratch": _accuracy(seeded.scratch),
-            "gain": _accuracy(seeded.transferred)["value"] - _accuracy(seeded.scratch)["value"],
-        }
+        {"seed": seeded.seed, **{name: _accuracy(manifest) for name, manifest in seeded.manifests.items()}}
         for seeded in trained
     ]
+    for run in runs:
+        run["gain"] = run["transferred"]["value"] - run["scratch"]["value"]
     gains = [run["gain"] for run in runs]
     interval = None
     if len(set(gains)) > 1:
         low, high = ttest_1samp(gains, 0).confidence_interval(CONFIDENCE)
         interval = [float(low), float(high)]
-    first = trained[0]
+    first = trained[0].manifests
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "framework": first.source.framework.name,
-        "architecture": first.source.architecture.name,
-        "source": _data(first.source),
-        "target": _data(first.transferred),
+        "framework": first["source"].framework.name,
+        "architecture": first["source"].architecture.name,
+        "source": _data(first["source"]),
+        "target": _data(first["transferred"]),
         "configs": {
             name: {key: value for key, value in manifest.training.config.items() if key != "history"}
-            for name, manifest in (
-                ("source", first.source),
-                ("transferred", first.transferred),
-                ("scratch", first.scratch),
-            )
+            for name, manifest in first.items()
         },
         "runs": runs,
-        "mean": {name: _mean([run[name]["value"] for run in runs]) for name in ("transferred", "scratch")},
-        "gain": {"mean": _mean(gains), "interval_95": interval, "seeds": len(runs)},
+        "mean": {name: fmean(run[name]["value"] for run in runs) for name in ("transferred", "scratch")},
+        "gain": {"mean": fmean(gains), "interval_95": interval, "seeds": len(runs)},
     }
 
 
@@ -149,7 +140,3 @@ def _data(manifest: Manifest) -> dict[str, Any]:
         "validation_samples": training.validation_samples,
         "test_samples": training.test_samples,
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,7 @@ import numpy.typing as npt
 from bundle.errors import RuntimeUnavailable
 from bundle.machine import instruction_sets
 from bundle.runtimes import Device, Heatmap, Logits
-
-if TYPE_CHECKING:
-    import torch
+from bundle.runtimes.torchscript import to_device
 
 MODEL = "model"  # the name of the one model in a package
 DEVICE_KEY = "AOTI_DEVICE_KEY"  # PyTorch's own: cpu or cuda
@@ -90,8 +88,6 @@ class AotInductorModel:
     ) -> tuple[Logits, Heatmap]:
         """See :class:`bundle.runtimes.Model`."""
         with self._torch.inference_mode():
-            inputs: list[torch.Tensor] = [self._torch.from_numpy(array) for array in (pixels, class_index)]
-            if self.device == "cuda":
-                inputs = [tensor.pin_memory().to("cuda", non_blocking=True) for tensor in inputs]
+            inputs = [to_device(self._torch, array, self.device) for array in (pixels, class_index)]
             logits, heatmap = (tensor.cpu().numpy() for tensor in self._package.boxed_run(inputs))
         return logits, heatmap

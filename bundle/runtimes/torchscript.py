@@ -56,6 +56,15 @@ def _refuse_slow(precision: str, device: str) -> None:
         )
 
 
+def to_device(pytorch: ModuleType, array: npt.NDArray[Any], device: str) -> torch.Tensor:
+    """The array as a tensor on ``cpu``, where it is not copied, or ``cuda``."""
+    tensor: torch.Tensor = pytorch.from_numpy(array)
+    if device == "cpu":
+        return tensor
+    # The device fetches from pinned memory by itself.
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 class TorchScriptModel:
     """A frozen TorchScript module on one device; ``half`` is the dtype that autocast computes in, None: none."""
 
@@ -66,7 +75,6 @@ class TorchScriptModel:
     ) -> None:
         self._torch = torch
         self._module = module
-        self._device = device
         self._half = half
         self.runtime_version = str(torch.__version__)
         self.device = device.type
@@ -74,14 +82,16 @@ class TorchScriptModel:
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """See :class:`bundle.runtimes.Model`."""
         with self._computing():
-            return self._numpy(self._module(self._tensor(pixels)))
+            return self._numpy(self._module(to_device(self._torch, pixels, self.device)))
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
         """See :class:`bundle.runtimes.Model`."""
         with self._computing():
-            logits, heatmap = self._module.explain(self._tensor(pixels), self._tensor(class_index))
+            logits, heatmap = self._module.explain(
+                *(to_device(self._torch, array, self.device) for array in (pixels, class_index))
+            )
             return self._numpy(logits), self._numpy(heatmap)
 
     @contextmanager
@@ -89,12 +99,6 @@ class TorchScriptModel:
         half = self._torch.autocast(self.device, self._half, enabled=self._half is not None)
         with self._torch.inference_mode(), half:
             yield
-
-    def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        tensor: torch.Tensor = self._torch.from_numpy(array)
-        if self.device == "cuda":  # the device fetches from pinned memory by itself
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
 
     def _numpy(self, tensor: torch.Tensor) -> npt.NDArray[np.float32]:
         array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()

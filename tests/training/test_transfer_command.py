@@ -116,7 +116,9 @@ def seeded(seed: int, transferred: Any, scratch: Any, manifest: Manifest) -> See
         metric = manifest.metrics[0].model_copy(update={"value": value, "interval_95": (0.0, 1.0)})
         return manifest.model_copy(update={"metrics": [metric]})
 
-    return Seeded(seed, manifest, measured(transferred), measured(scratch))
+    return Seeded(
+        seed, {"source": manifest, "transferred": measured(transferred), "scratch": measured(scratch)}
+    )
 
 
 def test_the_interval_is_that_of_the_paired_t_test() -> None:
