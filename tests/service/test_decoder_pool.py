@@ -18,6 +18,7 @@ from service.settings import Settings
 
 GEOMETRY = Input.model_construct(height=2, width=2)
 PIXELS = np.zeros((2, 2, 3), np.uint8)
+LARGE = [bytes([number]) * decoder.SMALL_BYTES for number in range(4)]
 IMAGE = {"format": "PNG", "width": 2, "height": 2, "mode": "RGB", "operations": []}
 
 
@@ -115,17 +116,17 @@ def test_images_that_wait_for_a_decoder_have_their_turn_before_those_that_come_l
     async def test() -> None:
         pool = Decoder(settings)
         await pool.start()
-        decoding = [asyncio.create_task(pool.decode(name, GEOMETRY)) for name in (b"1", b"2", b"3")]
+        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in LARGE[:3]]
         await asyncio.sleep(0.05)
-        assert Pretended.asked == [b"1", b"2"], "the others do not fit into the pipe"
+        assert Pretended.asked == LARGE[:2], "the others do not fit into the pipe"
 
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.pending[0].set_result(Pretended.answer)  # wakes the one that waits
-        decoding.append(asyncio.create_task(pool.decode(b"4", GEOMETRY)))  # runs before that is awake
+        decoding.append(asyncio.create_task(pool.decode(LARGE[3], GEOMETRY)))  # runs before that is awake
         Pretended.pending[1].set_result(Pretended.answer)
         await asyncio.gather(*decoding)
 
-        assert Pretended.asked == [b"1", b"2", b"3", b"4"]
+        assert Pretended.asked == LARGE
         await pool.stop()
 
     asyncio.run(test())
@@ -135,7 +136,7 @@ def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settin
     async def test() -> None:
         pool = Decoder(settings)
         await pool.start()
-        decoding = [asyncio.create_task(pool.decode(name, GEOMETRY)) for name in (b"1", b"2", b"3")]
+        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in LARGE[:3]]
         await asyncio.sleep(0.05)
 
         Pretended.answer = {"image": IMAGE}, [PIXELS]
@@ -145,9 +146,35 @@ def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settin
         decoding[2].cancel()
         await asyncio.gather(*decoding, return_exceptions=True)
         async with asyncio.timeout(5):
-            await asyncio.gather(*(pool.decode(b"4", GEOMETRY) for _ in range(4)))
+            await asyncio.gather(*(pool.decode(LARGE[3], GEOMETRY) for _ in range(4)))
 
-        assert b"3" not in Pretended.asked
+        assert LARGE[2] not in Pretended.asked
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_small_images_share_a_pipe_and_each_goes_where_the_fewest_are(settings: Settings) -> None:
+    async def test() -> None:
+        pool = Decoder(settings.model_copy(update={"decode_workers": 2}))
+        await pool.start()
+        sent: list[asyncio.Task[Decoded]] = []
+
+        async def pipes(*images: bytes) -> list[int]:
+            sent.extend(asyncio.create_task(pool.decode(image, GEOMETRY)) for image in images)
+            await asyncio.sleep(0.02)
+            return sorted(process.images for process in pool._processes)
+
+        assert await pipes(LARGE[0]) == [0, 1]
+        assert await pipes(b"a", b"b", b"c") == [2, 2]
+        assert await pipes(*[b"d"] * 12) == [2, decoder.SMALL_IN_PIPE], "behind a large one only one waits"
+        assert len(Pretended.asked) == len(sent) - 6, "the others wait"
+
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        for pending in Pretended.pending:
+            pending.set_result(Pretended.answer)
+        await asyncio.gather(*sent)
+        assert [(process.images, process.bytes) for process in pool._processes] == [(0, 0), (0, 0)]
         await pool.stop()
 
     asyncio.run(test())
