@@ -194,13 +194,17 @@ def test_a_savedmodel_is_accelerated_on_the_command_line_and_without_images_as_f
     bundle = keras_bundle_root / "tiny-keras" / "1"
 
     result = CliRunner().invoke(
-        app, ["accelerate", str(bundle), "--models", str(tmp_path), "--threads", "1"], env={"COLUMNS": "200"}
+        app, ["accelerate", str(bundle), "--models", str(tmp_path), "--threads", "1"], env={"COLUMNS": "80"}
     )
 
     assert result.exit_code == 0, result.output
-    assert "openvino-fp32" in result.output
-    assert "openvino-int8" not in result.output
     manifest = read_manifest(tmp_path / "tiny-keras" / "1")
+    first_words = [line.split()[0] for line in result.output.splitlines() if line.strip()]
+    for artifact in manifest.artifacts:
+        assert artifact.id in first_words, "an id is not cut in a narrow window"
+    assert "…" not in result.output
+    assert "openvino-fp32" in first_words
+    assert "openvino-int8" not in result.output
     derived = [a.derivation for a in manifest.artifacts if a.id == "openvino-fp32"]
     assert [d.max_logit_difference < 1e-3 for d in derived if d] == [True]
     assert manifest.metrics == read_manifest(bundle).metrics
