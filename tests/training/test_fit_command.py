@@ -169,7 +169,5 @@ def test_in_a_narrow_window_what_was_chosen_is_wrapped_and_not_cut(
     done = fit("photos", tmp_path, "--arch", "resnet20", "--init", weights, columns=80)
 
     assert "What was chosen for photos" in done.stdout, done.stderr
-    choices = "".join(
-        line.split("│")[2].strip() for line in done.stdout.splitlines() if line.startswith("│")
-    )
+    choices = "".join(line.split("│")[2].strip() for line in done.stdout.splitlines() if line.startswith("│"))
     assert weights in choices
