@@ -25,7 +25,7 @@ RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # the last one again and aga
 LOAD_ATTEMPTS = 2
 STEADY_S = 30.0  # a process that has lived this long starts with a clean record
 CURES = {  # by the code of a refusal; of the others the bundle is the cause
-    WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory",
+    WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, or set SERVICE_RUNTIME to source",
     RuntimeUnavailable.code: "Mend that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what the bundle and this machine have",
 }
 
