@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,12 @@ class Target:
     what: str
     target: str
     measured: str
-    met: bool
+    met: bool | None  # None: not measured
+
+    @property
+    def verdict(self) -> str:
+        """As the page has it."""
+        return {True: "met", False: "**missed**", None: ""}[self.met]
 
 
 def write(
@@ -159,9 +165,12 @@ def targets(
     def add(
         what: str, measured: float, bound: float, unit: str, digits: int = 2, *, most: bool = False
     ) -> None:
-        sign = "at most" if most else "at least"
+        target = f"{'at most' if most else 'at least'} {bound:g}{unit}"
+        if math.isnan(measured):  # there was no peer, or nothing was refused
+            found.append(Target(what, target, "not measured", None))
+            return
         met = measured <= bound if most else measured >= bound
-        found.append(Target(what, f"{sign} {bound:g}{unit}", f"{measured:.{digits}f}{unit}", met))
+        found.append(Target(what, target, f"{measured:.{digits}f}{unit}", met))
 
     def own(model: Model, artifact: str) -> Row:
         return next(row for row in rows[model] if row.key == f"{OURS}:{artifact}")

@@ -119,7 +119,9 @@ def accelerate(
             kept = {record["id"] for record in records}
             dropped = [a.path for a in made.artifacts if a.format == "aotinductor" and a.id not in kept]
             _copy(draft, made, writer.directory, without=dropped)
-            path = writer.commit(_fields(manifest) | {"artifacts": records, "metrics": metrics})
+            path = writer.commit(
+                manifest.model_dump(mode="json") | {"artifacts": records, "metrics": metrics}
+            )
     written = read_manifest(path)
     chosen: dict[Device, str] = {}
     for device in _devices():
@@ -133,7 +135,7 @@ def republish(directory: Path, models: Path) -> Path:
     manifest = read_manifest(directory)
     with BundleWriter(models, manifest.name) as writer:
         _copy(directory, manifest, writer.directory)
-        return writer.commit(_fields(manifest))
+        return writer.commit(manifest)
 
 
 def _draft(
@@ -176,7 +178,7 @@ def _draft(
                 left_out.append(f"aotinductor: {exc}")
         made += [_artifact("aotinductor", precision, path) for precision, path in compiled.items()]
         return writer.commit(
-            _fields(manifest) | {"artifacts": [manifest.source.model_dump(mode="json"), *made]}
+            manifest.model_dump(mode="json") | {"artifacts": [manifest.source.model_dump(mode="json"), *made]}
         )
 
 
@@ -210,13 +212,6 @@ def _artifact(form: str, precision: str, path: str) -> dict[str, Any]:
         "derivation": unknown,
         "speeds": [],
     }
-
-
-def _fields(manifest: Manifest) -> dict[str, Any]:
-    """The manifest's fields for a new version: the writer has a number of its own for it."""
-    fields = manifest.model_dump(mode="json")
-    del fields["version"]
-    return fields
 
 
 def _copy(directory: Path, manifest: Manifest, target: Path, without: Sequence[str] = ()) -> None:

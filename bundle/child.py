@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,11 +22,15 @@ _PARENT_CHECK_S = 0.5
 _KEPT_LINES = 40
 _LINE_BYTES = 2_000
 _BUFFER_BYTES = 4 * 2**20
+_OF_THE_PARENT = (signal.SIGINT, signal.SIGTERM)  # a terminal, and some who stop a service, send them to all
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
 class Child:
     """A running ``python -m MODULE`` and the parent's end of its socket.
+
+    SIGINT and SIGTERM do not end it: it has work to finish for a parent that shuts down. It ends when the parent hangs
+    up or kills it, and with the parent.
 
     ``arguments``: what the module's ``main`` takes, as JSON, less ``socket`` and ``parent``.
     """
@@ -36,7 +41,7 @@ class Child:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._pidfd: int | None = None
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        with theirs:
+        with theirs, _blocked(_OF_THE_PARENT):
             text = json.dumps({**arguments, "socket": theirs.fileno(), "parent": os.getpid()})
             try:
                 self.process = subprocess.Popen(
@@ -99,6 +104,16 @@ class Child:
             while line := output.readline(_LINE_BYTES):
                 if text := line.decode(errors="replace").strip():
                     self._lines.append(text)
+
+
+@contextlib.contextmanager
+def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Start a process inside that never gets them, from its first instruction on: it inherits what this thread blocks."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with(parent: int) -> None:

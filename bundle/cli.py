@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -144,25 +145,34 @@ def accelerate(
     except OSError as exc:
         console.print(f"[red]storage[/red]: The new version can't be written: {escape(str(exc))}")
         raise typer.Exit(1) from exc
-    table = Table(title=escape(str(done.path)), title_justify="left")
-    for column in (
-        "artifact",
-        "device",
-        "accuracy",
-        "same best class",
-        "logits within",
-        "1 image, ms",
-        "images/s (batch)",
-    ):
-        table.add_column(column, justify="left" if column in ("artifact", "device") else "right")
-    for artifact in done.manifest.artifacts:
-        for speed in artifact.speeds:
-            table.add_row(*_artifact_row(done.manifest, artifact, speed))
-    console.print(table)
+    console.print(_artifact_table(done.path, done.manifest, console.width))
     for reason in done.left_out:
         console.print(f"Left out: {escape(reason)}")
     for device, chosen in done.chosen.items():
         console.print(f"On {DEVICE_NAMES[device]} the service takes {escape(chosen)}")
+
+
+def _artifact_table(path: Path, manifest: Manifest, width: int) -> Table:
+    """What was measured, a row for each artifact and device, in ``width`` columns and with nothing cut."""
+    # Without frames between the columns, so that 80 are enough for what the artifacts are called as a rule.
+    table = Table(
+        title=escape(str(path)),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    # Ids differ at their ends, so the other columns make room for them; a very long one goes on in the next line.
+    whole = max(len(artifact.id) for artifact in manifest.artifacts) <= width // 3
+    table.add_column("artifact", no_wrap=whole, overflow="fold")
+    table.add_column("device", overflow="fold")
+    for figure in ("accuracy", "same best class", "logits within", "1 image, ms", "images/s (batch)"):
+        table.add_column(figure, justify="right", overflow="fold")
+    for artifact in manifest.artifacts:
+        for speed in artifact.speeds:
+            table.add_row(*_artifact_row(manifest, artifact, speed))
+    return table
 
 
 def _artifact_row(manifest: Manifest, artifact: Artifact, speed: Speed) -> tuple[str, ...]:

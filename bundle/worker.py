@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import sys
 import time
@@ -33,7 +32,6 @@ from bundle.wire import Array, Wire, WireClosed
 
 def main(arguments: dict[str, Any]) -> None:
     """Load and serve. ``arguments``: bundle, artifact, device, threads, compiled, socket (fd), parent (pid)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
     end_with(arguments["parent"])
     keep_freed_memory()
     wire = Wire(socket.socket(fileno=arguments["socket"]))

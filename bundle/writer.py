@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -91,8 +91,8 @@ class BundleWriter:
     def commit(self, manifest: Mapping[str, Any] | Manifest) -> Path:
         """Hash every file, write the manifest, make all of it durable, and give the folder its final name.
 
-        ``manifest``: the fields of :class:`Manifest`; ``schema_version``, ``name``, ``version`` and
-        ``files`` are filled in here. Returns the bundle folder. Raises :class:`ManifestInvalid` for wrong
+        ``manifest``: the fields of :class:`Manifest`; ``schema_version``, ``name``, ``version``,
+        ``created`` and ``files`` are filled in here, whatever it has. Returns the bundle folder. Raises :class:`ManifestInvalid` for wrong
         fields and ``FileExistsError`` when the version asked for has appeared meanwhile.
         """
         fields = manifest.model_dump(mode="json") if isinstance(manifest, Manifest) else dict(manifest)
@@ -103,7 +103,12 @@ class BundleWriter:
             _fsync(path)
         while True:
             version = self.version
-            record = {"schema_version": SCHEMA_VERSION, "name": self.name, "version": version}
+            record = {
+                "schema_version": SCHEMA_VERSION,
+                "name": self.name,
+                "version": version,
+                "created": datetime.now(UTC).isoformat(),
+            }
             self._write_manifest(record | fields | record | {"files": files})
             try:
                 return self._publish(version)
@@ -113,7 +118,7 @@ class BundleWriter:
 
     def _write_manifest(self, record: dict[str, Any]) -> None:
         try:
-            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False, default=_to_json) + "\n"
+            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         except (TypeError, ValueError) as exc:
             raise ManifestInvalid(f"The manifest cannot be written as JSON. Received: {exc}") from exc
         parse_manifest(text.encode())
@@ -164,9 +169,3 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _to_json(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is not a JSON type: {value!r:.80}")

@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import resource
-import signal
 import socket
 import sys
 from io import BytesIO
@@ -43,7 +42,6 @@ class Decoded(NamedTuple):
 
 def main(arguments: dict[str, Any]) -> None:
     """Decode one image after another. ``arguments``: limits, memory_bytes, socket (fd), parent (pid)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops us
     end_with(arguments["parent"])
     keep_freed_memory()
     # libtiff prints what it thinks of a corrupt file to file descriptor 2, past Python.

@@ -16,7 +16,7 @@ from bundle.manifest import Manifest, read_manifest
 from bundle.process import RuntimeInfo
 from service.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out
 from service.errors import ModelRefused, ModelUnavailable
-from service.runtime import ModelProcess
+from service.runtime import ModelProcess, check_artifact
 from service.settings import Settings
 
 State = Literal["loading", "ready", "restarting", "refused"]
@@ -24,6 +24,10 @@ WATCH_S = 0.5  # between two looks at an idle process
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # the last one again and again
 LOAD_ATTEMPTS = 2
 STEADY_S = 30.0  # a process that has lived this long starts with a clean record
+CURES = {  # by the code of a refusal; of the others the bundle is the cause
+    WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, or set SERVICE_RUNTIME to source",
+    RuntimeUnavailable.code: "Mend that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what the bundle and this machine have",
+}
 
 log = logging.getLogger("service")
 
@@ -160,6 +164,7 @@ class ServedModel:
                     f"The manifest is of another model. Expected {self.name}/{self.version}, as the folders are "
                     f"called. Received: {manifest.name}/{manifest.version}"
                 )
+            check_artifact(manifest, self._settings.runtime)
             process = ModelProcess(
                 self.path,
                 self._settings.runtime,
@@ -283,10 +288,11 @@ class ServedModel:
         self._queue.fail_all(self._refusal())
 
     def _refusal(self) -> ModelRefused:
-        cure = "Put the bundle in order"
-        if self.code == WorkerDied.code:  # nothing is known against the bundle
-            cure = "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory"
+        reason = (self.reason or "").removesuffix(
+            "."
+        )  # many end with what was received, and without a full stop
+        cure = CURES.get(self.code or "", "Put the bundle in order")
         return ModelRefused(
-            f"The model {self.name}, version {self.version}, is refused ({self.code}): {self.reason} "
-            f"{cure} and restart the service."
+            f"The model {self.name}, version {self.version}, is refused ({self.code}): {reason}. "
+            f"{cure}, and restart the service."
         )

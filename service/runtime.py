@@ -9,11 +9,27 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import BundleError, WorkerDied
+from bundle.choice import AUTO, SOURCE
+from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
+from bundle.manifest import Manifest
 from bundle.process import RuntimeInfo, check_shapes, raise_error
 from bundle.runtimes import Device
 from bundle.wire import WireClosed
 from service.child import FramedProcess
+
+
+def check_artifact(manifest: Manifest, wanted: str) -> None:
+    """Whether the bundle has what the setting `wanted` names. Ids are free, so none is wrong for every bundle.
+
+    Raises:
+        RuntimeUnavailable: it has not; the text names the setting.
+    """
+    if wanted not in (AUTO, SOURCE) and manifest.artifact(wanted) is None:
+        ids = ", ".join(artifact.id for artifact in manifest.artifacts)
+        raise RuntimeUnavailable(
+            f"SERVICE_RUNTIME names an artifact that the bundle does not have. Expected {AUTO}, {SOURCE}, or one of: "
+            f"{ids}. Received: {wanted!r}"
+        )
 
 
 class ModelProcess:

@@ -16,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,6 @@ def manifest_fields(
     """Every field of a manifest that :class:`BundleWriter` does not fill in."""
     torch = framework == "torch"
     return {
-        "created": datetime.now(UTC).isoformat(),
         "description": "Tells pictures that are mostly blue, green or red; made by tests/bundles.py.",
         "task": "image-classification",
         "labels": list(labels),

@@ -113,7 +113,7 @@ def _choose(seen: Survey, said: dict[str, Any]) -> tuple[TrainConfig, list[Choic
 def _show(data: Path, choices: list[Choice]) -> None:
     table = Table(title=Text(f"What was chosen for {data}"), title_justify="left")
     for heading in ("", "choice", "why"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for choice in choices:
         table.add_row(*(Text(cell) for cell in (choice.what, choice.value, choice.why)))
     console.print(table)

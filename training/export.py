@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -246,14 +245,7 @@ def _write(
                 for answer in top_k(scores, labels, min(GOLDEN_TOP, len(labels)))
             ]
             samples.append({"file": f"golden/{file}", "top": top})
-        return writer.commit(
-            record
-            | {
-                "version": writer.version,
-                "created": datetime.now(UTC),
-                "golden": {"tolerance": GOLDEN_TOLERANCE, "samples": samples},
-            }
-        )
+        return writer.commit(record | {"golden": {"tolerance": GOLDEN_TOLERANCE, "samples": samples}})
 
 
 def model_record(

@@ -80,8 +80,8 @@ def manifest(
     ]
     paths = ["golden/blue.png", *(a["path"] for a in fields["artifacts"])]
     files = {path: {"size": 1, "sha256": "0" * 64} for path in paths}
-    start = {"schema_version": 3, "name": "tiny", "version": 1, "files": files}
-    return parse_manifest(json.dumps(start | fields).encode())
+    start = {"schema_version": 3, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
+    return parse_manifest(json.dumps(start | fields | {"files": files}).encode())
 
 
 def ids(record: Manifest, wanted: str = "auto", *, cuda: bool = False) -> list[str]:

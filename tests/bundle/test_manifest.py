@@ -18,7 +18,7 @@ DIGEST = "0" * 64
 def record() -> dict[str, Any]:
     golden = [{"file": "golden/blue.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
     files = {name: {"size": 1, "sha256": DIGEST} for name in ("model.pt", "golden/blue.png")}
-    start = {"schema_version": 3, "name": "tiny", "version": 1}
+    start = {"schema_version": 3, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
     return start | manifest_fields("torch", LABELS, 32, golden) | {"files": files}
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,29 @@ def test_stopping_ends_the_process_and_may_be_repeated(torch_bundle: Path) -> No
         process.infer(PICTURES, 1)
     with pytest.raises(RuntimeError, match="started once"):
         process.start(1)
+
+
+def test_signals_that_a_whole_group_gets_are_the_parents_affair_from_the_first_moment_of_the_child(
+    torch_bundle: Path,
+) -> None:
+    process = RuntimeProcess(torch_bundle, threads=1)
+
+    def signal_it() -> None:
+        assert process.pid is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process.pid, number)
+
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(process.start, TIMEOUT_S)
+        while process.pid is None:
+            time.sleep(0.001)
+        signal_it()
+        starting.result()
+    signal_it()
+
+    assert process.infer(PICTURES, 30).argmax(axis=1).tolist() == [0, 1, 2]
+    process.stop()
+    assert not process.alive
 
 
 def test_a_child_that_is_not_ready_in_time_is_gone(torch_bundle: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def test_a_manifest_object_can_be_written_again(tmp_path: Path) -> None:
         fill(writer)
         second = read_manifest(writer.commit(first))
 
-    assert second == first.model_copy(update={"version": 2})
+    assert second == first.model_copy(update={"version": 2, "created": second.created})
+    assert first.created < second.created <= datetime.now(UTC)
 
 
 def test_nothing_remains_after_an_exception_or_wrong_fields(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.bundles import make_torch_bundle
 from tests.service.conftest import Server, assert_ended, serving
@@ -265,6 +266,45 @@ def test_shutdown_waits_for_requests_under_way(torch_bundle_root: Path) -> None:
 
         assert answer.result().status_code == 200
         assert server.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_loses_no_request_and_starts_no_other_process(
+    torch_bundle_root: Path, number: signal.Signals
+) -> None:
+    with (
+        serving(models_dir=torch_bundle_root, drain_delay_s=3) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        server.predict(coloured())  # the decoders are up
+        before = server.tree()
+        with paused(server):
+            under_way = pool.submit(server.predict, coloured())
+            time.sleep(0.5)
+            os.killpg(server.process.pid, number)
+            time.sleep(1.5)
+        later = server.predict(coloured(), top_k=1).status_code
+        after = server.tree()
+
+        assert (under_way.result().status_code, later) == (200, 200)
+        assert after == before
+        assert server.process.wait(30) == 0
+        assert_ended(before)
+        assert "starting another" not in server.log()
+
+
+def test_a_signal_to_the_whole_group_while_models_load_is_no_death_of_their_processes(
+    both_root: Path,
+) -> None:
+    with serving(models_dir=both_root, ready=False, drain_delay_s=2) as server:
+        server.wait(lambda: len(server.worker_pids()) == 2, "loading", 30)
+        before = server.worker_pids()
+        os.killpg(server.process.pid, signal.SIGTERM)
+        time.sleep(1)
+
+        assert server.worker_pids() == before
+        assert server.process.wait(30) == 0
+        assert "WARNING" not in server.log()
 
 
 def test_shutdown_while_models_load_leaves_no_process(both_root: Path) -> None:

@@ -61,11 +61,33 @@ def test_a_setting_forces_an_artifact_and_a_bundle_without_it_is_refused_with_th
     with serving(models_dir=models, runtime="openvino-fp32", default_model="tiny-torch") as server:
         answer = server.predict(RED).json()
         refused = server.predict(RED, model="other")
+        record = server.client.get("/models/other").json()
 
     assert (answer["model"]["runtime"], answer["model"]["precision"]) == ("openvino", "fp32")
     assert refused.status_code == 503
     assert refused.json()["code"] == "model_refused"
-    assert "It has: torchscript-fp32. Received: 'openvino-fp32'" in refused.json()["detail"]
+    reason = (
+        "SERVICE_RUNTIME names an artifact that the bundle does not have. Expected auto, source, or one of: "
+        "torchscript-fp32. Received: 'openvino-fp32'"
+    )
+    assert (record["state"], record["reason"]) == ("refused", reason)
+    assert f"{reason}. Mend that, or set SERVICE_RUNTIME and " in refused.json()["detail"]
+
+
+def test_where_no_bundle_has_the_artifact_the_service_starts_and_says_which_setting_is_wrong(
+    torch_bundle_root: Path,
+) -> None:
+    with serving(models_dir=torch_bundle_root, runtime="sauce", ready=False) as server:
+        server.wait(
+            lambda: server.client.get("/models").json()["models"][0]["state"] == "refused", "refused", 60
+        )
+        ready = server.client.get("/readyz")
+        log = server.log()
+
+    assert ready.status_code == 503
+    for text in (ready.json()["detail"], log):
+        assert "SERVICE_RUNTIME names an artifact that the bundle does not have" in text
+        assert "'sauce'" in text
 
 
 def test_what_is_compiled_is_kept_where_a_setting_says_and_a_later_start_answers_the_same_from_it(

@@ -25,6 +25,7 @@ from tests.service.conftest import environment
         ("host", "192.0.2.1"),
         ("decode_timeout_s", "-1"),
         ("default_model", "../up"),
+        ("runtime", "OpenVINO int8"),
         ("log_level", "loud"),
         ("models_dir", "/nowhere/models"),
         ("compiled_dir", "/proc/compiled"),

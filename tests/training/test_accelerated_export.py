@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from bundle.acceleration import accelerate, republish
 from bundle.choice import accuracy
 from bundle.errors import RuntimeUnavailable
 from bundle.machine import computes_in_bf16, cuda_devices
-from bundle.manifest import Manifest, read_manifest
+from bundle.manifest import MANIFEST_FILE, Manifest, read_manifest
 from bundle.process import RuntimeProcess
+from tests.service.conftest import Server, serving
 from tests.training.conftest import SMALL, Start
 
 COMPILED = "aotinductor-bf16"
@@ -80,11 +83,19 @@ def test_the_compiled_network_answers_as_the_source_does(bundle: Path) -> None:
     np.testing.assert_allclose(alone, logits, atol=0.05)
 
 
+PACKAGE = "aotinductor/bf16/data/aotinductor/model"
+
+
+def say_otherwise(bundle: Path, key: str, value: str) -> None:
+    """The metadata of its package get another value."""
+    (metadata,) = bundle.glob(f"{PACKAGE}/*wrapper_metadata.json")
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {key: value}))
+
+
 def foreign(bundle: Path, root: Path, key: str, value: str) -> Path:
     """The bundle with a package whose metadata say otherwise."""
     copy = shutil.copytree(bundle, root / "copy" / "1")
-    (metadata,) = copy.glob("aotinductor/bf16/data/aotinductor/model/*wrapper_metadata.json")
-    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {key: value}))
+    say_otherwise(copy, key, value)
     return republish(copy, root / "foreign")
 
 
@@ -125,3 +136,77 @@ def test_to_accelerate_again_keeps_what_was_compiled_where_it_runs_and_drops_it_
     assert ids(elsewhere.manifest) == ids(here.manifest) - {COMPILED}
     assert not any(name.startswith("aotinductor/") for name in elsewhere.manifest.files)
     assert any(reason.startswith(f"{COMPILED} on a CPU: ") for reason in elsewhere.left_out)
+
+
+def no_library(bundle: Path) -> None:
+    (library,) = bundle.glob(f"{PACKAGE}/*.so")
+    library.write_bytes(b"not a library")
+
+
+def crashing_library(bundle: Path) -> None:
+    """The loader maps a file that ends after its first page, and the kernel ends the process that reads on."""
+    (library,) = bundle.glob(f"{PACKAGE}/*.so")
+    library.write_bytes(library.read_bytes()[:4096])
+
+
+def with_fast_package(bundle: Path, models: Path, damage: Callable[[Path], None]) -> None:
+    """The next version in `models`: the damaged bundle, in whose record the package is the fastest by far."""
+    copy = models.parent / "copy"
+    shutil.copytree(bundle, copy)
+    damage(copy)
+    record = json.loads((copy / MANIFEST_FILE).read_text())
+    (package,) = (artifact for artifact in record["artifacts"] if artifact["id"] == COMPILED)
+    package["speeds"][0]["images_per_second"] = 1e6
+    (copy / MANIFEST_FILE).write_text(json.dumps(record))
+    republish(copy, models)
+    shutil.rmtree(copy)
+
+
+def version(server: Server, number: int) -> dict[str, Any]:
+    found: dict[str, Any] = server.client.get("/models/colours", params={"version": number}).json()
+    return found
+
+
+@compiles
+def test_the_service_takes_the_next_artifact_where_the_compiled_one_can_not_be_used_and_says_why(
+    bundle: Path, colour_folder: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    damages = [
+        lambda _: None,
+        lambda copy: say_otherwise(copy, "instruction_sets", "sse avx9999"),
+        no_library,
+    ]
+    for damage in damages:
+        with_fast_package(bundle, models, damage)
+    picture = (colour_folder / "test" / "red" / "000.png").read_bytes()
+
+    with serving(models_dir=models, device="cpu", runtime_threads=1) as server:
+        whole, elsewhere, broken = (version(server, number) for number in (1, 2, 3))
+        answers = [server.predict(picture, version=number).json() for number in (1, 2, 3)]
+
+    assert whole["artifact"] == COMPILED
+    assert elsewhere["artifact"] == broken["artifact"] != COMPILED
+    passed_over = f"{COMPILED} was passed over: The artifact"
+    assert f"{passed_over} is compiled for machines of another kind" in elsewhere["choice"]
+    assert f"{passed_over} '{COMPILED}' does not load" in broken["choice"]
+    assert {answer["predictions"][0]["label"] for answer in answers} == {"red"}
+
+
+@compiles
+def test_where_the_compiled_code_crashes_the_model_is_refused_and_served_without_it_as_the_refusal_says(
+    bundle: Path, colour_folder: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    with_fast_package(bundle, models, crashing_library)
+    picture = (colour_folder / "test" / "red" / "000.png").read_bytes()
+
+    with serving(models_dir=models, device="cpu", runtime_threads=1, ready=False) as server:
+        server.wait(lambda: version(server, 1)["state"] == "refused", "refused", 120)
+        refused = server.predict(picture).json()
+    with serving(models_dir=models, device="cpu", runtime_threads=1, runtime="source") as server:
+        answer = server.predict(picture).json()
+
+    assert "(worker_died)" in refused["detail"]
+    assert "or set SERVICE_RUNTIME to source, and restart the service." in refused["detail"]
+    assert answer["predictions"][0]["label"] == "red"

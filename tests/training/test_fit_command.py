@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: no weights can be had, which is found out at once
 
 
-def fit(data: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def fit(data: str, folder: Path, *options: str, columns: int = 200) -> subprocess.CompletedProcess[str]:
     """`python -m training fit --data DATA` with `folder` as the current one, which gets models/ and runs/."""
-    places = {"PYTHONPATH": str(ROOT), "TORCH_HOME": str(folder / "cache"), "COLUMNS": "200"}
+    places = {"PYTHONPATH": str(ROOT), "TORCH_HOME": str(folder / "cache"), "COLUMNS": str(columns)}
     return subprocess.run(
         [sys.executable, "-m", "training", "fit", "--data", data, "--threads", "1", *options],
         cwd=folder,
@@ -157,3 +157,17 @@ def test_a_broken_folder_is_an_error_that_names_the_reason(
     assert text in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not list((tmp_path).glob("models/*/*"))
+
+
+def test_in_a_narrow_window_what_was_chosen_is_wrapped_and_not_cut(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
+    corrupt(write_photos(tmp_path / "photos"))  # it ends after the table
+    weights = "bundles/one-of-several-with-long-names-that-differ-at-the-end/1"
+    shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / weights)
+
+    done = fit("photos", tmp_path, "--arch", "resnet20", "--init", weights, columns=80)
+
+    assert "What was chosen for photos" in done.stdout, done.stderr
+    choices = "".join(line.split("│")[2].strip() for line in done.stdout.splitlines() if line.startswith("│"))
+    assert weights in choices

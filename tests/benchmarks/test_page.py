@@ -1,0 +1,94 @@
+"""The page of the results, from results that are made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import page
+from benchmarks.models import ROOT, Model, resnet20
+from benchmarks.suite import CONNECTIONS, OURS, RATES, Result
+
+LARGE = Model("ResNet-50, 224 pixels", ROOT / "models", "cifar10-resnet20-keras", 1, (), batch=8)
+MODELS = {LARGE: ["openvino-int8", "openvino-bf16", "openvino-fp32"], resnet20(): ["openvino-int8"]}
+
+
+def results(peers: list[str], refusals: dict[str, float]) -> dict[str, Result]:
+    """One round, in which this project answers 100 requests per second and a peer 20."""
+
+    def server(rate: float) -> Result:
+        load = {
+            "requests_per_second": rate,
+            "latency_ms": {"p50": 1000 / rate, "p99": 2000 / rate},
+            "cpu_seconds": 0.1,
+            "seconds": 1.0,
+        }
+        return {
+            "title": "a server",
+            "start_s": 1.0,
+            "memory_bytes": 5e8,
+            "loads": {str(c): load for c in CONNECTIONS},
+        }
+
+    found: dict[str, Result] = {}
+    for model, artifacts in MODELS.items():
+        for artifact in model.manifest.artifacts:
+            found[f"limit/{model.name}/{artifact.id}/0"] = {"forward": 120.0, "decode_and_forward": 110.0}
+        for artifact in artifacts:
+            found[f"server/{model.name}/{OURS}:{artifact}/0"] = server(100)
+        for peer in peers:
+            found[f"server/{model.name}/{peer}/0"] = server(20)
+    for share in RATES:
+        found[f"open/{LARGE.name}/{share:g}"] = {
+            "rate": 100 * share,
+            "requests_per_second": 100 * min(share, 1),
+            "latency_ms": {"p50": 10.0, "p99": 20.0, "max": 30.0},
+            "refusal_ms": refusals,
+            "statuses": {"200": 10},
+            "cpu_seconds": 0.1,
+            "seconds": 1.0,
+        }
+    return found
+
+
+def written(folder: Path, monkeypatch: pytest.MonkeyPatch, peers: list[str], **refusals: float) -> str:
+    monkeypatch.setattr(page, "PAGE", folder / "RESULTS.md")
+    monkeypatch.setattr(page, "PLOT", folder / "results.svg")
+    settings = {
+        "rounds": 1,
+        "seconds": 1.0,
+        "peers": peers,
+        "processor": "some",
+        "cores": 2,
+        "commit": "0000000",
+    }
+    page.write(settings, results(peers, refusals), MODELS, LARGE)
+    return (folder / "RESULTS.md").read_text()
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = written(tmp_path, monkeypatch, [])
+
+    assert "nan" not in text.lower().split()
+    assert "nanx" not in text
+    assert "nan ms" not in text
+    lines = [
+        line
+        for line in text.splitlines()
+        if "against the best peer" in line or "refusals, median | at" in line
+    ]
+    assert len(lines) == 7
+    assert all(line.endswith("| not measured |  |") for line in lines), lines
+    assert "How the peers were tuned" not in text
+
+
+def test_against_a_peer_there_are_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = written(tmp_path, monkeypatch, ["mosec"], p50=30.0)
+
+    assert "| ResNet-50, 8 connections, against the best peer | at least 3.5x | 5.00x | met |" in text
+    assert "refusals, median | at most 20 ms | 30.0 ms | **missed** |" in text
+    assert "not measured" not in text
+    assert "How the peers were tuned" in text
