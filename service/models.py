@@ -288,9 +288,8 @@ class ServedModel:
         self._queue.fail_all(self._refusal())
 
     def _refusal(self) -> ModelRefused:
-        reason = (self.reason or "").removesuffix(
-            "."
-        )  # many end with what was received, and without a full stop
+        # Many end with what was received, and without a full stop.
+        reason = (self.reason or "").removesuffix(".")
         cure = CURES.get(self.code or "", "Put the bundle in order")
         return ModelRefused(
             f"The model {self.name}, version {self.version}, is refused ({self.code}): {reason}. "
