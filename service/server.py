@@ -36,18 +36,20 @@ class DrainingServer(uvicorn.Server):
         self._signalled = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First signal: un-ready, and stop after the delay; second one: stop now."""
+        """First signal: un-ready, and stop after the delay; second one: stop now; SIGINT once more: drop all requests."""
         registry = getattr(self._application.state, "registry", None)
         if registry is not None:
             registry.draining = True
         if self._delay_s and not self._signalled:
             self._signalled = True
             logging.getLogger("service").info("draining: serving on for %g s", self._delay_s)
-            self._loop.call_soon_threadsafe(
-                self._loop.call_later, self._delay_s, super().handle_exit, sig, frame
-            )
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._delay_s, self._end_delay, sig, frame)
             return
         super().handle_exit(sig, frame)
+
+    def _end_delay(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:  # uvicorn would take it for one more signal, and drop the requests under way
+            super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

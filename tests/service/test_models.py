@@ -343,6 +343,26 @@ def test_shutdown_finishes_what_it_has_and_leaves_no_process(torch_bundle_root: 
     assert_ended(processes)
 
 
+def test_a_second_signal_ends_the_delay_and_no_request(torch_bundle_root: Path) -> None:
+    with (
+        serving(models_dir=torch_bundle_root, drain_delay_s=3) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        server.predict(coloured())  # the decoders are up
+        with paused(server):
+            under_way = pool.submit(server.predict, coloured())
+            time.sleep(0.5)
+            for _ in range(2):
+                server.process.send_signal(signal.SIGINT)
+                time.sleep(0.3)
+            with pytest.raises(httpx.ConnectError):
+                httpx.get(f"{server.url}/healthz")
+            time.sleep(3.5)  # past the delay
+
+        assert under_way.result().status_code == 200
+        assert server.process.wait(30) == 0
+
+
 def test_a_killed_service_leaves_no_process(torch_bundle_root: Path) -> None:
     with serving(models_dir=torch_bundle_root) as server:
         processes = server.tree()[1:]
