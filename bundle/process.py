@@ -31,6 +31,7 @@ class RuntimeInfo(TypedDict):
     device: str
     artifact_id: str
     choice: str  # why this artifact, in words
+    streams: int  # forward passes that it works on at once
     batch_size: int | None  # that gave the most images per second when the artifact was measured
     height: int
     width: int

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -47,15 +48,46 @@ def main(arguments: dict[str, Any]) -> None:
         wire.send({"error": exc.code, "detail": str(exc)})
         return
     wire.send(ready)
-    while True:
-        header, arrays = wire.receive()
-        try:
-            answer = _answer(model, header["method"], arrays)
-        except Exception as exc:  # noqa: BLE001 - the frameworks raise every kind; the process stays up for the next request
-            detail = f"The model failed on a request. Received: {describe(exc)}"
-            wire.send({"error": RuntimeUnavailable.code, "detail": detail})
-        else:
-            wire.send({}, answer)
+    Answering(wire, model).run()
+
+
+class Answering:
+    """Takes one request after another; a model with several streams works on as many, and answers in their order."""
+
+    def __init__(self, wire: Wire, model: Model) -> None:
+        self._wire = wire
+        self._model = model
+        self._reading = threading.Lock()
+        self._last = threading.Event()  # set once the request that was read last has its answer
+        self._last.set()
+
+    def run(self) -> None:
+        """Answer until the socket closes, which raises :class:`WireClosed`."""
+        for _ in range(self._model.streams - 1):
+            threading.Thread(target=self._run_beside, daemon=True).start()
+        self._run()
+
+    def _run_beside(self) -> None:
+        with contextlib.suppress(WireClosed):  # the main thread is told as well
+            self._run()
+
+    def _run(self) -> None:
+        while True:
+            with self._reading:
+                header, arrays = self._wire.receive()
+                before, self._last = self._last, threading.Event()
+                mine = self._last
+            try:
+                answer = _answer(self._model, header["method"], arrays)
+            except Exception as exc:  # noqa: BLE001 - the frameworks raise every kind; the process stays up for the next request
+                detail = f"The model failed on a request. Received: {describe(exc)}"
+                said: dict[str, Any] = {"error": RuntimeUnavailable.code, "detail": detail}
+                answer = []
+            else:
+                said = {}
+            before.wait()
+            self._wire.send(said, answer)
+            mine.set()
 
 
 def _load(
@@ -78,6 +110,7 @@ def _load(
         "artifact_id": artifact.id,
         "choice": choice.reason,
         "batch_size": measured.batch_size if measured else None,
+        "streams": model.streams,
         "height": manifest.input.height,
         "width": manifest.input.width,
         "classes": len(manifest.labels),
@@ -112,6 +145,8 @@ def _load_first(
 def _answer(model: Model, method: str, arrays: list[Array]) -> list[Array]:
     if method == "infer":
         answer: list[Array] = [model.infer(arrays[0])]
+    elif method == "infer_beside":
+        answer = [model.infer_beside(arrays[0])]
     else:
         answer = list(model.explain(arrays[0], arrays[1]))
     if not all(np.isfinite(array).all() for array in answer):

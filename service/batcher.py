@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,6 @@ from service.errors import ModelUnavailable, QueueFull
 
 # Most that an image waits for those that are being decoded, while the model has nothing to do.
 GATHER_S = 0.01
-UNDER_WAY = 2  # batches; the second one waits in the pipe of the model's process
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -53,6 +53,7 @@ class Queue:
     def __init__(self, size: int, max_batch: int, timeout_s: float) -> None:
         self._size = size
         self.max_batch = max_batch  # the model lowers it when it is loaded and known to be best with fewer
+        self.streams = 1  # batches that the model works on at once, known then as well
         self._timeout_s = timeout_s
         self._admitted = 0
         self._items: deque[Waiting] = deque()
@@ -62,7 +63,7 @@ class Queue:
 
     def __len__(self) -> int:
         """The images that wait: to be decoded, here, or in the pipe of the model's process."""
-        return max(0, self._admitted - (self._under_way[0] if self._under_way else 0))
+        return max(0, self._admitted - sum(islice(self._under_way, self.streams)))
 
     def check_room(self, count: int = 1) -> None:
         """Whether there are places for `count` images, without taking them.
@@ -120,7 +121,8 @@ class Queue:
             except TimeoutError:
                 if due_s > patience_s:
                     return []
-        batch = [self._items.popleft() for _ in range(min(self.max_batch, len(self._items)))]
+        share = math.ceil(len(self._items) / max(1, self.streams - len(self._under_way)))
+        batch = [self._items.popleft() for _ in range(min(self.max_batch, share))]
         self._under_way.append(len(batch))
         self.batch_sizes[len(batch)] += 1
         return batch
@@ -134,13 +136,15 @@ class Queue:
         """In how many seconds the next batch may go, if nothing changes."""
         self._drop_cancelled()
         count = len(self._items)
-        if not count or len(self._under_way) >= UNDER_WAY:
+        if (
+            not count or len(self._under_way) > self.streams
+        ):  # one more waits in the pipe of the model's process
             return math.inf
         if count >= self.max_batch:
             return 0
-        if self._under_way:
+        if len(self._under_way) == self.streams:
             return math.inf
-        if 2 * count >= self._admitted:
+        if 2 * count >= self._admitted - sum(self._under_way):
             return 0
         return self._items[0].since + GATHER_S - time.perf_counter()
 

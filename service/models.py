@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -184,9 +185,9 @@ class ServedModel:
         else:
             self.manifest, self.info, self.state = manifest, info, "ready"
             self._started_at = time.monotonic()
-            self._queue.max_batch = min(
-                self._settings.max_batch, info["batch_size"] or self._settings.max_batch
-            )
+            best = info["batch_size"] or self._settings.max_batch
+            self._queue.streams = info["streams"]
+            self._queue.max_batch = min(self._settings.max_batch, math.ceil(best / info["streams"]))
             log.info(
                 "model %s/%s is ready: %s on %s, in batches of up to %d; %s",
                 self.name,

@@ -89,7 +89,7 @@ class ModelProcess:
             RuntimeUnavailable: the model fails (out of memory); the process stays up.
         """
         try:
-            header, arrays = await self._process.ask({"method": "infer"}, [images], timeout_s)
+            header, arrays = await self._process.ask({"method": "infer_beside"}, [images], timeout_s)
         except (TimeoutError, WireClosed) as exc:
             what = "did not answer in time and is killed" if isinstance(exc, TimeoutError) else "ended"
             raise WorkerDied(f"The process that runs the model {what}. {await self.kill()}") from exc

@@ -24,8 +24,14 @@ class Model(Protocol):
     runtime_version: str
     device: str
 
+    streams: int
+    """How many calls of :meth:`infer_beside` are worked on at once, from as many threads."""
+
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """uint8 [N, H, W, 3] to float32 logits [N, C]."""
+        """uint8 [N, H, W, 3] to float32 logits [N, C], with all that the machine has."""
+
+    def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+        """As :meth:`infer`, with one stream, while other threads have the others."""
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]

@@ -38,6 +38,7 @@ class SavedModel:
     """A loaded SavedModel on one device."""
 
     runtime = "tensorflow"
+    streams = 1
 
     def __init__(self, tf: Any, loaded: Any, device: str) -> None:
         missing = {"serving_default", "explain"} - set(loaded.signatures)
@@ -58,6 +59,10 @@ class SavedModel:
         answer = self._serve(pixels=self._tf.constant(pixels))
         logits: Logits = answer["logits"].numpy()
         return logits
+
+    def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+        """See :class:`bundle.runtimes.Model`."""
+        return self.infer(pixels)
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]

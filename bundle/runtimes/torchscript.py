@@ -69,6 +69,7 @@ class TorchScriptModel:
     """A frozen TorchScript module on one device; ``half`` is the dtype that autocast computes in, None: none."""
 
     runtime = "torchscript"
+    streams = 1
 
     def __init__(
         self, torch: ModuleType, module: Any, device: torch.device, half: torch.dtype | None
@@ -83,6 +84,10 @@ class TorchScriptModel:
         """See :class:`bundle.runtimes.Model`."""
         with self._computing():
             return self._numpy(self._module(to_device(self._torch, pixels, self.device)))
+
+    def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+        """See :class:`bundle.runtimes.Model`."""
+        return self.infer(pixels)
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]

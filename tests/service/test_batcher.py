@@ -18,15 +18,29 @@ PICTURE = np.zeros((2, 2, 3), np.uint8)
 PATIENCE_S = 5.0
 
 
-def run(test: Callable[[Queue], Awaitable[None]], size: int = 32, max_batch: int = 4) -> None:
+def run(
+    test: Callable[[Queue], Awaitable[None]], size: int = 32, max_batch: int = 4, streams: int = 1
+) -> None:
     async def alone() -> None:
-        await test(Queue(size, max_batch, PATIENCE_S))
+        queue = Queue(size, max_batch, PATIENCE_S)
+        queue.streams = streams
+        await test(queue)
 
     asyncio.run(alone())
 
 
 def submit(queue: Queue, images: int) -> list[asyncio.Task[list[Answer]]]:
     return [asyncio.create_task(queue.submit([PICTURE], "bundle")) for _ in range(images)]
+
+
+def ask(queue: Queue, images: int) -> list[asyncio.Task[list[Answer]]]:
+    """As `submit`, of clients who each give their place back with their answer."""
+
+    async def one() -> list[Answer]:
+        with queue.admit(1):
+            return await queue.submit([PICTURE], "bundle")
+
+    return [asyncio.create_task(one()) for _ in range(images)]
 
 
 def answer(queue: Queue, batch: list[batcher.Waiting]) -> None:
@@ -119,6 +133,47 @@ def test_a_second_batch_follows_only_when_it_is_full_and_no_third() -> None:
             await asyncio.gather(*tasks)
 
     run(test)
+
+
+@pytest.mark.usefixtures("long_gathering")
+def test_streams_share_what_waits_and_one_full_batch_waits_for_them() -> None:
+    async def test(queue: Queue) -> None:
+        tasks = ask(queue, 15)
+        first, second, third = [await queue.next_batch(PATIENCE_S) for _ in range(3)]
+        assert [len(first), len(second), len(third)] == [4, 4, 4]
+        assert await queue.next_batch(0.05) == [], "two run and one is in the pipe"
+        assert len(queue) == 7, "those that run wait no more"
+        answer(queue, first)
+        await asyncio.gather(*tasks[:4])
+        assert await queue.next_batch(0.05) == [], "three are no batch while both streams are busy"
+        answer(queue, second)
+        await asyncio.gather(*tasks[4:8])
+        rest = await queue.next_batch(PATIENCE_S)
+        assert len(rest) == 3, "a stream is free"
+        for batch in (third, rest):
+            answer(queue, batch)
+        await asyncio.gather(*tasks)
+        assert len(queue) == 0
+
+    run(test, streams=2)
+
+
+@pytest.mark.usefixtures("long_gathering")
+def test_free_streams_divide_a_few_images_and_those_that_run_keep_nobody_waiting() -> None:
+    async def test(queue: Queue) -> None:
+        tasks = ask(queue, 5)
+        first, second = [await queue.next_batch(PATIENCE_S) for _ in range(2)]
+        assert [len(first), len(second)] == [3, 2]
+        answer(queue, first)
+        await asyncio.gather(*tasks[:3])
+        tasks += ask(queue, 1)
+        third = await queue.next_batch(PATIENCE_S)
+        assert len(third) == 1
+        for batch in (second, third):
+            answer(queue, batch)
+        await asyncio.gather(*tasks)
+
+    run(test, streams=2)
 
 
 def test_places_are_for_images_from_before_they_are_decoded_and_a_running_pass_takes_none() -> None:

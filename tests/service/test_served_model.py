@@ -24,6 +24,7 @@ class Pretended:
 
     starts: list[Pretended]
     refusals: dict[int, BundleError]  # of the starts, by their number
+    streams: int
     replaced: dict[int, str]  # the digests of other bundles, by the number of the start that finds them
 
     def __init__(self, *_: Any) -> None:
@@ -37,7 +38,7 @@ class Pretended:
         self.running = True
         digest = Pretended.replaced.get(len(Pretended.starts), "one")
         found = {"batch_size": None, "artifact_id": "source", "device": "cpu", "choice": "the only one"}
-        return {**found, "digest": digest}
+        return {**found, "digest": digest, "streams": Pretended.streams}
 
     async def infer(self, images: Sequence[np.ndarray], _: float) -> np.ndarray:
         for _ in range(10):
@@ -63,15 +64,17 @@ async def ask(model: ServedModel, picture: np.ndarray) -> str:
     return "answered"
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[ServedModel], Awaitable[None]]], None]:
-    """Runs a test with a model in batches of 2 that is ready."""
+@pytest.fixture(params=[1, 2])
+def run(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[[Callable[[ServedModel], Awaitable[None]]], None]:
+    """Runs a test with a model in batches of 2 that is ready; it works on one of them at a time, or on two."""
     manifest = SimpleNamespace(
         name="some", version=1, framework=SimpleNamespace(name="pytorch"), digest="one"
     )
     settings: Any = SimpleNamespace(
         queue_size=64,
-        max_batch=2,
+        max_batch=2 * request.param,
         inference_timeout_s=3,
         runtime="auto",
         device="cpu",
@@ -81,6 +84,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[ServedModel], Aw
     )
     monkeypatch.setattr(models, "ModelProcess", Pretended)
     monkeypatch.setattr(models, "read_manifest", lambda _: manifest)
+    monkeypatch.setattr(Pretended, "streams", request.param, raising=False)
     monkeypatch.setattr(Pretended, "starts", [], raising=False)
     monkeypatch.setattr(Pretended, "refusals", {}, raising=False)
     monkeypatch.setattr(Pretended, "replaced", {}, raising=False)
