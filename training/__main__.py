@@ -5,6 +5,7 @@ The other commands are in `training/cli_<command>.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,8 @@ from training.cli_transfer import transfer
 from training.config import ARCHITECTURES, RECIPES, make_config
 from training.errors import TrainingError
 from training.initial import initial_path
+
+MOST_VALIDATION = 0.1  # of the training images, where nothing is said and the usual share is too few
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Train ResNets, write servable bundles, compare them."
@@ -86,6 +89,12 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: ImageSize = None,
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training images held out to calibrate on; default 0.02, and up to 0.1 of few images."
+        ),
+    ] = None,
     seed: Seed = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
@@ -118,6 +127,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         image_size=image_size,
+        validation_fraction=validation_fraction,
         seed=seed,
         precision=precision,
         threads=threads,
@@ -128,7 +138,9 @@ def train(
 
     golden = read_golden(golden_images) if golden_images else None
     config = on_devices(config, devices)
-    data_set = load_data(data, config, skip_unreadable=skip_unreadable)
+    most = MOST_VALIDATION if validation_fraction is None else validation_fraction
+    data_set = load_data(data, config, skip_unreadable=skip_unreadable, most_validation=most)
+    config = dataclasses.replace(config, validation_fraction=data_set.validation_fraction)
     name = name or default_name(data_set.name, framework, config.arch)
     refuse_bad_target(out, name)
     make_bundle(

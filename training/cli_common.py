@@ -65,16 +65,19 @@ def command_line() -> str:
     return shlex.join(["python", "-m", "training", *sys.argv[1:]])
 
 
-def load_data(data: str, config: TrainConfig, *, skip_unreadable: bool = False) -> DataSet:
+def load_data(
+    data: str, config: TrainConfig, *, skip_unreadable: bool = False, most_validation: float = 0.0
+) -> DataSet:
     """The data set that --data names: a folder of class folders, or `cifar10` where no folder has that name.
+
+    Args:
+        most_validation: as for `load_folder`.
 
     Raises:
         DataError: it can't be used.
     """
-    options = {
-        name: getattr(config, name)
-        for name in ("image_size", "validation_fraction", "seed", "train_limit", "test_limit")
-    }
+    names = ("image_size", "validation_fraction", "seed", "train_limit", "test_limit")
+    options = {name: getattr(config, name) for name in names} | {"most_validation": most_validation}
     if data == "cifar10" and not Path(data).is_dir():
         return load_cifar10(Path("data"), **options)
     return load_folder(Path(data), **options, skip_unreadable=skip_unreadable)

@@ -55,7 +55,7 @@ def test_a_trained_model_comes_with_artifacts_that_are_measured_on_the_test_spli
     int8 = artifacts["openvino-int8"].derivation
     assert int8 is not None
     assert (int8.calibration_samples, int8.compared_samples) == (
-        117,
+        108,
         30,
     )  # all training images; the test split
 
