@@ -39,7 +39,7 @@ from training.cli_fit import fit
 from training.cli_pretrained import pretrained
 from training.cli_transfer import transfer
 from training.config import ARCHITECTURES, RECIPES, make_config
-from training.errors import TrainingError
+from training.errors import ConfigError, TrainingError
 from training.initial import initial_path
 
 MOST_VALIDATION = 0.1  # of the training images, where nothing is said and the usual share is too few
@@ -115,6 +115,7 @@ def train(
     compile_ahead: CompileAhead = None,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
+    _refuse_lonely_compilation(framework, accelerate, compile_ahead)
     config = make_config(
         recipe,
         framework=framework,
@@ -153,6 +154,26 @@ def train(
         accelerated=accelerate,
         compile_ahead=compile_ahead,
     )
+
+
+def _refuse_lonely_compilation(framework: str, accelerate: bool, compile_ahead: bool | None) -> None:
+    """Find out before the training that what --compile-ahead asks for would not be made.
+
+    Raises:
+        ConfigError: AOTInductor does not compile this framework's networks, or no artifact is added at all.
+    """
+    if not compile_ahead:
+        return
+    if framework == "keras":
+        raise ConfigError(
+            "--compile-ahead is for PyTorch: AOTInductor compiles no network of TensorFlow, which compiles a SavedModel "
+            "when it is loaded. Leave it out, or use --framework torch. Received: --framework keras --compile-ahead"
+        )
+    if not accelerate:
+        raise ConfigError(
+            "--compile-ahead adds an artifact to those of --accelerate, and without these none is made. Use --accelerate, "
+            "or leave --compile-ahead out. Received: --no-accelerate (or TRAINING_ACCELERATE=0) and --compile-ahead"
+        )
 
 
 def run() -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import typer
 
-from training.cli_common import command_line, console, interrupted, load_framework, say_how_to_serve
+from training.cli_common import (
+    command_line,
+    console,
+    interrupted,
+    load_framework,
+    say_how_to_serve,
+    say_what_was_made,
+)
 from training.config import TrainConfig
 from training.data import DataSet
 from training.initial import read_initial
@@ -93,6 +100,6 @@ def make_bundle(
         + ", ".join(f"{label} {right} of {count}" for label, count, right in worst_first[:MOST_CLASSES]),
         markup=False,
     )
-    console.print(f"A service on a CPU takes {exported.serving}", markup=False)
+    say_what_was_made(exported.path, exported.serving)
     say_how_to_serve(out, name, data_set.test.files[0])
     return exported.path

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bundle.manifest import NAME_PATTERN
+from bundle.manifest import NAME_PATTERN, read_manifest
 from training.config import TrainConfig
 from training.data import DataSet, load_cifar10, load_folder
 from training.errors import ConfigError, StorageError
@@ -122,6 +122,13 @@ def default_name(data_name: str, framework: str, arch: str | None = None) -> str
     """A valid model name from the data's: `My Photos` with resnet20 in torch gives my-photos-resnet20-pytorch."""
     base = re.sub(r"[^a-z0-9._-]+", "-", data_name.lower()).strip("-._") or "model"
     return "-".join(filter(None, (base[:32], arch, FRAMEWORK_NAMES[framework])))
+
+
+def say_what_was_made(path: Path, serving: str) -> None:
+    """Print the artifacts of the bundle in `path`, and which of them a service on a CPU takes, and why."""
+    artifacts = read_manifest(path).artifacts
+    console.print(f"Artifacts: {', '.join(artifact.id for artifact in artifacts)}", markup=False)
+    console.print(f"A service on a CPU takes {serving}", markup=False)
 
 
 def say_how_to_serve(out: Path, name: str, image: Path | None = None) -> None:

@@ -39,6 +39,8 @@ def bundle(start: Start, colour_folder: Path, tmp_path_factory: pytest.TempPathF
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "A service on a CPU takes " in done.stdout
+    made = read_manifest(root / "models" / "colours" / "1").artifacts
+    assert f"Artifacts: {', '.join(artifact.id for artifact in made)}\n" in done.stdout
     assert list((root / "models" / "colours").iterdir()) == [root / "models" / "colours" / "1"]
     return root / "models" / "colours" / "1"
 
