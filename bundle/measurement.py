@@ -16,10 +16,10 @@ from bundle.accuracy import accuracy_metric
 from bundle.batches import in_batches
 from bundle.choice import DEVICE_NAMES, RUNTIME_NAMES
 from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable, WorkerDied
+from bundle.golden import golden_differences
 from bundle.image import read_input
 from bundle.manifest import Artifact, Manifest
 from bundle.process import RuntimeProcess
-from bundle.scores import calibrated_softmax
 
 TIMEOUT_S = 300.0  # to load, and for one forward pass
 DOES_NOT_RUN = (
@@ -47,7 +47,7 @@ class Answers(NamedTuple):
     """What an artifact answers on one device."""
 
     logits: Logits  # [N, C], of the images that all are compared on
-    golden_scores: npt.NDArray[np.float64]  # [G, C], of the golden pictures
+    golden_difference: float  # the largest of the self-test
 
 
 def measure(
@@ -78,11 +78,11 @@ def measure(
         say(f"measuring {artifact.id} on {len(compared):,} images, {device}")
         try:
             logits = _logits(process, compared)
-            scores = calibrated_softmax(_logits(process, golden), manifest.calibration.temperature)
+            difference = _golden_difference(manifest, _logits(process, golden))
         except DOES_NOT_RUN as exc:
             leave_out(artifact, device, exc, left_out)
         else:
-            answers.setdefault(artifact.id, []).append(Answers(logits, scores))
+            answers.setdefault(artifact.id, []).append(Answers(logits, difference))
             answering.append((artifact, process))
     running = answering
     say("measuring the speed of each")
@@ -119,7 +119,7 @@ def _right(logits: Logits, test: TestImages) -> int:
 def _derivation(
     artifact: Artifact, own: list[Answers], of_source: Answers, calibration: Pixels | None
 ) -> dict[str, Any]:
-    observed = max(float(np.abs(answer.golden_scores - of_source.golden_scores).max()) for answer in own)
+    observed = max(answer.golden_difference for answer in own)
     best = of_source.logits.argmax(1)
     quantised_with = calibration if artifact.precision == "int8" else None
     packages = ["openvino"] if artifact.format == "openvino" else ["torch"]
@@ -132,6 +132,15 @@ def _derivation(
         "top1_agreement": min(float((answer.logits.argmax(1) == best).mean()) for answer in own),
         "golden_tolerance": min(LARGEST_TOLERANCE, TOLERANCE_FACTOR * observed + TOLERANCE_ROOM),
     }
+
+
+def _golden_difference(manifest: Manifest, logits: Logits) -> float:
+    """What the self-test of an artifact with these logits [G, C] of the golden pictures differs by."""
+    return max(
+        difference.size
+        for sample, row in zip(manifest.golden.samples, logits, strict=True)
+        for difference in golden_differences(sample, row, manifest.calibration.temperature)
+    )
 
 
 def _golden_pixels(directory: Path, manifest: Manifest) -> Pixels:

@@ -233,7 +233,7 @@ class Calibration(Record):
 
 
 class NoCalibration(Record):
-    """Nothing was fitted, because there was no data to fit on: scores are softmax(logits)."""
+    """Nothing was fitted, because there was no data to fit on or too little: scores are softmax(logits)."""
 
     method: Literal["none"]
     temperature: Annotated[float, Field(ge=1, le=1)]

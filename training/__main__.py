@@ -5,6 +5,7 @@ The other commands are in `training/cli_<command>.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -38,8 +39,10 @@ from training.cli_fit import fit
 from training.cli_pretrained import pretrained
 from training.cli_transfer import transfer
 from training.config import ARCHITECTURES, RECIPES, make_config
-from training.errors import TrainingError
+from training.errors import ConfigError, TrainingError
 from training.initial import initial_path
+
+MOST_VALIDATION = 0.1  # of the training images, where nothing is said and the usual share is too few
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Train ResNets, write servable bundles, compare them."
@@ -86,6 +89,12 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: ImageSize = None,
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training images held out to calibrate on; default 0.02, and up to 0.1 of few images."
+        ),
+    ] = None,
     seed: Seed = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
@@ -106,6 +115,7 @@ def train(
     compile_ahead: CompileAhead = None,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
+    _refuse_lonely_compilation(framework, accelerate, compile_ahead)
     config = make_config(
         recipe,
         framework=framework,
@@ -118,6 +128,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         image_size=image_size,
+        validation_fraction=validation_fraction,
         seed=seed,
         precision=precision,
         threads=threads,
@@ -128,7 +139,9 @@ def train(
 
     golden = read_golden(golden_images) if golden_images else None
     config = on_devices(config, devices)
-    data_set = load_data(data, config, skip_unreadable=skip_unreadable)
+    most = MOST_VALIDATION if validation_fraction is None else validation_fraction
+    data_set = load_data(data, config, skip_unreadable=skip_unreadable, most_validation=most)
+    config = dataclasses.replace(config, validation_fraction=data_set.validation_fraction)
     name = name or default_name(data_set.name, framework, config.arch)
     refuse_bad_target(out, name)
     make_bundle(
@@ -141,6 +154,26 @@ def train(
         accelerated=accelerate,
         compile_ahead=compile_ahead,
     )
+
+
+def _refuse_lonely_compilation(framework: str, accelerate: bool, compile_ahead: bool | None) -> None:
+    """Find out before the training that what --compile-ahead asks for would not be made.
+
+    Raises:
+        ConfigError: AOTInductor does not compile this framework's networks, or no artifact is added at all.
+    """
+    if not compile_ahead:
+        return
+    if framework == "keras":
+        raise ConfigError(
+            "--compile-ahead is for PyTorch: AOTInductor compiles no network of TensorFlow, which compiles a SavedModel "
+            "when it is loaded. Leave it out, or use --framework torch. Received: --framework keras --compile-ahead"
+        )
+    if not accelerate:
+        raise ConfigError(
+            "--compile-ahead adds an artifact to those of --accelerate, and without these none is made. Use --accelerate, "
+            "or leave --compile-ahead out. Received: --no-accelerate (or TRAINING_ACCELERATE=0) and --compile-ahead"
+        )
 
 
 def run() -> None:

@@ -10,15 +10,20 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binned_statistic
 
+from training.config import LEAST_VALIDATION
+
 BINS = 15  # of equal width, as in the paper
 TEMPERATURES = (0.05, 20.0)
 
 
-def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
     """The temperature that minimises the negative log-likelihood of float32 logits [N, C] for labels [N].
 
-    The search is bounded: on a split that is classified without an error the likelihood has no maximum.
+    None: there are too few of them, or none is better than a bound of the search. On a split that is classified
+    without an error the likelihood has no maximum, and where the network knows nothing it has none either.
     """
+    if len(labels) < LEAST_VALIDATION:
+        return None
     scaled = logits.astype(np.float64)
     rows = np.arange(len(labels))
 
@@ -26,7 +31,20 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
         return float(-log_softmax(scaled / np.exp(log_temperature), axis=1)[rows, labels].mean())
 
     low, high = np.log(TEMPERATURES)
-    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded")
+    # The search ends beside a bound and never on it, and where the loss is flat anywhere: so the losses are compared.
+    return float(np.exp(found.x)) if found.fun < min(loss(low), loss(high)) else None
+
+
+def why_not_fitted(samples: int) -> str:
+    """Why `fit_temperature` gave none for so many images."""
+    if samples < LEAST_VALIDATION:
+        return f"a temperature is fitted on {LEAST_VALIDATION} validation images or more, and there are {samples}"
+    low, high = TEMPERATURES
+    return (
+        f"on the {samples:,} validation images no temperature is better than the ends of the search, {low:g} and {high:g}, "
+        "which happens where nearly all of them, or no more than by chance, are right"
+    )
 
 
 def reliability(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, Any]:

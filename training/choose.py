@@ -18,7 +18,7 @@ from training.config import (
     TrainConfig,
     make_config,
 )
-from training.data import TEST_FRACTION
+from training.data import TEST_FRACTION, share_of
 from training.errors import DataError
 from training.folders import some
 from training.survey import Survey
@@ -105,9 +105,11 @@ def choose(
     arch = said.get("arch") or (
         _transfer_network(machine, said["framework"]) if transfer else SCRATCH_NETWORK
     )
-    images = sum(survey.counts.values()) * (1 if survey.test else 1 - TEST_FRACTION)
-    held_out = _between(VALIDATION_IMAGES / images, *VALIDATION_FRACTION)
-    trained = round(images * (1 - held_out))
+    counts = survey.counts.values()
+    left = [count if survey.test else count - share_of(count, TEST_FRACTION) for count in counts]
+    held_out = _between(VALIDATION_IMAGES / sum(left), *VALIDATION_FRACTION)
+    validated = sum(share_of(count, held_out) for count in left)
+    trained = sum(left) - validated
     size, why_size = _image_size(survey, machine, said, arch, transfer)
     batch, why_batch = _batch_size(trained, machine, arch, size, transfer)
     config = make_config(
@@ -130,14 +132,14 @@ def choose(
         Choice("images", f"{survey.images:,} in {len(survey.counts)} classes", _counts(survey)),
         Choice(
             "test split",
-            f"{survey.test or round(survey.images * TEST_FRACTION):,} images",
+            f"{survey.test or survey.images - sum(left):,} images",
             "the folder test/"
             if survey.test
             else f"{TEST_FRACTION:.0%} of each class, measured once at the end",
         ),
         Choice(
             "validation split",
-            f"{images - trained:,.0f} images",
+            f"{validated:,} images",
             f"{held_out:.0%} of the others: when to stop, and how sure to be",
         ),
         Choice("first weights", config.init, _why_weights(survey, said, arch, imagenet)),

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import typer
 
-from training.cli_common import command_line, console, interrupted, load_framework, say_how_to_serve
+from training.cli_common import (
+    command_line,
+    console,
+    interrupted,
+    load_framework,
+    say_how_to_serve,
+    say_what_was_made,
+)
 from training.config import TrainConfig
 from training.data import DataSet
 from training.initial import read_initial
@@ -42,8 +49,8 @@ def make_bundle(
     initial = read_initial(config, weights).for_labels(data_set.classes)
     trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
     console.print(
-        f"{config.arch} in {config.framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training "
-        f"images, {len(data_set.classes)} classes. Checkpoints and curves: {run} (tensorboard --logdir {run})",
+        f"{config.arch} in {config.framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training and "
+        f"{len(data_set.validation):,} validation images, {len(data_set.classes)} classes. Checkpoints and curves: {run} (tensorboard --logdir {run})",
         markup=False,
     )
     if config.freeze_epochs and config.init == "random":
@@ -56,7 +63,8 @@ def make_bundle(
         raise interrupted() from None
     if module.devices.leave():
         raise typer.Exit
-    from training.export import export_bundle  # noqa: PLC0415 - scipy takes seconds to import
+    from training.calibration import why_not_fitted  # noqa: PLC0415 - scipy takes seconds to import
+    from training.export import export_bundle  # noqa: PLC0415 - likewise
 
     exported = export_bundle(
         trainer,
@@ -73,18 +81,25 @@ def make_bundle(
     )
     low, high = exported.interval
     before, after = exported.calibration_error
+    scaled = "without scaling" if after is None else f"before and {after:.4f} after scaling"
     console.print(
         f"{exported.path}: test accuracy {exported.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-        f"{len(data_set.test):,} images) through the exported artifact; calibration error {before:.4f} before and "
-        f"{after:.4f} after scaling; logits within {exported.max_logit_difference:.1e} of the network's.",
+        f"{len(data_set.test):,} images) through the exported artifact; calibration error {before:.4f} "
+        f"{scaled}; logits within {exported.max_logit_difference:.1e} of the network's.",
         markup=False,
     )
+    if after is None:
+        console.print(
+            f"Notice: the scores are not calibrated: {why_not_fitted(len(data_set.validation))}. More images help, or a "
+            f"larger share of them in `train`: --validation-fraction, here {config.validation_fraction:g}.",
+            markup=False,
+        )
     worst_first = sorted(exported.by_class, key=lambda found: found[2] / found[1])
     console.print(
         "Right by class, worst first: "
         + ", ".join(f"{label} {right} of {count}" for label, count, right in worst_first[:MOST_CLASSES]),
         markup=False,
     )
-    console.print(f"A service on a CPU takes {exported.serving}", markup=False)
+    say_what_was_made(exported.path, exported.serving)
     say_how_to_serve(out, name, data_set.test.files[0])
     return exported.path

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bundle.manifest import NAME_PATTERN
+from bundle.manifest import NAME_PATTERN, read_manifest
 from training.config import TrainConfig
 from training.data import DataSet, load_cifar10, load_folder
 from training.errors import ConfigError, StorageError
@@ -65,16 +65,19 @@ def command_line() -> str:
     return shlex.join(["python", "-m", "training", *sys.argv[1:]])
 
 
-def load_data(data: str, config: TrainConfig, *, skip_unreadable: bool = False) -> DataSet:
+def load_data(
+    data: str, config: TrainConfig, *, skip_unreadable: bool = False, most_validation: float = 0.0
+) -> DataSet:
     """The data set that --data names: a folder of class folders, or `cifar10` where no folder has that name.
+
+    Args:
+        most_validation: as for `load_folder`.
 
     Raises:
         DataError: it can't be used.
     """
-    options = {
-        name: getattr(config, name)
-        for name in ("image_size", "validation_fraction", "seed", "train_limit", "test_limit")
-    }
+    names = ("image_size", "validation_fraction", "seed", "train_limit", "test_limit")
+    options = {name: getattr(config, name) for name in names} | {"most_validation": most_validation}
     if data == "cifar10" and not Path(data).is_dir():
         return load_cifar10(Path("data"), **options)
     return load_folder(Path(data), **options, skip_unreadable=skip_unreadable)
@@ -119,6 +122,13 @@ def default_name(data_name: str, framework: str, arch: str | None = None) -> str
     """A valid model name from the data's: `My Photos` with resnet20 in torch gives my-photos-resnet20-pytorch."""
     base = re.sub(r"[^a-z0-9._-]+", "-", data_name.lower()).strip("-._") or "model"
     return "-".join(filter(None, (base[:32], arch, FRAMEWORK_NAMES[framework])))
+
+
+def say_what_was_made(path: Path, serving: str) -> None:
+    """Print the artifacts of the bundle in `path`, and which of them a service on a CPU takes, and why."""
+    artifacts = read_manifest(path).artifacts
+    console.print(f"Artifacts: {', '.join(artifact.id for artifact in artifacts)}", markup=False)
+    console.print(f"A service on a CPU takes {serving}", markup=False)
 
 
 def say_how_to_serve(out: Path, name: str, image: Path | None = None) -> None:

@@ -18,6 +18,7 @@ from training.cli_common import (
     load_framework,
     refuse_bad_target,
     say_how_to_serve,
+    say_what_was_made,
 )
 from training.config import IMAGENET_WEIGHTS, make_config
 from training.errors import ConfigError
@@ -76,5 +77,5 @@ def pretrained(
     console.print(
         f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the network's."
     )
-    console.print(f"A service on a CPU takes {written.serving}", markup=False)
+    say_what_was_made(written.path, written.serving)
     say_how_to_serve(out, name)

@@ -27,6 +27,7 @@ IMAGENET_WEIGHTS = {
 }  # published ones
 SMALL_STEM = ("resnet18", "resnet34")  # the networks that have another stem for small images
 SMALL_IMAGE = 64  # the largest side that counts as small, in pixels
+LEAST_VALIDATION = 20  # images that a temperature is fitted on; fewer know next to nothing of it
 
 
 @dataclass(frozen=True)

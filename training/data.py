@@ -24,10 +24,12 @@ from bundle.geometry import prepare
 from bundle.image import read_input
 from bundle.manifest import Crop, Input, ShorterSide
 from training import copies
+from training.config import LEAST_VALIDATION
 from training.errors import DataError
 from training.folders import NAMED, Listing, list_splits
 
 TEST_FRACTION = 0.2  # of each class, where no split is given
+VALIDATION_STEP = 0.01  # by which the validation split grows where it may
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class DataSet:
     validation: Split
     test: Split
     notes: list[str]  # what was left out and what looks wrong, each with the files
+    validation_fraction: float  # share of the training images that the validation images are
 
     def fingerprint(self) -> str:
         """A digest of pixels, labels and classes: a run may be resumed on the same data only."""
@@ -97,6 +100,7 @@ def load_folder(
     *,
     image_size: int,
     validation_fraction: float,
+    most_validation: float = 0.0,
     seed: int,
     train_limit: int = 0,
     test_limit: int = 0,
@@ -105,6 +109,8 @@ def load_folder(
     """Read a folder of class folders.
 
     Args:
+        validation_fraction: share of the training images that is held out; where that is fewer than LEAST_VALIDATION
+            images, as much more as it takes, up to `most_validation`.
         train_limit, test_limit: most images of a split, each class with its share, drawn with the seed; 0: all.
             The validation images are taken out of the limited training split.
 
@@ -131,7 +137,7 @@ def load_folder(
             split.take(draw(split.labels, limit, seed))
             for split, limit in ((train, train_limit), (test, test_limit))
         )
-    train, validation = _divide(train, validation_fraction, seed)
+    train, validation, share = _hold_out(train, validation_fraction, most_validation, seed)
     for split, name in ((train, "training"), (validation, "validation"), (test, "test")):
         if missing := sorted(set(range(len(classes))) - set(split.labels.tolist())):
             raise DataError(
@@ -140,7 +146,7 @@ def load_folder(
                 f"Received none of: {', '.join(classes[i] for i in missing)}"
             )
     notes += copies.notes(train, validation, test, classes)
-    return DataSet(folder.resolve().name, classes, train, validation, test, notes)
+    return DataSet(folder.resolve().name, classes, train, validation, test, notes, share)
 
 
 def load_cifar10(
@@ -148,6 +154,7 @@ def load_cifar10(
     *,
     image_size: int,
     validation_fraction: float,
+    most_validation: float = 0.0,
     seed: int,
     train_limit: int = 0,
     test_limit: int = 0,
@@ -176,8 +183,8 @@ def load_cifar10(
         pixels = np.stack([prepare(part.data[i], geometry) for i in drawn])
         splits.append(Split(pixels, labels[drawn], [Path(str(i)) for i in drawn]))
     train, test = splits
-    train, validation = _divide(train, validation_fraction, seed)
-    return DataSet("cifar10", list(parts[0].classes), train, validation, test, [])
+    train, validation, share = _hold_out(train, validation_fraction, most_validation, seed)
+    return DataSet("cifar10", list(parts[0].classes), train, validation, test, [], share)
 
 
 def draw(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
@@ -201,6 +208,20 @@ def draw(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate(drawn))
 
 
+def share_of(count: int, fraction: float) -> int:
+    """How many of the `count` images of a class a split takes that has this share of them: at least one."""
+    return max(1, round(count * fraction))
+
+
+def _hold_out(train: Split, fraction: float, most: float, seed: int) -> tuple[Split, Split, float]:
+    """What stays in training, the validation split, and the share that it is, as `load_folder` describes it."""
+    rest, validation = _divide(train, fraction, seed)
+    while len(validation) < LEAST_VALIDATION and fraction < most:
+        fraction = min(most, round(fraction + VALIDATION_STEP, 2))
+        rest, validation = _divide(train, fraction, seed)
+    return rest, validation, fraction
+
+
 def _divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Two parts, the second with `fraction` of each class (at least one image), drawn with the seed.
 
@@ -211,8 +232,8 @@ def _divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     second = np.zeros(len(split), bool)
     for label in np.unique(split.labels):
         members = np.unique(group[split.labels == label])
-        count = max(1, round(len(members) * fraction))
-        second[np.isin(group, generator.permutation(members)[:count])] = True
+        chosen = generator.permutation(members)[: share_of(len(members), fraction)]
+        second[np.isin(group, chosen)] = True
     return split.take(np.flatnonzero(~second)), split.take(np.flatnonzero(second))
 
 

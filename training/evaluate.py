@@ -27,7 +27,7 @@ class Evaluation:
 
     test_logits: NDArray[np.float32]  # [N, C]
     metrics: list[dict[str, Any]]  # as in the manifest
-    calibration: dict[str, object]  # as in the manifest
+    calibration: dict[str, Any]  # as in the manifest
 
 
 def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
@@ -41,21 +41,25 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
         validation_logits = _logits(runtime, validation.pixels, "Calibrating on the validation split")
         test_logits = _logits(runtime, test.pixels, "Measuring on the test split")
     temperature = fit_temperature(validation_logits, validation.labels)
-    before, after = (
-        reliability(calibrated_softmax(test_logits, t), test.labels)["expected_calibration_error"]
-        for t in (1.0, temperature)
-    )
-    calibration = {
-        "method": "temperature",
-        "temperature": temperature,
-        "split": "validation",
-        "samples": len(validation),
-        "expected_calibration_error_before": before,
-        "expected_calibration_error_after": after,
-        "bins": BINS,
-    }
+    calibration: dict[str, Any] = {"method": "none", "temperature": 1.0}
+    if temperature is not None:
+        calibration = {
+            "method": "temperature",
+            "temperature": temperature,
+            "split": "validation",
+            "samples": len(validation),
+            "expected_calibration_error_before": calibration_error(test_logits, test.labels, 1.0),
+            "expected_calibration_error_after": calibration_error(test_logits, test.labels, temperature),
+            "bins": BINS,
+        }
     metric = accuracy_metric(test_logits, test.labels, info["runtime"], info["precision"])
     return Evaluation(test_logits, [metric], calibration)
+
+
+def calibration_error(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> float:
+    """The expected calibration error of softmax(logits [N, C] / temperature) for labels [N]."""
+    error: float = reliability(calibrated_softmax(logits, temperature), labels)["expected_calibration_error"]
+    return error
 
 
 def artifact_logits(directory: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from bundle.writer import BundleWriter
 from training.config import TrainConfig
 from training.data import DataSet, input_geometry
 from training.errors import StorageError, TrainingError
-from training.evaluate import evaluate
+from training.evaluate import calibration_error, evaluate
 from training.golden import golden_of
 from training.initial import FRAMEWORK_NAMES
 from training.loop import Run, TrainerLike, predict
@@ -67,7 +67,7 @@ class Exported:
     path: Path
     accuracy: float
     interval: tuple[float, float]
-    calibration_error: tuple[float, float]  # before and after the temperature
+    calibration_error: tuple[float, float | None]  # without and with the temperature; None: none was fitted
     max_logit_difference: float
     serving: str  # which artifact a service on a CPU takes, and why
     by_class: list[tuple[str, int, int]]  # label, test images of it, how many of them are right
@@ -128,8 +128,8 @@ def export_bundle(
         metric["value"],
         tuple(metric["interval_95"]),
         (
-            calibration["expected_calibration_error_before"],
-            calibration["expected_calibration_error_after"],
+            calibration_error(written.logits, data.test.labels, 1.0),
+            calibration.get("expected_calibration_error_after"),
         ),
         written.max_logit_difference,
         written.serving,

@@ -25,7 +25,9 @@ def test_the_temperature_that_made_logits_overconfident_is_found() -> None:
 def test_scaling_by_the_fitted_temperature_lowers_the_calibration_error() -> None:
     logits, labels = overconfident()
 
-    scaled = logits / fit_temperature(logits, labels)
+    temperature = fit_temperature(logits, labels)
+    assert temperature is not None
+    scaled = logits / temperature
     before, after = (
         reliability(softmax(each, axis=1), labels)["expected_calibration_error"] for each in (logits, scaled)
     )
@@ -47,7 +49,20 @@ def test_the_calibration_error_of_two_bins_counted_by_hand() -> None:
     assert measured["bins"][0]["confidence"] is None
 
 
-def test_a_split_without_an_error_gives_a_finite_temperature() -> None:
-    logits = np.eye(3, dtype=np.float32) * 10
+def test_fewer_than_twenty_images_give_no_temperature() -> None:
+    logits, labels = overconfident()
 
-    assert 0.05 <= fit_temperature(logits, np.arange(3)) <= 20
+    assert fit_temperature(logits[:19], labels[:19]) is None
+    assert fit_temperature(logits[:20], labels[:20]) is not None
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1, 10, 1000])
+@pytest.mark.parametrize("label", [0, 1], ids=["all right", "all wrong"])
+def test_a_split_whose_best_temperature_is_a_bound_of_the_search_gives_none(scale: float, label: int) -> None:
+    logits = np.tile(np.array([1, 0, 0], np.float32) * scale, (30, 1))
+
+    assert fit_temperature(logits, np.full(30, label)) is None
+
+
+def test_logits_that_say_nothing_give_no_temperature() -> None:
+    assert fit_temperature(np.zeros((30, 3), np.float32), np.arange(30) % 3) is None

@@ -77,6 +77,19 @@ def test_few_images_have_long_epochs_of_several_steps_and_many_images_few_epochs
     assert (many.epochs, many.batch_size, many.validation_fraction) == (30, 128, 0.05)
 
 
+@pytest.mark.parametrize(
+    ("counts", "test", "announced"),
+    [((60, 60), None, ["24 images", "20 images"]), ((15, 15, 15), 9, ["9 images", "9 images"])],
+    ids=["drawn", "given"],
+)
+def test_as_many_images_are_announced_as_the_splits_take(
+    counts: tuple[int, ...], test: int | None, announced: list[str]
+) -> None:
+    choices = choose(with_images(*counts, test=test), LAPTOP, TORCH, imagenet=False)[1]
+
+    assert [choice.value for choice in choices if choice.what.endswith("split")] == announced
+
+
 def test_a_batch_takes_a_share_of_the_memory_and_so_do_the_images() -> None:
     tight = replace(LAPTOP, memory=600_000_000)
     images = with_images(2500, 2500)

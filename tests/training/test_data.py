@@ -65,6 +65,23 @@ def test_limits_hold_where_the_split_is_made_and_keep_rare_classes(tmp_path: Pat
     assert np.bincount(data.test.labels).tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("per_class", "share", "held_out"), [(60, 0.1, 15), (125, 0.07, 21), (450, 0.02, 21)], ids=str
+)
+def test_few_images_give_more_of_them_to_the_validation_split_and_the_test_split_stays(
+    per_class: int, share: float, held_out: int, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "photos", per_class, size=8)
+    options = {"image_size": 8, "validation_fraction": 0.02}
+
+    said, grown = load(folder, **options), load(folder, **options, most_validation=0.1)
+
+    assert (grown.validation_fraction, len(grown.validation)) == (share, held_out)
+    assert len(np.unique(np.bincount(grown.validation.labels))) == 1, "each class has its share"
+    assert said.validation_fraction == 0.02
+    assert grown.test.files == said.test.files
+
+
 def test_a_limit_below_the_number_of_classes_is_refused(colour_folder: Path) -> None:
     with pytest.raises(DataError, match=r"Expected 3 or more\. Received: 2"):
         load(colour_folder, train_limit=2)

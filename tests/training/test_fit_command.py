@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from bundle.manifest import read_manifest
+from tests.training.conftest import write_images
 
 ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: no weights can be had, which is found out at once
@@ -103,6 +104,19 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
     assert f"after epoch {manifest.training.epochs} of 120" in again.stdout
     second = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "2")
     assert second.metrics[0].value == metric.value
+
+
+def test_what_is_announced_is_what_is_held_out(tmp_path: Path) -> None:
+    write_images(tmp_path / "colours", 8)
+
+    done = fit("colours", tmp_path, "--epochs", "1", "--arch", "resnet20")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    announced = {row[1]: row[2] for row in rows if len(row) > 2}
+    training = read_manifest(tmp_path / "models" / "colours-pytorch" / "1").training
+    assert announced["test split"] == f"{training.test_samples} images"
+    assert announced["validation split"] == f"{training.validation_samples} images"
 
 
 def empty_class(folder: Path) -> None:

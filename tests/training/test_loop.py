@@ -68,7 +68,7 @@ def split(*labels: int) -> Split:
     return Split(np.zeros((len(labels), 8, 8, 3), np.uint8), np.array(labels), [Path("x")] * len(labels))
 
 
-DATA = DataSet("data", ["a", "b"], split(0, 0, 1, 1), split(0, 0), split(0, 1), [])
+DATA = DataSet("data", ["a", "b"], split(0, 0, 1, 1), split(0, 0), split(0, 1), [], 0.5)
 LOSSES = [0.9, 0.5, 0.7, 0.6, 0.5, 0.1]  # with a patience of 3 the last one is never seen
 
 

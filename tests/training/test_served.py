@@ -21,6 +21,13 @@ def url(wholes: Mapping[str, Future[Whole]], tmp_path_factory: pytest.TempPathFa
         yield url
 
 
+def test_a_model_whose_scores_are_not_calibrated_says_so_over_http(url: str) -> None:
+    answer = httpx.get(f"{url}/models/colours-torch", timeout=30)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["calibration"] == {"method": "none", "temperature": 1.0}
+
+
 @pytest.mark.parametrize("framework", MODULES)
 def test_a_model_trained_on_a_folder_names_its_classes_over_http(
     framework: str, url: str, colour_folder: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bundle.cli import app
-from bundle.manifest import read_manifest
+from bundle.manifest import Calibration, read_manifest
 from tests.training.conftest import (
     COMMAND,
     EPOCHS,
@@ -48,6 +49,42 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(whole: Whole
     assert len(losses[1]) == EPOCHS
     # One thread and the same batches: what is left is the order of sums inside the kernels.
     assert np.allclose(losses[0], losses[1], rtol=0.02, atol=0.02)
+
+
+def test_too_few_images_leave_the_scores_as_they_are_and_it_is_said(whole: Whole) -> None:
+    manifest = read_manifest(whole.bundle)
+
+    assert manifest.calibration.method == "none"
+    # Of 120 training images a tenth: more are not taken unasked, and twenty are not reached.
+    assert manifest.training.config["validation_fraction"] == 0.1
+    assert (manifest.training.train_samples, manifest.training.validation_samples) == (108, 12)
+    assert "108 training and 12 validation images" in whole.resumed.stdout
+    (line,) = (line for line in whole.resumed.stdout.splitlines() if "not calibrated" in line)
+    assert "20 validation images or more, and there are 12" in line
+    assert "--validation-fraction, here 0.1" in line
+    assert re.search(r"calibration error 0\.\d{4} without scaling", whole.resumed.stdout)
+
+
+def test_a_share_that_is_said_is_held_out_and_its_temperature_recorded(train: Run, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos" / "train", 40, seed=1)
+    write_images(tmp_path / "photos" / "test", 10, seed=2)
+    for i in range(0, 40, 4):  # a quarter under the wrong label: no temperature makes that certain
+        red, green = folder / "red" / f"{i:03}.png", folder / "green" / f"{i:03}.png"
+        red.rename(folder / "other.png")
+        green.rename(red)
+        (folder / "other.png").rename(green)
+    places = ("--data", tmp_path / "photos", "--out", tmp_path, "--run", tmp_path / "run", "--name", "noisy")
+
+    done = train(*places, *SMALL, "--epochs", "4", "--validation-fraction", "0.25")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = read_manifest(tmp_path / "noisy" / "1")
+    assert isinstance(manifest.calibration, Calibration), done.stdout
+    assert 0.05 < manifest.calibration.temperature < 20
+    assert (manifest.calibration.samples, manifest.training.config["validation_fraction"]) == (30, 0.25)
+    assert "not calibrated" not in done.stdout
+    error = manifest.calibration.expected_calibration_error_after
+    assert f"before and {error:.4f} after scaling" in done.stdout
 
 
 def test_the_modern_recipe_trains_on_mixed_images(train: Run, colour_folder: Path, tmp_path: Path) -> None:
@@ -114,6 +151,9 @@ def test_a_full_disk_is_a_clear_error(warm: WarmOf, colour_folder: Path, tmp_pat
         (("--data", "{data}", "--recipe", "best"), "best"),
         (("--data", "{data}", "--name", "Bad Name!"), "Bad Name!"),
         (("--data", "{data}", "--golden-images", "nowhere"), "There is no folder 'nowhere'"),
+        (("--data", "{data}", "--validation-fraction", "1.5"), "Received: 1.5"),
+        (("--data", "{data}", "--compile-ahead", "--no-accelerate"), "Use --accelerate, or leave"),
+        (("--data", "{data}", "--compile-ahead", "--framework", "keras"), "--compile-ahead is for PyTorch"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
