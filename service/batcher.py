@@ -65,6 +65,11 @@ class Queue:
         """The images that wait: to be decoded, here, or in the pipe of the model's process."""
         return max(0, self._admitted - sum(islice(self._under_way, self.streams)))
 
+    @property
+    def has_company(self) -> bool:
+        """Whether there is more than one image, wherever on its way."""
+        return self._admitted > 1
+
     def check_room(self, count: int = 1) -> None:
         """Whether there are places for `count` images, without taking them.
 

@@ -255,7 +255,11 @@ class ServedModel:
             return
         started = time.perf_counter()
         try:
-            logits = await process.infer([item.pixels for item in batch], self._settings.inference_timeout_s)
+            logits = await process.infer(
+                [item.pixels for item in batch],
+                self._settings.inference_timeout_s,
+                beside=self._queue.has_company,
+            )
         except RuntimeUnavailable as exc:
             # The model failed and lives on. One image can be the cause, so each gets a pass of its own.
             if len(batch) == 1:

@@ -78,18 +78,20 @@ class ModelProcess:
         return cast("RuntimeInfo", header)
 
     async def infer(
-        self, images: Sequence[npt.NDArray[np.uint8]], timeout_s: float
+        self, images: Sequence[npt.NDArray[np.uint8]], timeout_s: float, *, beside: bool
     ) -> npt.NDArray[np.float32]:
         """N images uint8 [H, W, 3] of the model's input to float32 logits [N, C].
 
-        The time counts from the end of the batch before. After :class:`WorkerDied` the process is gone.
+        `beside`: with one stream of the model, for others work or soon will; else with all that the machine has. The
+        time counts from the end of the batch before. After :class:`WorkerDied` the process is gone.
 
         Raises:
             WorkerDied: it has ended, ends meanwhile, or takes longer than `timeout_s` seconds.
             RuntimeUnavailable: the model fails (out of memory); the process stays up.
         """
+        method = "infer_beside" if beside else "infer"
         try:
-            header, arrays = await self._process.ask({"method": "infer_beside"}, [images], timeout_s)
+            header, arrays = await self._process.ask({"method": method}, [images], timeout_s)
         except (TimeoutError, WireClosed) as exc:
             what = "did not answer in time and is killed" if isinstance(exc, TimeoutError) else "ended"
             raise WorkerDied(f"The process that runs the model {what}. {await self.kill()}") from exc

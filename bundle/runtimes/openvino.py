@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 # threads are 1.4 times as slow as one, and take three times the processor time.
 SHORT_S = 0.001
 TRIAL_S = 0.02  # of passes, after the first one, to find that out; what else runs can only lengthen them
+# Batches that a stream is compiled for; of what it gets it makes as large ones as go. A graph for any number of images has to
+# be made ready anew whenever that changes, which costs 3 ms for ResNet-50 and 0.45 ms for ResNet-20, as much as the pass of an
+# image or two, and is slower besides. Small networks gain by larger batches; large ones little, and each size has the weights.
+SIZES: tuple[int, ...] = (4, 1)
+SHORT_SIZES: tuple[int, ...] = (16, 4, 1)
 
 
 def import_openvino() -> Any:
@@ -60,47 +66,85 @@ def load(
         config["INFERENCE_NUM_THREADS"] = threads
     if compiled is not None:
         config["CACHE_DIR"] = str(compiled)
-    alone = core.compile_model(path, "CPU", config | {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    model = core.read_model(path)
+    alone = _compile(core, model, 1, config | {"PERFORMANCE_HINT": "LATENCY"})
     if _is_short(alone):
-        single = core.compile_model(path, "CPU", config | {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1})
-        request = single.create_infer_request()
-        return OpenVinoModel(request, [request], ov.get_version())
-    together = core.compile_model(path, "CPU", config | {"PERFORMANCE_HINT": "THROUGHPUT"})
-    count: int = together.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-    return OpenVinoModel(alone, [together.create_infer_request() for _ in range(count)], ov.get_version())
+        config |= {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+        sizes = SHORT_SIZES
+    else:
+        config |= {"PERFORMANCE_HINT": "THROUGHPUT"}
+        sizes = SIZES
+    compiled_for = {size: _compile(core, model, size, config) for size in sizes}
+    count: int = compiled_for[1].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    streams = [
+        Stream({size: each.create_infer_request() for size, each in compiled_for.items()})
+        for _ in range(count)
+    ]
+    return OpenVinoModel(Stream({1: alone.create_infer_request()}), streams, ov.get_version())
 
 
-def _is_short(request: Any) -> bool:
+def _compile(core: Any, model: Any, images: int, config: dict[str, Any]) -> Any:
+    """The model compiled for batches of so many images."""
+    _, *sides = model.input("pixels").partial_shape
+    model.reshape({"pixels": [images, *(side.get_length() for side in sides)], "class_index": [images]})
+    return core.compile_model(model, "CPU", config)
+
+
+def _is_short(compiled: Any) -> bool:
     """Whether the pass of one image takes less than SHORT_S."""
-    shape = request.model_inputs[0].partial_shape
-    inputs = {"pixels": np.zeros((1, *(side.get_length() for side in shape[1:])), np.uint8)}
-    inputs["class_index"] = np.zeros(1, np.int64)
-    request.infer(inputs)  # makes the kernels
+    stream = Stream({1: compiled.create_infer_request()})
+    shape = compiled.input("pixels").shape
+    pixels, class_index = np.zeros(shape, np.uint8), np.zeros(1, np.int64)
+    stream.run(pixels, class_index)  # makes the kernels
     begun = time.perf_counter()
     while (before := time.perf_counter()) < begun + TRIAL_S:
-        request.infer(inputs)
+        stream.run(pixels, class_index)
         if time.perf_counter() - before < SHORT_S:
             return True
     return False
 
 
-class OpenVinoModel:
-    """An IR on the CPU, compiled twice: for one image, on which all threads work, and for batches.
+class Stream:
+    """Requests for batches of some sizes, one of them 1, that run one after another."""
 
-    For batches there is a stream of one thread for each core, which do not wait for each other after every layer. On two
-    cores that decode images meanwhile a batch takes 0.6 of the time that it takes with all threads on each layer; one image
-    alone would take 1.4 times as long. The second compilation costs about the memory of the weights. A network whose pass
-    is short has one thread for everything.
+    def __init__(self, requests: dict[int, Any]) -> None:
+        self._requests = dict(sorted(requests.items(), reverse=True))
+
+    def run(
+        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
+    ) -> tuple[Logits, Heatmap]:
+        """Logits [N, C] and heat maps [N, h, w] of any number of images, in as large batches as go."""
+        found = []
+        start = 0
+        while start < len(pixels):
+            size, request = next(
+                (size, request) for size, request in self._requests.items() if size <= len(pixels) - start
+            )
+            part = slice(start, start + size)
+            request.infer({"pixels": pixels[part], "class_index": class_index[part]}, share_inputs=True)
+            found.append([request.get_tensor(name).data.copy() for name in ("logits", "heatmap")])
+            start += size
+        logits, heatmaps = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        return logits, heatmaps
+
+
+class OpenVinoModel:
+    """An IR on the CPU: compiled for one image, on which all threads work, and for streams of one thread each.
+
+    The streams do not wait for each other after every layer. On two cores that decode images meanwhile a batch that they
+    divide takes 0.6 of the time that it takes with all threads on each layer; one image alone would take 1.4 times as long.
+    A network whose pass is short has one stream for everything.
     """
 
     runtime = "openvino"
     device = "cpu"
 
-    def __init__(self, alone: Any, streams: list[Any], version: str) -> None:
-        self._alone = alone
+    def __init__(self, alone: Stream, streams: list[Stream], version: str) -> None:
+        self.streams = len(streams)
+        self._alone = alone if self.streams > 1 else streams[0]
         self._free = streams
         self._changed = threading.Condition()
-        self.streams = len(streams)
+        self._side_by_side = ThreadPoolExecutor(self.streams)
         self.runtime_version = version.partition("-")[0]
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
@@ -109,53 +153,31 @@ class OpenVinoModel:
 
     def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """See :class:`bundle.runtimes.Model`."""
-        with self._streams(1) as (requests, all_free):
-            request = self._alone if len(pixels) == 1 and all_free else requests[0]
-            request.infer(
-                {"pixels": pixels, "class_index": np.zeros(len(pixels), np.int64)}, share_inputs=True
-            )
-            logits: Logits = request.get_tensor("logits").data.copy()
-            return logits
+        with self._streams(1) as (stream,):
+            return stream.run(pixels, np.zeros(len(pixels), np.int64))[0]
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
         """See :class:`bundle.runtimes.Model`. A batch is divided between the streams."""
-        with self._streams(self.streams) as (streams, _):
-            requests = streams[: len(pixels)] if len(pixels) > 1 else [self._alone]
-            _run_side_by_side(requests, pixels, class_index)
-            logits, heatmaps = (
-                np.concatenate([request.get_tensor(name).data for request in requests])
-                for name in ("logits", "heatmap")
-            )
-            return logits, heatmaps
+        with self._streams(self.streams) as streams:
+            streams = streams[: len(pixels)]
+            if len(streams) == 1:
+                return (self._alone if len(pixels) == 1 else streams[0]).run(pixels, class_index)
+            parts = (np.array_split(array, len(streams)) for array in (pixels, class_index))
+            answers = list(self._side_by_side.map(Stream.run, streams, *parts))
+        logits, heatmaps = (np.concatenate(arrays) for arrays in zip(*answers, strict=True))
+        return logits, heatmaps
 
     @contextmanager
-    def _streams(self, count: int) -> Iterator[tuple[list[Any], bool]]:
-        """So many streams once they are free, and whether all were."""
+    def _streams(self, count: int) -> Iterator[list[Stream]]:
+        """So many streams, once they are free."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._free) >= count)
-            all_free = len(self._free) == self.streams
             taken, self._free = self._free[:count], self._free[count:]
         try:
-            yield taken, all_free
+            yield taken
         finally:
             with self._changed:
                 self._free = [*self._free, *taken]
                 self._changed.notify_all()
-
-
-def _run_side_by_side(
-    requests: list[Any], pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
-) -> None:
-    """Run each request on its part of a batch; a request that runs can't be used again, so all end before one fails."""
-    if len(requests) == 1:  # in this thread: no other has to wake
-        requests[0].infer({"pixels": pixels, "class_index": class_index}, share_inputs=True)
-        return
-    parts = zip(
-        np.array_split(pixels, len(requests)), np.array_split(class_index, len(requests)), strict=True
-    )
-    with ExitStack() as waits:
-        for request, (images, classes) in zip(requests, parts, strict=True):
-            request.start_async({"pixels": images, "class_index": classes}, share_inputs=True)
-            waits.callback(request.wait)

@@ -28,12 +28,25 @@ def pictures(count: int) -> np.ndarray:
 
 
 def test_a_network_whose_pass_is_short_has_one_thread() -> None:
-    model = openvino.load(IR, "cpu", 2, "fp32", None)
+    assert openvino.load(IR, "cpu", 2, "fp32", None).streams == 1
 
-    assert model.streams == 1
-    images = pictures(5)
-    alone = np.concatenate([model.infer(images[i : i + 1]) for i in range(5)])
-    assert np.abs(model.infer(images) - alone).max() < WITHIN
+
+@pytest.mark.parametrize("short_s", [0.0, 1.0])
+def test_an_image_has_the_same_answer_in_a_batch_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, short_s: float
+) -> None:
+    monkeypatch.setattr(openvino, "SHORT_S", short_s)
+    model = openvino.load(IR, "cpu", 2, "fp32", None)
+    images = pictures(max(openvino.SHORT_SIZES) + 6)
+    classes = np.arange(len(images)) % 10
+    alone = [model.explain(images[i : i + 1], classes[i : i + 1]) for i in range(len(images))]
+
+    for count in range(1, len(images) + 1):
+        for found, expected in zip(
+            model.explain(images[:count], classes[:count]), zip(*alone, strict=True), strict=True
+        ):
+            assert len(found) == count
+            assert np.abs(found - np.concatenate(expected[:count])).max() < WITHIN
 
 
 def test_streams_that_work_side_by_side_give_each_caller_its_own_answer(

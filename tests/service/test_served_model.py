@@ -25,6 +25,7 @@ class Pretended:
     starts: list[Pretended]
     refusals: dict[int, BundleError]  # of the starts, by their number
     streams: int
+    beside: list[bool]  # of the batches
     replaced: dict[int, str]  # the digests of other bundles, by the number of the start that finds them
 
     def __init__(self, *_: Any) -> None:
@@ -40,7 +41,8 @@ class Pretended:
         found = {"batch_size": None, "artifact_id": "source", "device": "cpu", "choice": "the only one"}
         return {**found, "digest": digest, "streams": Pretended.streams}
 
-    async def infer(self, images: Sequence[np.ndarray], _: float) -> np.ndarray:
+    async def infer(self, images: Sequence[np.ndarray], _: float, *, beside: bool) -> np.ndarray:
+        Pretended.beside.append(beside)
         for _ in range(10):
             if self.running:
                 await asyncio.sleep(0.01)
@@ -85,6 +87,7 @@ def run(
     monkeypatch.setattr(models, "ModelProcess", Pretended)
     monkeypatch.setattr(models, "read_manifest", lambda _: manifest)
     monkeypatch.setattr(Pretended, "streams", request.param, raising=False)
+    monkeypatch.setattr(Pretended, "beside", [], raising=False)
     monkeypatch.setattr(Pretended, "starts", [], raising=False)
     monkeypatch.setattr(Pretended, "refusals", {}, raising=False)
     monkeypatch.setattr(Pretended, "replaced", {}, raising=False)
@@ -140,5 +143,19 @@ def test_an_image_that_is_tried_again_is_not_blamed_for_those_that_came_later(
         deadly = [asyncio.create_task(ask(model, DEADLY)) for _ in range(2)]
         assert await innocent == "answered"
         assert await asyncio.gather(*deadly) == ["ModelUnavailable"] * 2
+
+    run(test)
+
+
+def test_an_image_has_the_whole_machine_unless_there_is_another_wherever_on_its_way(
+    run: Callable[..., None],
+) -> None:
+    async def test(model: ServedModel) -> None:
+        assert await ask(model, PICTURE) == "answered"
+        with model.admit(1):  # one that is being decoded
+            assert await ask(model, PICTURE) == "answered"
+        assert await ask(model, PICTURE) == "answered"
+
+        assert Pretended.beside == [False, True, False]
 
     run(test)

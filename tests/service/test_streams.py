@@ -18,7 +18,7 @@ from bundle.manifest import MANIFEST_FILE
 from tests.bundles import LABELS, colour_picture, make_torch_bundle, png
 from tests.service.conftest import serving
 
-SIZE = 320  # of the input; a pass takes some milliseconds
+SIZE = 800  # of the input; a pass takes some milliseconds
 WITHIN = 1e-3
 
 
