@@ -52,7 +52,7 @@ def main(arguments: dict[str, Any]) -> None:
 
 
 class Answering:
-    """Takes one request after another; a model with several streams works on as many, and answers in their order."""
+    """Takes one request after another; with several streams the model works on as many, and they are answered in order."""
 
     def __init__(self, wire: Wire, model: Model) -> None:
         self._wire = wire
@@ -86,8 +86,10 @@ class Answering:
             else:
                 said = {}
             before.wait()
-            self._wire.send(said, answer)
-            mine.set()
+            try:
+                self._wire.send(said, answer)
+            finally:
+                mine.set()  # whatever happened, the others would wait for ever
 
 
 def _load(

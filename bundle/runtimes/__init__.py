@@ -18,20 +18,18 @@ Heatmap = npt.NDArray[np.float32]
 
 
 class Model(Protocol):
-    """A loaded artifact. Not safe for concurrent calls: the worker process makes one at a time."""
+    """A loaded artifact. Not safe for concurrent calls, but for :meth:`infer_beside`."""
 
     runtime: str
     runtime_version: str
     device: str
-
-    streams: int
-    """How many calls of :meth:`infer_beside` are worked on at once, from as many threads."""
+    streams: int  # calls of infer_beside that are worked on at once, from as many threads
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """uint8 [N, H, W, 3] to float32 logits [N, C], with all that the machine has."""
 
     def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """As :meth:`infer`, with one stream, while other threads have the others."""
+        """As :meth:`infer`, on one of the streams; other threads may have the others meanwhile."""
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
