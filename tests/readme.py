@@ -24,6 +24,7 @@ from tests.frontend.servers import serve_models
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 SAMPLE = ROOT / "frontend/samples/cat.jpg"
+ASKED = 10
 
 FOLDERS = {
     "benchmarks/peers/": "other servers that do the same work, each with its lock, and how they are started and watched",
@@ -152,8 +153,8 @@ def answer() -> dict[str, Any] | None:
     if not any((ROOT / "models").glob("*/*/manifest.json")):
         return None
     with tempfile.TemporaryDirectory() as logs, serve_models(ROOT / "models", Path(logs)) as url:
-        with SAMPLE.open("rb") as picture:
-            files = {"file": (SAMPLE.name, picture, "image/jpeg")}
+        for _ in range(ASKED):  # the first ones find processes that have only just started
+            files = {"file": (SAMPLE.name, SAMPLE.read_bytes(), "image/jpeg")}
             response = requests.post(f"{url}/predict", files=files, timeout=60)
         response.raise_for_status()
         result: dict[str, Any] = response.json()
