@@ -1,8 +1,8 @@
 """The child process that holds one loaded model: ``python -m bundle.worker <json>`` (:mod:`bundle.process`).
 
 It reads the manifest, verifies the files, loads the runtime, runs the golden samples, says ``ready``, and then
-answers one request after another until its socket closes or its parent is gone. It never raises to stderr on
-the good path.
+answers requests, as many at once as the model has streams, until its socket closes or its parent is gone. It never
+raises to stderr on the good path.
 """
 
 from __future__ import annotations

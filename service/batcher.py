@@ -1,8 +1,9 @@
 """Dynamic batching: whatever waits goes into the next forward pass, and nobody waits for company that is not there yet.
 
 Of images that are being decoded the queue knows. While they are more than those that wait, these wait a little for them: a pass
-of a few costs nearly as much as one of many. An image on its own never waits. While one pass runs, another batch is sent after it
-only if it is full: one that is not would keep out those who come meanwhile, and a full one spares the model the wait for it.
+of a few costs nearly as much as one of many. An image on its own never waits. Each stream of the model has a batch. While all are
+busy another is sent after these only if it is full: one that is not would keep out those who come meanwhile, and a full one spares
+the model the wait for it.
 """
 
 from __future__ import annotations
