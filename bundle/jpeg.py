@@ -19,6 +19,8 @@ MAX_STRAY_BYTES = 65_536
 # Of several FF in a row the last one counts. The pattern starts with a plain byte, which `re` finds with memchr.
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SEQUENTIAL = (0xC0, 0xC1)  # frames that are decoded block by block, in few scans
+_USUAL_SEGMENTS = 32  # before the frame, at most; cameras write about ten
 _SOS, _EOI, _SOI, _TEM = 0xDA, 0xD9, 0xD8, 0x01
 _BAND = 256  # rows
 _NOISE = bytes(i * 73 % 251 for i in range(1, 257))  # anything without 0xFF
@@ -67,6 +69,23 @@ def read_jpeg(data: bytes, max_scans: int) -> tuple[int, int, int, int]:
     raise UnreadableImage(
         f"The JPEG file is truncated: it has no end marker. Send the whole file. Received: {len(data)} bytes"
     )
+
+
+def sequential_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG that is not progressive, found in microseconds; None: it is, or begins unusually.
+
+    Raises ``struct.error`` for one that ends before.
+    """
+    position = 2
+    for _ in range(_USUAL_SEGMENTS):
+        start, marker, length = struct.unpack_from(">BBH", data, position)
+        if marker in _SEQUENTIAL:
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return width, height
+        if start != 0xFF or marker == _SOS or marker in _FRAME_MARKERS:
+            return None
+        position += 2 + length
+    return None
 
 
 def lacks_data(data: bytes, end: int, image: Image.Image) -> bool:

@@ -15,7 +15,6 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -58,13 +57,13 @@ class Queue:
         self._timeout_s = timeout_s
         self._admitted = 0
         self._items: deque[Waiting] = deque()
-        self._under_way: deque[int] = deque()  # the images of each batch
+        self._under_way: list[list[Waiting]] = []  # in the order in which they went
         self._changed = asyncio.Event()
         self.batch_sizes: Counter[int] = Counter()  # how many batches of each size there have been
 
     def __len__(self) -> int:
         """The images that wait: to be decoded, here, or in the pipe of the model's process."""
-        return max(0, self._admitted - sum(islice(self._under_way, self.streams)))
+        return max(0, self._admitted - _wanted(self._under_way[: self.streams]))
 
     @property
     def has_company(self) -> bool:
@@ -129,13 +128,13 @@ class Queue:
                     return []
         share = math.ceil(len(self._items) / max(1, self.streams - len(self._under_way)))
         batch = [self._items.popleft() for _ in range(min(self.max_batch, share))]
-        self._under_way.append(len(batch))
+        self._under_way.append(batch)
         self.batch_sizes[len(batch)] += 1
         return batch
 
-    def finished(self) -> None:
-        """The oldest batch has its answers."""
-        self._under_way.popleft()
+    def finished(self, batch: list[Waiting]) -> None:
+        """All of `batch` have their answers."""
+        self._under_way.remove(batch)
         self._changed.set()
 
     def _due(self) -> float:
@@ -150,7 +149,7 @@ class Queue:
             return 0
         if len(self._under_way) == self.streams:
             return math.inf
-        if 2 * count >= self._admitted - sum(self._under_way):
+        if 2 * count >= self._admitted - _wanted(self._under_way):
             return 0
         return self._items[0].since + GATHER_S - time.perf_counter()
 
@@ -162,6 +161,11 @@ class Queue:
     def _drop_cancelled(self) -> None:
         """Images whose client has gone cost no forward pass and take no place."""
         self._items = deque(item for item in self._items if not item.future.done())
+
+
+def _wanted(batches: Sequence[Sequence[Waiting]]) -> int:
+    """The images whose clients are still there; one that has gone has given its place back."""
+    return sum(not item.future.cancelled() for batch in batches for item in batch)
 
 
 def hand_out(batch: Sequence[Waiting], logits: Logits, started: float, ended: float) -> None:

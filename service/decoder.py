@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from bundle.errors import IMAGE_ERRORS, UnreadableImage
+from bundle.headers import quick_pixels
 from bundle.manifest import Input
 from bundle.wire import WireClosed
 from service.child import Bystander, FramedProcess
@@ -30,10 +32,13 @@ from service.settings import Settings
 START_S = 60.0
 MOST_BYTES = 256 * 2**20  # that a decoder may answer with
 IN_PIPE = 2  # images sent to one process: the one that it decodes, and the next, for which it need not wait
-# Small ones are done before the web process comes round with the next: more of them, up to so many bytes together. With the
+# Small ones are done before the web process comes round with the next: more of them, up to so much work together. With the
 # shipped ResNet-20 and 32 connections decoders lacked work a quarter of their time with 2, and an eighth more is answered with 8.
-SMALL_IN_PIPE, SMALL_BYTES = 8, 256 * 2**10
+SMALL_IN_PIPE, SMALL_WORK = 8, 256 * 2**10
+PIXELS_AS_A_BYTE = 4  # a file of few bytes can have many pixels, and the work is in both
 TRIES = 2  # a process can have ended before the image reached it; one that ends twice ended on the image
+WATCH_S = 0.5  # between two looks at processes without an image
+NO_START_S = 10.0  # until another try when one could not be started
 TEXT = TypeAdapter(str)
 
 log = logging.getLogger("service")
@@ -43,7 +48,7 @@ log = logging.getLogger("service")
 class Turn:
     """An image that waits for a place in the pipe of a decoder."""
 
-    size: int  # bytes
+    work: int
     place: asyncio.Future[DecoderProcess]
 
 
@@ -67,6 +72,7 @@ class Decoder:
     async def start(self) -> None:
         """Start the processes, so that the first request does not wait for them."""
         await asyncio.gather(*(process.start() for process in self._processes), return_exceptions=True)
+        self._keep(asyncio.create_task(self._watch()))
 
     async def decode(self, data: bytes, geometry: Input) -> Decoded:
         """The pixels of an image file.
@@ -80,18 +86,19 @@ class Decoder:
             raise QueueFull(
                 f"{len(self._waiting)} images wait to be decoded. Send this one again a little later."
             )
-        process = await self._next_free(len(data))
+        work = work_of(data)
+        process = await self._next_free(work)
         # An image that has left the queue is decoded even if its client goes; that takes `timeout_s` at most.
-        working = asyncio.create_task(self._decode(process, data, geometry))
+        working = asyncio.create_task(self._decode(process, data, geometry, work))
         self._keep(working)
         return await asyncio.shield(working)
 
-    async def _next_free(self, size: int) -> DecoderProcess:
-        """A process with a place for an image of `size` bytes, which is taken."""
-        process = None if self._waiting else self._take_place(size)
+    async def _next_free(self, work: int) -> DecoderProcess:
+        """A process with a place for an image of so much work, which is taken."""
+        process = None if self._waiting else self._take_place(work)
         if process is not None:
             return process
-        turn = Turn(size, asyncio.get_running_loop().create_future())
+        turn = Turn(work, asyncio.get_running_loop().create_future())
         self._waiting.append(turn)
         try:
             async with asyncio.timeout(self._patience_s):
@@ -100,33 +107,33 @@ class Decoder:
             if turn in self._waiting:
                 self._waiting.remove(turn)
             elif not turn.place.cancelled():  # it came in the same moment
-                self._give_back(turn.place.result(), size)
+                self._give_back(turn.place.result(), work)
             if isinstance(exc, asyncio.CancelledError):
                 raise
             raise QueueFull(
                 f"No decoder was free within {self._patience_s:g} s. Send the image again a little later."
             ) from exc
 
-    def _take_place(self, size: int) -> DecoderProcess | None:
-        """A place for an image of `size` bytes where the fewest are, of these where the last one came longest ago."""
-        free = [process for process in self._processes if process.has_room(size)]
+    def _take_place(self, work: int) -> DecoderProcess | None:
+        """A place for an image of so much work where the least is, of these where the last one came longest ago."""
+        free = [process for process in self._processes if process.has_room(work)]
         if not free:
             return None
-        process = min(free, key=lambda process: process.images)
+        process = min(free, key=lambda process: process.work)
         self._processes.remove(process)
         self._processes.append(process)
         process.images += 1
-        process.bytes += size
+        process.work += work
         return process
 
-    def _give_back(self, process: DecoderProcess, size: int) -> None:
+    def _give_back(self, process: DecoderProcess, work: int) -> None:
         """A place in the pipe of `process` is free; whoever waits has it."""
         process.images -= 1
-        process.bytes -= size
+        process.work -= work
         while self._waiting:
             if self._waiting[0].place.done():  # its client has gone, and it is about to find out
                 self._waiting.popleft()
-            elif (free := self._take_place(self._waiting[0].size)) is not None:
+            elif (free := self._take_place(self._waiting[0].work)) is not None:
                 self._waiting.popleft().place.set_result(free)
             else:
                 return
@@ -140,11 +147,11 @@ class Decoder:
         await asyncio.gather(*(process.kill() for process in self._processes))
         await asyncio.gather(*tasks, return_exceptions=True)  # one that was starting a process ends it
 
-    async def _decode(self, process: DecoderProcess, data: bytes, geometry: Input) -> Decoded:
+    async def _decode(self, process: DecoderProcess, data: bytes, geometry: Input, work: int) -> Decoded:
         tries = 0
         try:
             while tries < TRIES:
-                await process.start()
+                await self._start(process)
                 try:
                     return await process.decode(data, geometry, self._timeout_s)
                 except WireClosed as exc:
@@ -156,22 +163,41 @@ class Decoder:
             ) from exc
         finally:
             if process.running or self._stopped:
-                self._give_back(process, len(data))
+                self._give_back(process, work)
             else:
-                self._keep(asyncio.create_task(self._revive(process, len(data))))
+                self._keep(asyncio.create_task(self._revive(process, work)))
         raise UnreadableImage(
-            "The decoder ended on this image. Save it anew as a baseline JPEG or PNG. "
+            f"The decoder ended on this image, {TRIES} times. Save it anew as a baseline JPEG or PNG. "
             f"Received: {len(data)} bytes"
         )
 
-    async def _revive(self, process: DecoderProcess, size: int) -> None:
+    @staticmethod
+    async def _start(process: DecoderProcess) -> None:
+        """Start a process that may be killed while it starts; raises :class:`QueueFull` if it is every time."""
+        for _ in range(TRIES - 1):
+            with suppress(QueueFull):
+                return await process.start()
+        return await process.start()
+
+    async def _revive(self, process: DecoderProcess, work: int) -> None:
         """The next image need not wait for the start; if it fails now, that image tries again."""
         try:
             await process.start()
         except QueueFull as exc:
             log.warning("%s", exc)
         finally:
-            self._give_back(process, size)
+            self._give_back(process, work)
+
+    async def _watch(self) -> None:
+        """Start those again that end without an image, before the next one would have to wait for that."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for process in [each for each in self._processes if not each.images and not each.running]:
+                try:
+                    await process.start()
+                except QueueFull as exc:
+                    log.warning("%s", exc)
+                    await asyncio.sleep(NO_START_S)
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task whose caller may leave, and look at its end, or asyncio logs its error as unseen."""
@@ -184,6 +210,12 @@ class Decoder:
             task.exception()
 
 
+def work_of(data: bytes) -> int:
+    """How much work an image file is to decode, as bytes of a usual one; nothing that is small where that can't be told."""
+    pixels = quick_pixels(data)
+    return max(len(data), SMALL_WORK if pixels is None else pixels // PIXELS_AS_A_BYTE)
+
+
 class DecoderProcess:
     """One decoder, started again after its end; it takes one image after another."""
 
@@ -191,11 +223,11 @@ class DecoderProcess:
         self._arguments = arguments
         self._process: FramedProcess | None = None
         self._starting = asyncio.Lock()
-        self.images = self.bytes = 0  # that have a place in its pipe
+        self.images = self.work = 0  # that have a place in its pipe
 
-    def has_room(self, size: int) -> bool:
-        """Whether an image of `size` bytes may go into its pipe."""
-        small = self.images < SMALL_IN_PIPE and self.bytes + size <= SMALL_BYTES
+    def has_room(self, work: int) -> bool:
+        """Whether an image of so much work may go into its pipe."""
+        small = self.images < SMALL_IN_PIPE and self.work + work <= SMALL_WORK
         return small or self.images < IN_PIPE
 
     @property

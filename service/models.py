@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -129,7 +130,7 @@ class ServedModel:
                 if batch:
                     task = asyncio.create_task(self._forward(batch))
                     self._forwards.add(task)
-                    task.add_done_callback(self._forwarded)
+                    task.add_done_callback(functools.partial(self._forwarded, batch))
             await asyncio.gather(*self._forwards, return_exceptions=True)  # they say that it is refused
         finally:
             for task in self._forwards:
@@ -247,7 +248,7 @@ class ServedModel:
                 fail(item, exc)
 
     async def _infer(self, batch: list[Waiting]) -> None:
-        """Hand out the answers to `batch`. Raises :class:`WorkerDied`; then nobody has been given one."""
+        """Hand out the answers to `batch`. Raises :class:`WorkerDied`; those that are not done have none yet."""
         process = self._process
         assert process is not None  # noqa: S101 - there is one from the first start on
         batch = self._for_this_bundle(batch)
@@ -281,9 +282,9 @@ class ServedModel:
                 fail(item, error)
         return [item for item in batch if not item.future.done()]
 
-    def _forwarded(self, task: asyncio.Task[None]) -> None:
+    def _forwarded(self, batch: list[Waiting], task: asyncio.Task[None]) -> None:
         self._forwards.discard(task)
-        self._queue.finished()
+        self._queue.finished(batch)
         if not task.cancelled() and task.exception() is not None:
             log.error("model %s/%s: a batch failed", self.name, self.version, exc_info=task.exception())
 

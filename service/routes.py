@@ -132,7 +132,7 @@ async def predict_batch(
     settings: Settings = request.app.state.settings
     model, manifest, k = _model(request, name, version, top_k)
     with request.app.state.memory.hold() as share:
-        uploads = await read_images(request, share, settings.max_request_bytes, settings.max_files)
+        uploads = await read_images(request, share, settings.max_request_bytes, settings.batch_files)
 
         async def work(uploads: list[Upload]) -> tuple[list[Decoded | Exception], float, list[Answer]]:
             with model.admit(len(uploads)):

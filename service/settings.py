@@ -89,7 +89,10 @@ class Settings(BaseSettings):
         description="Most images of one forward pass; fewer where the bundle was measured to be best with fewer.",
     )
     queue_size: Positive = Field(default=256, description="Most images that wait for a model; beyond it 429.")
-    max_files: Positive = Field(default=64, description="Most files of one /predict/batch request.")
+    max_files: Positive = Field(
+        default=64,
+        description="Most files of one /predict/batch request; never more than may wait for a model.",
+    )
     max_request_bytes: Positive = Field(
         default=100_000_000, description="Largest body of /predict/batch, in bytes."
     )
@@ -117,6 +120,11 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(NAME_PATTERN, value):
             raise ValueError(f"a model name matches {NAME_PATTERN}")
         return value
+
+    @property
+    def batch_files(self) -> int:
+        """Most files of a request for a batch; with more than may wait it would never have its turn."""
+        return min(self.max_files, self.queue_size)
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from bundle.manifest import Artifact
 Device = Literal["auto", "cpu", "cuda"]
 Logits = npt.NDArray[np.float32]
 Heatmap = npt.NDArray[np.float32]
+_FOLDERS = re.compile(r"(?<![\w.:/])(?:/[^/\s'\":]+)+/(?=[^/\s])")  # at the start of an absolute path
 
 
 class Model(Protocol):
@@ -81,6 +83,6 @@ def no_cuda(framework: str) -> RuntimeUnavailable:
 
 
 def describe(exc: BaseException) -> str:
-    """Class and first 500 characters of a foreign exception, on one line."""
-    text: Any = " ".join(str(exc).split())
+    """Class and first 500 characters of a foreign exception, on one line, of paths only the last part: clients may read it."""
+    text = _FOLDERS.sub("", " ".join(str(exc).split()))
     return f"{type(exc).__name__}: {text[:500]}"

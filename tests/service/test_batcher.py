@@ -46,7 +46,7 @@ def ask(queue: Queue, images: int) -> list[asyncio.Task[list[Answer]]]:
 def answer(queue: Queue, batch: list[batcher.Waiting]) -> None:
     now = time.perf_counter()
     hand_out(batch, np.zeros((len(batch), 3), np.float32), now, now)
-    queue.finished()
+    queue.finished(batch)
 
 
 @pytest.fixture
@@ -191,6 +191,29 @@ def test_places_are_for_images_from_before_they_are_decoded_and_a_running_pass_t
             queue.check_room()
             answer(queue, batch)
             await asyncio.gather(*tasks)
+        assert len(queue) == 0
+
+    run(test, size=4)
+
+
+def test_those_whose_clients_have_gone_take_no_place_also_when_they_run() -> None:
+    async def test(queue: Queue) -> None:
+        gone = ask(queue, 4)
+        batch = await queue.next_batch(PATIENCE_S)
+        assert (len(batch), len(queue)) == (4, 0)
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+
+        tasks = ask(queue, 4)
+        await asyncio.sleep(0)
+        assert len(queue) == 4
+        with pytest.raises(QueueFull):
+            queue.check_room()
+        second = await queue.next_batch(PATIENCE_S)
+        answer(queue, batch)
+        answer(queue, second)
+        await asyncio.gather(*tasks)
         assert len(queue) == 0
 
     run(test, size=4)

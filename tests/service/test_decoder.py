@@ -61,6 +61,20 @@ def test_decoders_that_are_killed_are_replaced_and_no_request_notices(server: Se
         assert not set(killed) & set(decoders(server))
 
 
+def test_decoders_that_are_killed_are_replaced_without_an_image_that_needs_them(server: Server) -> None:
+    server.predict(coloured())
+    before = decoders(server)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+
+    def complete() -> bool:
+        now = decoders(server)
+        return len(now) == len(before) and not set(now) & set(before)
+
+    server.wait(complete, "complete again", 30)
+    assert not [process for process in server.tree() if process.status() == psutil.STATUS_ZOMBIE]
+
+
 def test_images_that_a_decoder_had_when_it_was_killed_are_decoded_by_another(server: Server) -> None:
     server.predict(coloured())
     killed = decoders(server)

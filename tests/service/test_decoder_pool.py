@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bundle.errors import ImageTooLarge, UnreadableImage
 from bundle.manifest import Input
@@ -14,11 +15,14 @@ from bundle.wire import Answer, WireClosed
 from service import decoder
 from service.decoder import Decoder
 from service.decoding import Decoded
+from service.errors import QueueFull
 from service.settings import Settings
+from tests.service.images import coloured, encode
 
 GEOMETRY = Input.model_construct(height=2, width=2)
 PIXELS = np.zeros((2, 2, 3), np.uint8)
-LARGE = [bytes([number]) * decoder.SMALL_BYTES for number in range(4)]
+LARGE = [bytes([number]) * decoder.SMALL_WORK for number in range(4)]
+SMALL = coloured(size=(8, 8))
 IMAGE = {"format": "PNG", "width": 2, "height": 2, "mode": "RGB", "operations": []}
 
 
@@ -26,6 +30,7 @@ class Pretended:
     """A process that takes long to start, and answers with `answer`, or never."""
 
     started: int
+    failing: int  # starts that fail, from now on
     answer: Answer | None
     asked: list[bytes]  # the images
     pending: list[asyncio.Future[Answer]]
@@ -36,6 +41,9 @@ class Pretended:
     async def start(self, _: float) -> None:
         Pretended.started += 1
         await asyncio.sleep(0.2)
+        if Pretended.failing:
+            Pretended.failing -= 1
+            raise WireClosed("killed")
         self.running = True
 
     async def ask(self, _: Any, arrays: list[np.ndarray], __: float) -> Answer:
@@ -58,6 +66,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(decoder, "FramedProcess", Pretended)
     monkeypatch.setattr(decoder, "_as_json", lambda _: "{}")
     monkeypatch.setattr(Pretended, "started", 0, raising=False)
+    monkeypatch.setattr(Pretended, "failing", 0, raising=False)
     monkeypatch.setattr(Pretended, "answer", None, raising=False)
     monkeypatch.setattr(Pretended, "asked", [], raising=False)
     monkeypatch.setattr(Pretended, "pending", [], raising=False)
@@ -154,7 +163,17 @@ def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settin
     asyncio.run(test())
 
 
-def test_small_images_share_a_pipe_and_each_goes_where_the_fewest_are(settings: Settings) -> None:
+FEW_BYTES = {
+    "many pixels": encode(Image.new("RGB", (1500, 1000), (10, 80, 200)), "WEBP", lossless=True),
+    "many scans": encode(Image.new("RGB", (500, 400)), "JPEG", progressive=True),
+    "a canvas of many frames": encode(Image.new("P", (500, 400)), "GIF"),
+}
+
+
+@pytest.mark.parametrize("slow", [LARGE[0], *FEW_BYTES.values()], ids=["many bytes", *FEW_BYTES])
+def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
+    settings: Settings, slow: bytes
+) -> None:
     async def test() -> None:
         pool = Decoder(settings.model_copy(update={"decode_workers": 2}))
         await pool.start()
@@ -165,16 +184,16 @@ def test_small_images_share_a_pipe_and_each_goes_where_the_fewest_are(settings: 
             await asyncio.sleep(0.02)
             return sorted(process.images for process in pool._processes)
 
-        assert await pipes(LARGE[0]) == [0, 1]
-        assert await pipes(b"a", b"b", b"c") == [2, 2]
-        assert await pipes(*[b"d"] * 12) == [2, decoder.SMALL_IN_PIPE], "behind a large one only one waits"
+        assert await pipes(slow) == [0, 1]
+        assert await pipes(*[SMALL] * 3) == [1, 3], "none of them waits behind it"
+        assert await pipes(*[SMALL] * 12) == [2, decoder.SMALL_IN_PIPE], "and only one when it has to"
         assert len(Pretended.asked) == len(sent) - 6, "the others wait"
 
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         for pending in Pretended.pending:
             pending.set_result(Pretended.answer)
         await asyncio.gather(*sent)
-        assert [(process.images, process.bytes) for process in pool._processes] == [(0, 0), (0, 0)]
+        assert [(process.images, process.work) for process in pool._processes] == [(0, 0), (0, 0)]
         await pool.stop()
 
     asyncio.run(test())
@@ -189,6 +208,23 @@ def test_an_answer_is_believed(settings: Settings) -> None:
         with pytest.raises(ImageTooLarge, match="what"):
             await pool.decode(b"x", GEOMETRY)
         assert Pretended.started == 1
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_an_image_whose_decoder_is_killed_while_it_starts_has_another(settings: Settings) -> None:
+    async def test() -> None:
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        Pretended.failing = 1
+        pool = Decoder(settings)
+        assert await pool.decode(SMALL, GEOMETRY) == Decoded(PIXELS, **IMAGE)
+        await pool.stop()
+
+        Pretended.failing = 9
+        pool = Decoder(settings)
+        with pytest.raises(QueueFull, match="No decoder can be started"):
+            await pool.decode(SMALL, GEOMETRY)
         await pool.stop()
 
     asyncio.run(test())

@@ -246,6 +246,19 @@ def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(torch_bun
         assert [first.result().status_code, *(answer.result().status_code for answer in later)] == [200] * 3
 
 
+def test_a_batch_that_could_never_wait_in_whole_is_refused_for_good(torch_bundle_root: Path) -> None:
+    with serving(models_dir=torch_bundle_root, queue_size=3) as server:
+
+        def ask(count: int) -> httpx.Response:
+            files = [("files", (f"{number}.png", coloured())) for number in range(count)]
+            return server.client.post("/predict/batch", files=files)
+
+        assert ask(3).status_code == 200
+        refused = ask(4)
+        assert_problem(refused, 400, "malformed_request")
+        assert "at most 3" in refused.json()["detail"]
+
+
 def ask_and_stay(server: Server, image: bytes | None = None) -> socket.socket:
     """A request whose answer is not awaited."""
     connection = socket.create_connection(("127.0.0.1", server.port))
