@@ -30,7 +30,8 @@ class Child:
     """A running ``python -m MODULE`` and the parent's end of its socket.
 
     SIGINT and SIGTERM do not end it: it has work to finish for a parent that shuts down. It ends when the parent hangs
-    up or kills it, and with the parent.
+    up or kills it, and with the parent. What it prints has to be read, by :meth:`read_in_thread` or by an event loop
+    (:attr:`output`, handed to :meth:`keep`), or it stands still.
 
     ``arguments``: what the module's ``main`` takes, as JSON, less ``socket`` and ``parent``.
     """
@@ -40,7 +41,9 @@ class Child:
         for end in (self._socket, theirs):  # so that a batch goes through at once; the system may allow less
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._pidfd: int | None = None
+        self._reader: threading.Thread | None = None
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._line = b""  # the one that has not ended
         with theirs, _blocked(_OF_THE_PARENT):
             text = json.dumps({**arguments, "socket": theirs.fileno(), "parent": os.getpid()})
             try:
@@ -59,8 +62,17 @@ class Child:
         with contextlib.suppress(OSError):  # a kernel or sandbox without pidfd: the socket's end is enough
             self._pidfd = os.pidfd_open(self.process.pid)
         self.wire = Wire(self._socket, self._pidfd)
-        self._reader = threading.Thread(target=self._drain, args=[self.process.stdout], daemon=True)
-        self._reader.start()
+
+    def read_in_thread(self) -> None:
+        """Keep what it prints, in a thread that ends with it. A process without its thread is ended."""
+        try:
+            self._reader = threading.Thread(target=self._drain, args=[self.output], daemon=True)
+            self._reader.start()
+        except BaseException:
+            self._reader = None
+            self.end()
+            self.close()
+            raise
 
     @property
     def memory_bytes(self) -> int | None:
@@ -70,6 +82,12 @@ class Child:
         except (OSError, IndexError, ValueError):
             return None
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def output(self) -> IO[bytes]:
+        """What it prints, both standard streams."""
+        assert self.process.stdout is not None  # noqa: S101 - it is a pipe
+        return self.process.stdout
 
     @property
     def connection(self) -> socket.socket:
@@ -86,24 +104,39 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout_s)
         self.process.kill()
-        code = self.process.wait()
-        self._reader.join(timeout=1.0)
+        self.process.wait()
+        if self._reader is not None:
+            self._reader.join(timeout=1.0)
+        return self.ending()
+
+    def ending(self) -> str:
+        """How it ended and what it said last; it has ended, and has been waited for."""
+        self.keep(b"\n")  # what came last may have no end of line
         last = " / ".join(list(self._lines)[-5:]) or "nothing"
-        return f"Exit: {_exit_status(code)}. Its last lines: {last[-1500:]}"
+        return f"Exit: {_exit_status(self.process.returncode)}. Its last lines: {last[-1500:]}"
 
     def close(self) -> None:
         """Give the handles back; no call may be under way, and none may follow. Safe to repeat."""
         self._socket.close()
+        if self._reader is None:  # which closes it at its end, and may read until then
+            self.output.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def _drain(self, output: IO[bytes]) -> None:
+    def keep(self, printed: bytes) -> None:
         """Keep the last lines that the child printed, for the reason of its death; nothing is passed on."""
+        *lines, self._line = (self._line + printed).split(b"\n")
+        if len(self._line) > _LINE_BYTES:
+            lines, self._line = [*lines, self._line], b""
+        for line in lines:
+            if text := line[:_LINE_BYTES].decode(errors="replace").strip():
+                self._lines.append(text)
+
+    def _drain(self, output: IO[bytes]) -> None:
         with output:
-            while line := output.readline(_LINE_BYTES):
-                if text := line.decode(errors="replace").strip():
-                    self._lines.append(text)
+            while printed := os.read(output.fileno(), _LINE_BYTES):
+                self.keep(printed)
 
 
 @contextlib.contextmanager

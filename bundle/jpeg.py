@@ -19,8 +19,11 @@ MAX_STRAY_BYTES = 65_536
 # Of several FF in a row the last one counts. The pattern starts with a plain byte, which `re` finds with memchr.
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_SEQUENTIAL = (0xC0, 0xC1)  # frames that are decoded block by block, in few scans
-_USUAL_SEGMENTS = 32  # before the frame, at most; cameras write about ten
+_SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames: baseline or extended; of many scans
+_USUAL_SEGMENTS = frozenset(
+    {0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
+)  # before the frame, each with a length
+_FEW_SEGMENTS = 32  # of these; cameras write about ten
 _SOS, _EOI, _SOI, _TEM = 0xDA, 0xD9, 0xD8, 0x01
 _BAND = 256  # rows
 _NOISE = bytes(i * 73 % 251 for i in range(1, 257))  # anything without 0xFF
@@ -71,18 +74,21 @@ def read_jpeg(data: bytes, max_scans: int) -> tuple[int, int, int, int]:
     )
 
 
-def sequential_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG that is not progressive, found in microseconds; None: it is, or begins unusually.
+def scanned_pixels(data: bytes) -> int | None:
+    """Pixels of a JPEG, found in microseconds, times its scans at most if it is progressive; None: it begins in an unusual way.
 
-    Raises ``struct.error`` for one that ends before.
+    Anything in which libjpeg could see another header than this does is unusual. Raises ``struct.error`` for one that ends before.
     """
     position = 2
-    for _ in range(_USUAL_SEGMENTS):
+    for _ in range(_FEW_SEGMENTS):
         start, marker, length = struct.unpack_from(">BBH", data, position)
-        if marker in _SEQUENTIAL:
+        if start != 0xFF or length < 2:
+            return None
+        if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
             height, width = struct.unpack_from(">HH", data, position + 5)
-            return width, height
-        if start != 0xFF or marker == _SOS or marker in _FRAME_MARKERS:
+            # To count takes longer than all else here, and scans of the other kind are few, or cost little each.
+            return int(height * width * (data.count(bytes([0xFF, _SOS])) if marker == _PROGRESSIVE else 1))
+        if marker not in _USUAL_SEGMENTS:
             return None
         position += 2 + length
     return None

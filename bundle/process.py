@@ -86,7 +86,9 @@ class RuntimeProcess:
         with self._turn:
             if self._child is not None or self._closed:
                 raise RuntimeError("A RuntimeProcess is started once; make another one.")
-            self._child = Child("bundle.worker", self._arguments, self._environment)
+            child = Child("bundle.worker", self._arguments, self._environment)
+            child.read_in_thread()
+            self._child = child
         try:
             with self._turn:
                 header, _ = self._receive(deadline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
@@ -48,7 +48,10 @@ def create_app(settings: Settings) -> FastAPI:
         registry.start()
         warming = asyncio.create_task(decoder.start())
         try:
-            yield
+            with suppress(
+                asyncio.CancelledError
+            ):  # SIGINT once more, see service.server; what follows is done all the same
+                yield
         finally:
             warming.cancel()
             await registry.stop()
@@ -83,6 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
             if registry
             else []
         )
+        body = schema["paths"]["/predict/batch"]["post"]["requestBody"]["content"]["multipart/form-data"]
+        body["schema"]["properties"]["files"]["maxItems"] = settings.batch_files
         for path in schema["paths"].values():
             for operation in path.values():
                 for parameter in operation.get("parameters", []):

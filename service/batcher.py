@@ -9,6 +9,7 @@ the model the wait for it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections import Counter, deque
@@ -154,9 +155,10 @@ class Queue:
         return self._items[0].since + GATHER_S - time.perf_counter()
 
     def fail_all(self, error: Exception) -> None:
-        """Answer whatever waits with `error`."""
-        while self._items:
-            fail(self._items.popleft(), error)
+        """Answer whatever waits, or is under way, with `error`."""
+        for item in [*itertools.chain(*self._under_way), *self._items]:
+            fail(item, error)
+        self._items.clear()
 
     def _drop_cancelled(self) -> None:
         """Images whose client has gone cost no forward pass and take no place."""

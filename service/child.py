@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from bundle.child import Child, environment
 from bundle.wire import MAX_ARRAY_BYTES, Answer, Array, FrameConnection, WireClosed
+
+GRACE_S = 0.5  # for one that has closed its socket, to end as it would
+POLL_S = 0.005  # between two looks at a process that is being killed
+OUTPUT_S = 1.0  # for what it printed last; a process that it started may hold the pipe
 
 
 class Bystander(WireClosed):
@@ -34,6 +40,7 @@ class FramedProcess:
         self._most_bytes = most_bytes
         self._start = (module, arguments, environment(device, threads))
         self._child: Child | None = None
+        self._output = Output()
         self._connection: FrameConnection | None = None
         self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
 
@@ -41,21 +48,27 @@ class FramedProcess:
         """Start it and return its first frame.
 
         Raises:
-            WireClosed: it ended, or has said nothing within `timeout_s` seconds. No process is left behind.
+            WireClosed: it can't be started, ended, or has said nothing within `timeout_s` seconds. No process is left behind.
         """
+        loop = asyncio.get_running_loop()
         try:
             self._child = Child(*self._start)
+            self._output.child = self._child
+            await loop.connect_read_pipe(lambda: self._output, self._child.output)
             connection = FrameConnection(self._most_bytes)
             ready = connection.receive()  # waited for before anything can come
             # The event loop closes its socket, and the child its own.
-            _, self._connection = await asyncio.get_running_loop().create_unix_connection(
+            _, self._connection = await loop.create_unix_connection(
                 lambda: connection, sock=self._child.connection.dup()
             )
             async with asyncio.timeout(timeout_s):
                 return (await ready)[0]
-        except (OSError, WireClosed) as exc:  # TimeoutError is an OSError
-            what = "was not ready in time" if isinstance(exc, TimeoutError) else f"ended ({exc})"
-            raise WireClosed(f"The process {what}. {await self.kill()}") from exc
+        # TimeoutError is an OSError; a machine that is short of something says so in either of the others.
+        except (OSError, MemoryError, RuntimeError, WireClosed) as exc:
+            what = "ended" if self._child is not None else "can't be started"
+            what = "was not ready in time" if isinstance(exc, TimeoutError) else f"{what} ({_text(exc)})"
+            ending = await self.kill(GRACE_S if isinstance(exc, WireClosed) else 0)
+            raise WireClosed(f"The process {what}. {ending}") from exc
         except BaseException:
             await self.kill()
             raise
@@ -90,13 +103,71 @@ class FramedProcess:
         async with asyncio.timeout(timeout_s):
             return await answer
 
-    async def kill(self) -> str:
-        """End it at once; how it ended and what it said last. Whoever waits for an answer gets :class:`WireClosed`."""
+    async def kill(self, grace_s: float = 0) -> str:
+        """End it, if it has not ended within `grace_s` seconds; how it ended and what it said last.
+
+        Whoever waits for an answer gets :class:`WireClosed`.
+        """
         if self._connection is not None:
             self._connection.close()
         if self._child is None:
             return ""
+        # Without a thread: one that has to be started can fail, or keep the loop waiting for ever, on a machine short of memory.
+        process = self._child.process
         try:
-            return await asyncio.to_thread(self._child.end)
-        finally:  # cancelled, the thread ends the process all the same
+            await _ended(process, grace_s)
+            process.kill()
+            await _ended(process, None)
+            await self._output.wait(OUTPUT_S)
+            return self._child.ending()
+        finally:
+            process.kill()
+            process.wait()  # where it was cancelled; it takes a moment
+            self._output.close()
             self._child.close()
+
+
+async def _ended(process: subprocess.Popen[bytes], timeout_s: float | None) -> None:
+    """Wait until the process has ended, for `timeout_s` seconds at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while process.poll() is None:  # noqa: ASYNC110 - a process sets no event
+                await asyncio.sleep(POLL_S)
+
+
+def _text(exc: Exception) -> str:
+    return str(exc) or type(exc).__name__  # MemoryError says nothing
+
+
+class Output(asyncio.Protocol):
+    """Keeps what a child prints."""
+
+    child: Child
+
+    def __init__(self) -> None:
+        self._transport: asyncio.BaseTransport | None = None
+        self._ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        self.child.keep(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature of a protocol
+        """Called by the event loop at the end of all who may print."""
+        self._ended.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait for the end, if there is any reading, for `timeout_s` seconds."""
+        if self._transport is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._ended.wait()
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._transport is not None:
+            self._transport.close()

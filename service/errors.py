@@ -7,6 +7,7 @@
         UnknownParameter 422, InvalidParameter 422  query → parameters
         UnknownModel 404, UnknownVersion 404        parameters → model
         DecodeTimeout 422                           bytes → pixels (with bundle.errors.ImageError)
+        DecoderUnavailable 503
         QueueFull 429                               pixels → queue
         ModelUnavailable 503, ModelRefused 503      queue → scores
         NotReady 503, Draining 503                  readiness
@@ -56,7 +57,7 @@ class RequestTooLarge(ServiceError):
 
 
 class MalformedRequest(ServiceError):
-    """The body is not what its content type says, or lacks the field of the image."""
+    """The body is not what its content type says, lacks the field of the image, or has more files than are taken."""
 
     status, code, title = 400, "malformed_request", "Malformed request"
 
@@ -101,6 +102,12 @@ class QueueFull(ServiceError):
     """As many images wait as the queue holds."""
 
     status, code, title, retry_after_s = 429, "queue_full", "Queue full", 1
+
+
+class DecoderUnavailable(ServiceError):
+    """No process that decodes images can be started."""
+
+    status, code, title, retry_after_s = 503, "decoder_unavailable", "Decoder unavailable", 2
 
 
 class ModelUnavailable(ServiceError):

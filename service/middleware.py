@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -11,7 +12,7 @@ from urllib.parse import quote
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServiceError
+from service.errors import Draining, ServiceError
 from service.metrics import Metrics
 from service.problems import problem_response
 
@@ -50,6 +51,13 @@ class RequestLog:
 
         try:
             await self.app(routed, receive, send_on)
+        except asyncio.CancelledError:
+            # By the server alone, which ends and has waited long enough, or has been told not to wait.
+            if status:
+                raise
+            self.metrics.problem(Draining.code)
+            detail = "The service has shut down before it could answer. Send the request to another one."
+            await problem_response(Draining(detail), identity)(scope, receive, send_on)
         except Exception:
             # The reason is for the log; the client is told where to ask.
             log.exception("request %s failed", identity)

@@ -17,7 +17,7 @@ from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, Work
 from bundle.manifest import Manifest, read_manifest
 from bundle.process import RuntimeInfo
 from service.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out
-from service.errors import ModelRefused, ModelUnavailable
+from service.errors import ModelRefused, ModelUnavailable, ServiceError
 from service.runtime import ModelProcess, check_artifact
 from service.settings import Settings
 
@@ -28,6 +28,7 @@ LOAD_ATTEMPTS = 2
 STEADY_S = 30.0  # a process that has lived this long starts with a clean record
 CURES = {  # by the code of a refusal; of the others the bundle is the cause
     WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, or set SERVICE_RUNTIME to source",
+    ServiceError.code: "Report it",
     RuntimeUnavailable.code: "Mend that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what the bundle and this machine have",
 }
 
@@ -132,6 +133,9 @@ class ServedModel:
                     self._forwards.add(task)
                     task.add_done_callback(functools.partial(self._forwarded, batch))
             await asyncio.gather(*self._forwards, return_exceptions=True)  # they say that it is refused
+        except Exception:
+            self._refuse(ServiceError.code, "A defect of the service has ended it; the log says more")
+            raise
         finally:
             for task in self._forwards:
                 task.cancel()
@@ -157,7 +161,8 @@ class ServedModel:
         """Start the process; the model is ready or refused afterwards.
 
         Raises:
-            WorkerDied: the process ended, was not ready in time, or has loaded another bundle than the one it was for.
+            WorkerDied: the process can't be started now, ended, was not ready in time, or has loaded another bundle than
+                the one it was for.
         """
         try:
             manifest = await asyncio.to_thread(read_manifest, self.path)
@@ -183,6 +188,12 @@ class ServedModel:
             raise
         except BundleError as exc:
             self._refuse(exc.code, str(exc))
+        except (
+            OSError,
+            MemoryError,
+            RuntimeError,
+        ) as exc:  # the machine is short of something, threads for example
+            raise WorkerDied(f"The process can't be started ({str(exc) or type(exc).__name__}).") from exc
         else:
             self.manifest, self.info, self.state = manifest, info, "ready"
             self._started_at = time.monotonic()

@@ -15,7 +15,7 @@ from bundle.manifest import Manifest
 from bundle.process import RuntimeInfo, check_shapes, raise_error
 from bundle.runtimes import Device
 from bundle.wire import WireClosed
-from service.child import FramedProcess
+from service.child import GRACE_S, FramedProcess
 
 
 def check_artifact(manifest: Manifest, wanted: str) -> None:
@@ -93,8 +93,10 @@ class ModelProcess:
         try:
             header, arrays = await self._process.ask({"method": method}, [images], timeout_s)
         except (TimeoutError, WireClosed) as exc:
-            what = "did not answer in time and is killed" if isinstance(exc, TimeoutError) else "ended"
-            raise WorkerDied(f"The process that runs the model {what}. {await self.kill()}") from exc
+            timed_out = isinstance(exc, TimeoutError)
+            what = "did not answer in time and is killed" if timed_out else "ended"
+            ending = await self._process.kill(0 if timed_out else GRACE_S)
+            raise WorkerDied(f"The process that runs the model {what}. {ending}") from exc
         raise_error(header)
         check_shapes(arrays, [(len(images), self._classes)])
         return arrays[0]

@@ -70,7 +70,7 @@ def load_model(
     except Exception as exc:  # the frameworks raise every kind, RuntimeError and ValueError above all
         raise RuntimeUnavailable(
             f"The artifact {artifact.id!r} does not load. Export it again with this framework version. "
-            f"Received: {describe(exc)}"
+            f"Received: {describe(exc, bundle)}"
         ) from exc
     return model
 
@@ -82,7 +82,11 @@ def no_cuda(framework: str) -> RuntimeUnavailable:
     )
 
 
-def describe(exc: BaseException) -> str:
-    """Class and first 500 characters of a foreign exception, on one line, of paths only the last part: clients may read it."""
-    text = _FOLDERS.sub("", " ".join(str(exc).split()))
+def describe(exc: BaseException, folder: Path | None = None) -> str:
+    """Class and first 500 characters of a foreign exception, on one line.
+
+    Clients may read it, so of paths it has only the last part, or what comes after `folder`.
+    """
+    text = str(exc).replace(f"{folder}/", "") if folder else str(exc)
+    text = _FOLDERS.sub("", " ".join(text.split()))
     return f"{type(exc).__name__}: {text[:500]}"

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import struct
+
 import pytest
 from PIL import Image
 
+from bundle.errors import UnreadableImage
 from bundle.headers import quick_pixels
-from tests.bundle.pictures import photo, saved
+from bundle.image import decode_image
+from tests.bundle.pictures import chunk, many_scans, photo, saved
 
-THUMBNAIL = b"Exif\0\0" + saved(photo(8, 9), "JPEG")
 QUICK = {
     "jpeg": saved(photo(), "JPEG"),
-    "jpeg with a thumbnail": saved(photo(), "JPEG", exif=THUMBNAIL),
     "grey jpeg": saved(photo().convert("L"), "JPEG"),
     "png": saved(photo(), "PNG"),
     "palette png": saved(photo().quantize(8), "PNG"),
@@ -18,7 +20,6 @@ QUICK = {
     "webp with frames": saved(photo(), "WEBP", save_all=True, append_images=[photo(seed=1)]),
 }
 OTHERS = {
-    "progressive jpeg": saved(photo(), "JPEG", progressive=True),
     "gif": saved(photo().quantize(8), "GIF"),
     "tiff": saved(photo(), "TIFF"),
     "bmp": saved(photo(), "BMP"),
@@ -33,6 +34,49 @@ OTHERS = {
 @pytest.mark.parametrize("name", QUICK)
 def test_the_pixels_of_usual_pictures_are_known_from_their_headers(name: str) -> None:
     assert quick_pixels(QUICK[name]) == 45 * 67
+
+
+@pytest.mark.parametrize("number", [1, 10, 90])
+def test_a_progressive_jpeg_counts_once_for_each_scan(number: int) -> None:
+    data = many_scans(number)
+    pixels = quick_pixels(data)
+    assert pixels == 256 * 256 * data.count(b"\xff\xda") >= 256 * 256 * number
+
+
+def test_a_thumbnail_is_no_picture() -> None:
+    thumbnail = b"Exif\0\0" + saved(photo(8, 9), "JPEG")
+    assert quick_pixels(saved(photo(), "JPEG", exif=thumbnail)) == 45 * 67
+
+
+def chunk_after(data: bytes, kind: bytes, content: bytes) -> bytes:
+    """The PNG with a chunk more after its signature."""
+    return data[:8] + chunk(kind, content) + data[8:]
+
+
+TINY = struct.pack(">II", 1, 1)
+FAKE_FRAME = b"\xff\xc0\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0"
+PNG, JPEG = saved(photo(), "PNG"), saved(photo(), "JPEG", progressive=True)
+LYING = {
+    "a chunk before the header of a png": chunk_after(PNG, b"tEXt", TINY + b"a\0b"),
+    # libjpeg takes no length after RSTn and TEM, and any number of FF before a marker; the fake is in a segment that it skips.
+    "a marker without a length": JPEG[:2] + b"\xff\xd0\0\x04\0\0\xff\xe5\0\x0f" + FAKE_FRAME + JPEG[2:],
+    "another one": JPEG[:2] + b"\xff\x01\0\x04\0\0\xff\xe5\0\x0f" + FAKE_FRAME + JPEG[2:],
+    "fill bytes": JPEG[:2] + b"\xff" + JPEG[2:],
+    "bytes between segments": JPEG[:2] + b"\0" + JPEG[2:],
+    "a segment without room for its length": JPEG[:2] + b"\xff\xe5\0\0" + JPEG[2:],
+}
+
+
+@pytest.mark.parametrize("name", LYING)
+def test_headers_that_could_be_read_in_another_way_are_not_believed(name: str) -> None:
+    assert quick_pixels(LYING[name]) is None
+
+
+@pytest.mark.parametrize("before", [("tEXt", TINY + b"a\0b"), ("IHDR", TINY + b"\x08\x02\0\0\0")])
+def test_a_png_begins_with_its_only_header(before: tuple[str, bytes]) -> None:
+    kind, content = before
+    with pytest.raises(UnreadableImage, match="header"):
+        decode_image(chunk_after(PNG, kind.encode(), content))
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bundle.runtimes import describe
@@ -16,3 +18,9 @@ from bundle.runtimes import describe
 )
 def test_what_a_framework_says_is_one_line_without_the_folders_of_this_machine(text: str, shown: str) -> None:
     assert describe(ValueError(text)) == f"ValueError: {shown}"
+
+
+def test_a_folder_that_is_known_may_have_any_name() -> None:
+    folder = Path("/srv/all 'my' models/a/1")
+    exc = OSError(f'can\'t parse b"{folder}/saved_model/x.pb"')
+    assert describe(exc, folder) == 'OSError: can\'t parse b"saved_model/x.pb"'

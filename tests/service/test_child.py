@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+import pytest
+
+from bundle.wire import WireClosed
 from service.child import FramedProcess
 from service.settings import Settings
 
@@ -20,10 +25,49 @@ def open_files() -> set[str]:
     return found
 
 
+def decoding() -> FramedProcess:
+    limits = dataclasses.asdict(Settings().image_limits)
+    return FramedProcess("service.decoding", {"limits": limits, "memory_bytes": 2**30}, "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    "short", [MemoryError(), RuntimeError("no more"), OSError(24, "Too many open files")]
+)
+@pytest.mark.parametrize("where", ["subprocess.Popen", "asyncio.SelectorEventLoop.connect_read_pipe"])
+def test_a_process_that_can_not_be_started_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, where: str, short: Exception
+) -> None:
+    async def test() -> None:
+        before, processes = open_files(), psutil.Process().children()
+
+        def fail(*_: object, **__: object) -> None:
+            raise short
+
+        monkeypatch.setattr(where, fail)
+        with pytest.raises(WireClosed, match=str(short.args[-1]) if short.args else "MemoryError"):
+            await decoding().start(60)
+        await asyncio.sleep(0.1)
+        assert not open_files() - before
+        assert psutil.Process().children() == processes
+
+    asyncio.run(test())
+
+
+def test_no_thread_is_needed_and_what_a_process_said_last_is_known() -> None:
+    async def test() -> None:
+        process = FramedProcess("bundle.worker", {}, "cpu", 1)
+        threads = threading.active_count()
+        with pytest.raises(WireClosed, match=r"(?s)ended.*status 1.*Its last lines.*KeyError: 'bundle'"):
+            await process.start(60)
+        assert threading.active_count() == threads
+        assert await process.kill() == await process.kill(), "it may be said again"
+
+    asyncio.run(test())
+
+
 def test_a_kill_that_is_cancelled_gives_the_handles_back_all_the_same() -> None:
     async def test() -> None:
-        limits = dataclasses.asdict(Settings().image_limits)
-        process = FramedProcess("service.decoding", {"limits": limits, "memory_bytes": 2**30}, "cpu", 1)
+        process = decoding()
         before = open_files()
         await process.start(60)
         assert len(open_files() - before) > 1

@@ -12,17 +12,20 @@ from PIL import Image
 from bundle.errors import ImageTooLarge, UnreadableImage
 from bundle.manifest import Input
 from bundle.wire import Answer, WireClosed
-from service import decoder
+from service import decoder, decoder_process
 from service.decoder import Decoder
 from service.decoding import Decoded
-from service.errors import QueueFull
+from service.errors import DecoderUnavailable
 from service.settings import Settings
 from tests.service.images import coloured, encode
 
 GEOMETRY = Input.model_construct(height=2, width=2)
 PIXELS = np.zeros((2, 2, 3), np.uint8)
-LARGE = [bytes([number]) * decoder.SMALL_WORK for number in range(4)]
 SMALL = coloured(size=(8, 8))
+# Two of these fit into a pipe.
+HALF = [
+    (SMALL + bytes([n]) * decoder_process.WORK_IN_PIPE)[: decoder_process.WORK_IN_PIPE // 2] for n in range(4)
+]
 IMAGE = {"format": "PNG", "width": 2, "height": 2, "mode": "RGB", "operations": []}
 
 
@@ -37,6 +40,7 @@ class Pretended:
 
     def __init__(self, *_: Any) -> None:
         self.running = False
+        self.mine: list[asyncio.Future[Answer]] = []  # of `pending`
 
     async def start(self, _: float) -> None:
         Pretended.started += 1
@@ -50,21 +54,22 @@ class Pretended:
         Pretended.asked.append(arrays[0].tobytes())
         answer = asyncio.get_running_loop().create_future()
         Pretended.pending.append(answer)
+        self.mine.append(answer)
         if Pretended.answer is not None:
             answer.set_result(Pretended.answer)
         return await answer
 
     async def kill(self) -> None:
         self.running = False
-        for answer in Pretended.pending:
+        for answer in self.mine:
             if not answer.done():
                 answer.set_exception(WireClosed("killed"))
 
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(decoder, "FramedProcess", Pretended)
-    monkeypatch.setattr(decoder, "_as_json", lambda _: "{}")
+    monkeypatch.setattr(decoder_process, "FramedProcess", Pretended)
+    monkeypatch.setattr(decoder_process, "_as_json", lambda _: "{}")
     monkeypatch.setattr(Pretended, "started", 0, raising=False)
     monkeypatch.setattr(Pretended, "failing", 0, raising=False)
     monkeypatch.setattr(Pretended, "answer", None, raising=False)
@@ -125,17 +130,17 @@ def test_images_that_wait_for_a_decoder_have_their_turn_before_those_that_come_l
     async def test() -> None:
         pool = Decoder(settings)
         await pool.start()
-        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in LARGE[:3]]
+        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
         await asyncio.sleep(0.05)
-        assert Pretended.asked == LARGE[:2], "the others do not fit into the pipe"
+        assert Pretended.asked == HALF[:2], "the others do not fit into the pipe"
 
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.pending[0].set_result(Pretended.answer)  # wakes the one that waits
-        decoding.append(asyncio.create_task(pool.decode(LARGE[3], GEOMETRY)))  # runs before that is awake
+        decoding.append(asyncio.create_task(pool.decode(HALF[3], GEOMETRY)))  # runs before that is awake
         Pretended.pending[1].set_result(Pretended.answer)
         await asyncio.gather(*decoding)
 
-        assert Pretended.asked == LARGE
+        assert Pretended.asked == HALF
         await pool.stop()
 
     asyncio.run(test())
@@ -145,7 +150,7 @@ def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settin
     async def test() -> None:
         pool = Decoder(settings)
         await pool.start()
-        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in LARGE[:3]]
+        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
         await asyncio.sleep(0.05)
 
         Pretended.answer = {"image": IMAGE}, [PIXELS]
@@ -155,24 +160,25 @@ def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settin
         decoding[2].cancel()
         await asyncio.gather(*decoding, return_exceptions=True)
         async with asyncio.timeout(5):
-            await asyncio.gather(*(pool.decode(LARGE[3], GEOMETRY) for _ in range(4)))
+            await asyncio.gather(*(pool.decode(HALF[3], GEOMETRY) for _ in range(4)))
 
-        assert LARGE[2] not in Pretended.asked
+        assert HALF[2] not in Pretended.asked
         await pool.stop()
 
     asyncio.run(test())
 
 
-FEW_BYTES = {
+SLOW = {
+    "many bytes": SMALL + bytes(decoder_process.WORK_IN_PIPE),
     "many pixels": encode(Image.new("RGB", (1500, 1000), (10, 80, 200)), "WEBP", lossless=True),
     "many scans": encode(Image.new("RGB", (500, 400)), "JPEG", progressive=True),
-    "a canvas of many frames": encode(Image.new("P", (500, 400)), "GIF"),
+    "nobody knows": encode(Image.new("P", (500, 400)), "GIF"),
 }
 
 
-@pytest.mark.parametrize("slow", [LARGE[0], *FEW_BYTES.values()], ids=["many bytes", *FEW_BYTES])
+@pytest.mark.parametrize("name", SLOW)
 def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
-    settings: Settings, slow: bytes
+    settings: Settings, name: str
 ) -> None:
     async def test() -> None:
         pool = Decoder(settings.model_copy(update={"decode_workers": 2}))
@@ -184,10 +190,10 @@ def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
             await asyncio.sleep(0.02)
             return sorted(process.images for process in pool._processes)
 
-        assert await pipes(slow) == [0, 1]
+        assert await pipes(SLOW[name]) == [0, 1]
         assert await pipes(*[SMALL] * 3) == [1, 3], "none of them waits behind it"
-        assert await pipes(*[SMALL] * 12) == [2, decoder.SMALL_IN_PIPE], "and only one when it has to"
-        assert len(Pretended.asked) == len(sent) - 6, "the others wait"
+        assert await pipes(*[SMALL] * 12) == [1, decoder_process.IN_PIPE], "never"
+        assert len(Pretended.asked) == 9, "the others wait"
 
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         for pending in Pretended.pending:
@@ -213,18 +219,79 @@ def test_an_answer_is_believed(settings: Settings) -> None:
     asyncio.run(test())
 
 
-def test_an_image_whose_decoder_is_killed_while_it_starts_has_another(settings: Settings) -> None:
+def test_a_decoder_that_is_killed_while_it_starts_is_started_again(settings: Settings) -> None:
     async def test() -> None:
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.failing = 1
         pool = Decoder(settings)
         assert await pool.decode(SMALL, GEOMETRY) == Decoded(PIXELS, **IMAGE)
+        assert Pretended.started == 2
         await pool.stop()
 
-        Pretended.failing = 9
+    asyncio.run(test())
+
+
+def test_where_no_decoder_can_be_started_clients_are_told_and_it_is_tried_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(decoder_process, "NO_START_S", 0.5)
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        Pretended.failing = 2
         pool = Decoder(settings)
-        with pytest.raises(QueueFull, match="No decoder can be started"):
-            await pool.decode(SMALL, GEOMETRY)
+        await pool.start()
+        for _ in range(3):
+            with pytest.raises(DecoderUnavailable, match="the log says why"):
+                await pool.decode(SMALL, GEOMETRY)
+        assert Pretended.started == 2, "they did not try again at once"
+        await asyncio.sleep(1.5)
+        assert Pretended.started == 3, "nobody has asked for that one"
+        assert await pool.decode(SMALL, GEOMETRY) == Decoded(PIXELS, **IMAGE)
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(settings: Settings) -> None:
+    async def test() -> None:
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        Pretended.failing = 3  # once for one of them, twice for the other
+        pool = Decoder(settings.model_copy(update={"decode_workers": 2}))
+        await pool.start()
+        assert Pretended.started == 4
+        assert sorted(process.running for process in pool._processes) == [False, True]
+        for _ in range(3):
+            decoding = [pool.decode(image, GEOMETRY) for image in [SMALL] * 5 + HALF]
+            assert len(await asyncio.gather(*decoding)) == 9
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_images_whose_decoder_ends_have_their_places_before_those_that_came_later(
+    settings: Settings,
+) -> None:
+    async def test() -> None:
+        pool = Decoder(settings.model_copy(update={"decode_workers": 2}))
+        await pool.start()
+        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF]
+        await asyncio.sleep(0.02)
+        assert Pretended.asked == HALF
+        later = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:2]]
+        await asyncio.sleep(0.02)
+        ended, other = pool._processes  # the one that has had an image last stands last
+        assert Pretended.asked == HALF, "both pipes are full"
+
+        await ended.kill()  # the first and the third are in it
+        await asyncio.sleep(0.5)
+        assert Pretended.asked == [*HALF, HALF[0], HALF[2]]
+        assert (ended.images, other.images) == (2, 2)
+
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        for pending in Pretended.pending:
+            if not pending.done():
+                pending.set_result(Pretended.answer)
+        await asyncio.gather(*decoding, *later)
         await pool.stop()
 
     asyncio.run(test())

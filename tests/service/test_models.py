@@ -257,6 +257,9 @@ def test_a_batch_that_could_never_wait_in_whole_is_refused_for_good(torch_bundle
         refused = ask(4)
         assert_problem(refused, 400, "malformed_request")
         assert "at most 3" in refused.json()["detail"]
+        paths = server.client.get("/openapi.json").json()["paths"]
+        form = paths["/predict/batch"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert form["properties"]["files"]["maxItems"] == 3
 
 
 def ask_and_stay(server: Server, image: bytes | None = None) -> socket.socket:
@@ -374,6 +377,29 @@ def test_a_second_signal_ends_the_delay_and_no_request(torch_bundle_root: Path) 
 
         assert under_way.result().status_code == 200
         assert server.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+def test_requests_that_are_dropped_at_the_end_are_told_so(
+    torch_bundle_root: Path, numbers: list[signal.Signals]
+) -> None:
+    with (
+        serving(models_dir=torch_bundle_root, drain_timeout_s=1) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        server.predict(coloured())  # the decoders are up
+        processes = server.tree()
+        with paused(server):
+            under_way = pool.submit(server.predict, coloured())
+            time.sleep(0.5)
+            for number in numbers:
+                server.process.send_signal(number)
+                time.sleep(0.3)
+            assert_problem(under_way.result(), 503, "draining")
+            assert server.process.wait(30) == 0
+        assert_ended(processes)
+        assert "Traceback" not in server.log()
+        assert "POST /predict 503" in server.log()
 
 
 def test_a_killed_service_leaves_no_process(torch_bundle_root: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
+from bundle.errors import RuntimeUnavailable, WorkerDied
 from service import models
 from service.models import ServedModel
 
@@ -23,7 +23,7 @@ class Pretended:
     """A process that answers after a moment, and ends on a deadly picture."""
 
     starts: list[Pretended]
-    refusals: dict[int, BundleError]  # of the starts, by their number
+    refusals: dict[int, Exception]  # of the starts, by their number
     streams: int
     beside: list[bool]  # of the batches
     replaced: dict[int, str]  # the digests of other bundles, by the number of the start that finds them
@@ -99,7 +99,7 @@ def run(
             await asyncio.sleep(0.01)
         await asyncio.wait_for(test(model), 20)
         serving.cancel()
-        await asyncio.wait([serving])
+        await asyncio.gather(serving, return_exceptions=True)
 
     return lambda test: asyncio.run(ready(test))
 
@@ -117,6 +117,31 @@ def test_a_model_that_is_refused_at_a_restart_stays_refused(run: Callable[..., N
         await asyncio.sleep(2 * models.WATCH_S)
         assert (model.state, len(Pretended.starts)) == ("refused", 2)
         assert await ask(model, PICTURE) == "ModelRefused"
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "short", [RuntimeError("can't start new thread"), MemoryError(), OSError(24, "files")]
+)
+def test_a_model_that_can_not_be_started_now_is_started_later(
+    run: Callable[..., None], short: Exception
+) -> None:
+    async def test(model: ServedModel) -> None:
+        Pretended.refusals = dict.fromkeys((2, 3), short)
+        Pretended.starts[0].running = False
+        assert await ask(model, PICTURE) == "answered"
+        assert [process.running for process in Pretended.starts] == [False, False, False, True]
+
+    run(test)
+
+
+def test_a_defect_refuses_the_model_instead_of_letting_clients_wait(run: Callable[..., None]) -> None:
+    async def test(model: ServedModel) -> None:
+        Pretended.refusals = {2: AssertionError("what nobody has thought of")}
+        Pretended.starts[0].running = False
+        assert await ask(model, PICTURE) == "ModelRefused"
+        assert (model.state, model.code) == ("refused", "internal_error")
 
     run(test)
 

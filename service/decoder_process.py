@@ -1,0 +1,145 @@
+"""One process of the pool of decoders (:mod:`service.decoder`), started again after its end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from bundle.errors import IMAGE_ERRORS
+from bundle.headers import quick_pixels
+from bundle.manifest import Input
+from bundle.wire import WireClosed
+from service.child import Bystander, FramedProcess
+from service.decoding import Decoded
+from service.schemas import ImageRead
+
+START_S = 60.0
+STARTS = 2  # a process can be killed while it starts
+NO_START_S = 2.0  # until one that can't be started is tried again
+MOST_BYTES = 256 * 2**20  # that a decoder may answer with
+# In a pipe is the image that is decoded and, if it is small, others for which the decoder then need not wait, up to so much work
+# together: they are done before the web process comes round with the next. With the shipped ResNet-20 and 32 connections decoders
+# lacked work a quarter of their time with 2, and an eighth more is answered with 8. Behind a photo of 12 megapixels another gains nothing.
+IN_PIPE, WORK_IN_PIPE = 8, 256 * 2**10
+PIXELS_AS_A_BYTE = 4  # a file of few bytes can have many pixels, and the work is in both
+TEXT = TypeAdapter(str)
+
+log = logging.getLogger("service")
+
+
+class NotStarted(Exception):
+    """The process can't be started; the log says why."""
+
+
+def work_of(data: bytes) -> int:
+    """How much work it is to decode an image file, in bytes of a usual one; as much as a pipe takes where that can't be told."""
+    pixels = quick_pixels(data)
+    return max(len(data), WORK_IN_PIPE if pixels is None else pixels // PIXELS_AS_A_BYTE)
+
+
+class DecoderProcess:
+    """One decoder; it takes one image after another."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._arguments = arguments
+        self._process: FramedProcess | None = None
+        self._starting = asyncio.Lock()
+        self._not_before = 0.0  # time.monotonic()
+        self.images = self.work = 0  # that have a place in its pipe
+
+    def has_room(self, work: int) -> bool:
+        """Whether an image of so much work may go into its pipe."""
+        return not self.images or (self.images < IN_PIPE and self.work + work <= WORK_IN_PIPE)
+
+    def enter(self, work: int) -> None:
+        """An image of so much work has a place in its pipe."""
+        self.images += 1
+        self.work += work
+
+    def leave(self, work: int) -> None:
+        """It has it no more."""
+        self.images -= 1
+        self.work -= work
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, and it has not ended."""
+        return self._process is not None and self._process.running
+
+    @property
+    def usable(self) -> bool:
+        """Whether it runs, or may be started: it has not just been tried in vain."""
+        return self.running or time.monotonic() >= self._not_before
+
+    async def start(self) -> None:
+        """Start the process unless it runs.
+
+        Raises:
+            NotStarted: it can't be; then it is not usable for a while.
+        """
+        if self.running and not self._starting.locked():
+            return
+        async with self._starting:
+            reason = "it has just been tried"
+            for _ in range(STARTS if self.usable else 0):
+                if self.running:
+                    return
+                await self.kill()
+                self._process = FramedProcess("service.decoding", self._arguments, "cpu", 1, MOST_BYTES)
+                try:
+                    await self._process.start(START_S)
+                except WireClosed as exc:
+                    reason = str(exc)
+                else:
+                    return
+            if self.usable:
+                self._not_before = time.monotonic() + NO_START_S
+                log.warning("a decoder can't be started: %s", reason)
+            raise NotStarted(reason)
+
+    async def decode(self, data: bytes, geometry: Input, timeout_s: float) -> Decoded:
+        """The pixels of an image file. The time counts from the end of the image before.
+
+        Raises:
+            ImageError: it is no image that is accepted.
+            WireClosed: the process has ended on this image; :class:`Bystander`: on another.
+            TimeoutError: it took longer, and the process is killed.
+        """
+        process = self._process
+        if process is None:
+            raise Bystander("the process has ended")
+        content = np.frombuffer(data, np.uint8)
+        try:
+            found, arrays = await process.ask({"geometry": _as_json(geometry)}, [content], timeout_s)
+            if "error" in found:
+                raise IMAGE_ERRORS[found["error"]](TEXT.validate_python(found["detail"]))
+            (pixels,) = arrays
+            if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
+                raise WireClosed(
+                    f"the decoder sent something else than pixels: {pixels.dtype} {pixels.shape}"
+                )
+            ImageRead.model_validate(found["image"], strict=True)
+            return Decoded(pixels, **found["image"])
+        except (TimeoutError, WireClosed):
+            await process.kill()
+            raise
+        except (KeyError, TypeError, ValueError) as exc:
+            await process.kill()
+            raise WireClosed(f"the decoder sent something else than an answer: {exc!r}") from exc
+
+    async def kill(self) -> None:
+        """End the process at once, if there is one."""
+        if self._process is not None:
+            await self._process.kill()
+
+
+@functools.lru_cache(maxsize=256)
+def _as_json(geometry: Input) -> str:
+    """The geometry of a model; the same few come again and again."""
+    return geometry.model_dump_json()
