@@ -20,6 +20,7 @@ from bundle.wire import Wire
 
 _PARENT_CHECK_S = 0.5
 _KEPT_LINES = 40
+_LOOKED_AT_LINES = 400  # of what comes at once, some of which can be empty
 _LINE_BYTES = 2_000
 _BUFFER_BYTES = 4 * 2**20
 _OF_THE_PARENT = (signal.SIGINT, signal.SIGTERM)  # a terminal, and some who stop a service, send them to all
@@ -129,7 +130,7 @@ class Child:
         *lines, self._line = (self._line + printed).split(b"\n")
         if len(self._line) > _LINE_BYTES:
             lines, self._line = [*lines, self._line], b""
-        for line in lines:
+        for line in lines[-_LOOKED_AT_LINES:]:
             if text := line[:_LINE_BYTES].decode(errors="replace").strip():
                 self._lines.append(text)
 

@@ -85,7 +85,7 @@ def quick_pixels(data: bytes) -> int | None:
         match sniff(data):
             case "JPEG":
                 return scanned_pixels(data)
-            case "PNG" if data.startswith(_PNG_HEADER, 8):
+            case "PNG" if data.startswith(_PNG_HEADER, 8) and not any(kind in data for kind in _PNG_TEXT):
                 width, height = struct.unpack_from(">II", data, 16)
                 return int(width * height)
             case "WEBP":
@@ -97,6 +97,7 @@ def quick_pixels(data: bytes) -> int | None:
 
 
 _PNG_HEADER = b"\0\0\0\rIHDR"
+_PNG_TEXT = (b"zTXt", b"iTXt")  # some bytes of them can become a megabyte
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT")
 
 

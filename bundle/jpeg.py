@@ -22,7 +22,7 @@ _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames: baseline or extended; of many scans
 _USUAL_SEGMENTS = frozenset(
     {0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
-)  # before the frame, each with a length
+)  # before a frame, each with its length
 _FEW_SEGMENTS = 32  # of these; cameras write about ten
 _SOS, _EOI, _SOI, _TEM = 0xDA, 0xD9, 0xD8, 0x01
 _BAND = 256  # rows

@@ -46,14 +46,12 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.cache = Cache(settings.cache_mb * 2**20) if settings.cache_mb else None
         app.state.metrics.watch(registry, app.state.cache)
         registry.start()
-        warming = asyncio.create_task(decoder.start())
+        decoder.start()
         try:
-            with suppress(
-                asyncio.CancelledError
-            ):  # SIGINT once more, see service.server; what follows is done all the same
+            # SIGINT once more, see service.server: what follows is done all the same.
+            with suppress(asyncio.CancelledError):
                 yield
         finally:
-            warming.cancel()
             await registry.stop()
             await decoder.stop()
 

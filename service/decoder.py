@@ -7,7 +7,10 @@ our own and not a library's: docs/decisions/0007-own-pool-of-decoders.md.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import dataclasses
+import itertools
+import logging
 import os
 from collections import deque
 from contextlib import suppress
@@ -24,13 +27,17 @@ from service.errors import DecoderUnavailable, DecodeTimeout, Draining, QueueFul
 from service.settings import Settings
 
 TRIES = 2  # a process can have ended before the image reached it; one that ends twice ended on the image
-WATCH_S = 0.5  # between two looks at a process without an image
+WATCH_S = 0.5  # between two looks at a process, which can end without an image
+NO_START_S = 2.0  # until one that can't be started is tried again
+
+log = logging.getLogger("service")
 
 
 @dataclass(eq=False)
 class Turn:
     """An image that waits for a place in the pipe of a decoder."""
 
+    number: int  # of its arrival
     work: int
     place: asyncio.Future[DecoderProcess]
 
@@ -50,11 +57,11 @@ class Decoder:
         self._processes = [DecoderProcess(arguments) for _ in range(count)]
         self._waiting: deque[Turn] = deque()  # first come, first served
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._arrivals = itertools.count()
         self._stopped = False
 
-    async def start(self) -> None:
-        """Start the processes, so that the first request does not wait for them, and again when they end without an image."""
-        await asyncio.gather(*(process.start() for process in self._processes), return_exceptions=True)
+    def start(self) -> None:
+        """Start the processes, and from now on each again when it has ended."""
         for process in self._processes:
             self._keep(asyncio.create_task(self._watch(process)))
 
@@ -71,36 +78,31 @@ class Decoder:
             raise QueueFull(
                 f"{len(self._waiting)} images wait to be decoded. Send this one again a little later."
             )
-        work = work_of(data)
-        process = await self._next_free(work)
+        number, work = next(self._arrivals), work_of(data)
+        process = await self._next_free(number, work)
         # An image that has left the queue is decoded even if its client goes; that takes `timeout_s` at most.
-        working = asyncio.create_task(self._decode(process, data, geometry, work))
+        working = asyncio.create_task(self._decode(process, data, geometry, number, work))
         self._keep(working)
         return await asyncio.shield(working)
 
-    async def _next_free(self, work: int, *, first: bool = False) -> DecoderProcess:
-        """A process with a place for an image of so much work, which is taken; `first`: before all that wait."""
+    async def _next_free(self, number: int, work: int) -> DecoderProcess:
+        """A process with a place for an image of so much work, which is taken once all that came before have theirs."""
         if self._stopped:
             raise _stopped()
-        process = None if self._waiting and not first else self._take_place(work)
-        if process is not None:
+        is_next = not self._waiting or number < self._waiting[0].number
+        if is_next and (process := self._take_place(work)) is not None:
             return process
-        if not any(process.usable for process in self._processes):
-            raise DecoderUnavailable(
-                "No decoder can be started; the log says why. Send the image again a little later."
-            )
-        turn = Turn(work, asyncio.get_running_loop().create_future())
-        if first:
-            self._waiting.appendleft(turn)
-        else:
-            self._waiting.append(turn)
+        if self._hopeless:
+            raise _unavailable()
+        turn = Turn(number, work, asyncio.get_running_loop().create_future())
+        bisect.insort(self._waiting, turn, key=lambda turn: turn.number)
         try:
             async with asyncio.timeout(self._patience_s):
                 return await turn.place
         except (TimeoutError, asyncio.CancelledError) as exc:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            elif not turn.place.cancelled():  # it came in the same moment
+            elif not turn.place.cancelled() and turn.place.exception() is None:  # it came in the same moment
                 self._give_back(turn.place.result(), work)
             if isinstance(exc, asyncio.CancelledError):
                 raise
@@ -109,15 +111,20 @@ class Decoder:
             ) from exc
 
     def _take_place(self, work: int) -> DecoderProcess | None:
-        """A place where the least work is, of these where the last image came longest ago; if possible in a process that runs."""
-        free = [process for process in self._processes if process.usable and process.has_room(work)]
+        """A place in a process that runs, where the least work is, of these where the last image came longest ago."""
+        free = [process for process in self._processes if process.running and process.has_room(work)]
         if not free:
             return None
-        process = min(free, key=lambda process: (not process.running, process.work))
+        process = min(free, key=lambda process: process.work)
         self._processes.remove(process)
         self._processes.append(process)
         process.enter(work)
         return process
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether no process runs, and none could be started the last time."""
+        return all(process.failed and not process.running for process in self._processes)
 
     def _give_back(self, process: DecoderProcess, work: int) -> None:
         """A place in the pipe of `process` is free; whoever waits has it."""
@@ -134,13 +141,17 @@ class Decoder:
             else:
                 return
 
-    async def stop(self) -> None:
-        """End all processes at once, and what clients that have gone left in them, which would start others."""
-        self._stopped = True
+    def _turn_away(self, error: Exception) -> None:
+        """Answer those who wait with `error`."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.place.done():
-                turn.place.set_exception(_stopped())
+                turn.place.set_exception(error)
+
+    async def stop(self) -> None:
+        """End all processes at once, and what clients that have gone left in them."""
+        self._stopped = True
+        self._turn_away(_stopped())
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -148,21 +159,20 @@ class Decoder:
         await asyncio.gather(*tasks, return_exceptions=True)  # one that was starting a process ends it
 
     async def _decode(
-        self, process: DecoderProcess | None, data: bytes, geometry: Input, work: int
+        self, process: DecoderProcess | None, data: bytes, geometry: Input, number: int, work: int
     ) -> Decoded:
         """As `decode`, with a place in `process`, or in another if that ends."""
         tries = 0
         try:
             while tries < TRIES:
-                process = process or await self._next_free(work, first=True)
+                process = process or await self._next_free(number, work)
                 try:
-                    await process.start()
                     return await process.decode(data, geometry, self._timeout_s)
-                except (Bystander, NotStarted):
+                except Bystander:
                     pass
                 except WireClosed:
                     tries += 1
-                process.leave(work)  # nobody else has the place before this image has another
+                process.leave(work)
                 process = None
         except TimeoutError as exc:
             raise DecodeTimeout(
@@ -179,14 +189,24 @@ class Decoder:
         )
 
     async def _watch(self, process: DecoderProcess) -> None:
-        """Start it again when it ends without an image, before the next one would have to wait for that."""
+        """Start it, and again when it has ended."""
         while True:
-            await asyncio.sleep(WATCH_S)
-            if process.images or process.running or not process.usable:
-                continue
-            with suppress(NotStarted):
+            try:
                 await process.start()
+            except NotStarted as exc:
+                log.warning("a decoder can't be started: %s", exc)
+                if self._hopeless:
+                    self._turn_away(_unavailable())
+                await asyncio.sleep(NO_START_S)
+            except Exception:
+                log.exception("a decoder can't be started")
+                await asyncio.sleep(NO_START_S)
+            else:
                 self._serve()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_S):
+                        await process.gone.wait()
+                process.gone.clear()
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         """Hold a task whose caller may leave, and look at its end, or asyncio logs its error as unseen."""
@@ -197,6 +217,12 @@ class Decoder:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()
+
+
+def _unavailable() -> DecoderUnavailable:
+    return DecoderUnavailable(
+        "No decoder can be started; the log says why. Send the image again a little later."
+    )
 
 
 def _stopped() -> Draining:

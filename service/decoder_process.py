@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
-import time
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ from service.schemas import ImageRead
 
 START_S = 60.0
 STARTS = 2  # a process can be killed while it starts
-NO_START_S = 2.0  # until one that can't be started is tried again
 MOST_BYTES = 256 * 2**20  # that a decoder may answer with
 # In a pipe is the image that is decoded and, if it is small, others for which the decoder then need not wait, up to so much work
 # together: they are done before the web process comes round with the next. With the shipped ResNet-20 and 32 connections decoders
@@ -30,11 +27,9 @@ IN_PIPE, WORK_IN_PIPE = 8, 256 * 2**10
 PIXELS_AS_A_BYTE = 4  # a file of few bytes can have many pixels, and the work is in both
 TEXT = TypeAdapter(str)
 
-log = logging.getLogger("service")
-
 
 class NotStarted(Exception):
-    """The process can't be started; the log says why."""
+    """The process can't be started; the text says why."""
 
 
 def work_of(data: bytes) -> int:
@@ -49,9 +44,9 @@ class DecoderProcess:
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._arguments = arguments
         self._process: FramedProcess | None = None
-        self._starting = asyncio.Lock()
-        self._not_before = 0.0  # time.monotonic()
         self.images = self.work = 0  # that have a place in its pipe
+        self.gone = asyncio.Event()  # set when it has ended on an image
+        self.failed = False  # the last time that it was started
 
     def has_room(self, work: int) -> bool:
         """Whether an image of so much work may go into its pipe."""
@@ -69,39 +64,30 @@ class DecoderProcess:
 
     @property
     def running(self) -> bool:
-        """Whether there is a process, and it has not ended."""
+        """Whether there is a process that is ready, and has not ended."""
         return self._process is not None and self._process.running
-
-    @property
-    def usable(self) -> bool:
-        """Whether it runs, or may be started: it has not just been tried in vain."""
-        return self.running or time.monotonic() >= self._not_before
 
     async def start(self) -> None:
         """Start the process unless it runs.
 
         Raises:
-            NotStarted: it can't be; then it is not usable for a while.
+            NotStarted: it can't be; the text says why.
         """
-        if self.running and not self._starting.locked():
-            return
-        async with self._starting:
-            reason = "it has just been tried"
-            for _ in range(STARTS if self.usable else 0):
-                if self.running:
-                    return
-                await self.kill()
-                self._process = FramedProcess("service.decoding", self._arguments, "cpu", 1, MOST_BYTES)
-                try:
-                    await self._process.start(START_S)
-                except WireClosed as exc:
-                    reason = str(exc)
-                else:
-                    return
-            if self.usable:
-                self._not_before = time.monotonic() + NO_START_S
-                log.warning("a decoder can't be started: %s", reason)
-            raise NotStarted(reason)
+        reason = ""
+        for _ in range(STARTS):
+            if self.running:
+                return
+            await self.kill()
+            process = FramedProcess("service.decoding", self._arguments, "cpu", 1, MOST_BYTES)
+            try:
+                await process.start(START_S)
+            except WireClosed as exc:
+                reason = str(exc)
+            else:
+                self._process, self.failed = process, False
+                return
+        self.failed = True
+        raise NotStarted(reason)
 
     async def decode(self, data: bytes, geometry: Input, timeout_s: float) -> Decoded:
         """The pixels of an image file. The time counts from the end of the image before.
@@ -127,9 +113,11 @@ class DecoderProcess:
             ImageRead.model_validate(found["image"], strict=True)
             return Decoded(pixels, **found["image"])
         except (TimeoutError, WireClosed):
+            self.gone.set()
             await process.kill()
             raise
         except (KeyError, TypeError, ValueError) as exc:
+            self.gone.set()
             await process.kill()
             raise WireClosed(f"the decoder sent something else than an answer: {exc!r}") from exc
 

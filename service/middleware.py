@@ -52,12 +52,12 @@ class RequestLog:
         try:
             await self.app(routed, receive, send_on)
         except asyncio.CancelledError:
-            # By the server alone, which ends and has waited long enough, or has been told not to wait.
-            if status:
-                raise
-            self.metrics.problem(Draining.code)
-            detail = "The service has shut down before it could answer. Send the request to another one."
-            await problem_response(Draining(detail), identity)(scope, receive, send_on)
+            # By the server alone, which ends and has waited long enough, or has been told not to wait. Where the client does
+            # not read its answer, the connection is closed.
+            if not status:
+                self.metrics.problem(Draining.code)
+                detail = "The service has shut down before it could answer. Send the request to another one."
+                await problem_response(Draining(detail), identity)(scope, receive, send_on)
         except Exception:
             # The reason is for the log; the client is told where to ask.
             log.exception("request %s failed", identity)

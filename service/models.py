@@ -24,7 +24,7 @@ from service.settings import Settings
 State = Literal["loading", "ready", "restarting", "refused"]
 WATCH_S = 0.5  # between two looks at an idle process
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # the last one again and again
-LOAD_ATTEMPTS = 2
+LOAD_DELAYS_S = (0.0, 3.0)  # before each attempt
 STEADY_S = 30.0  # a process that has lived this long starts with a clean record
 CURES = {  # by the code of a refusal; of the others the bundle is the cause
     WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, or set SERVICE_RUNTIME to source",
@@ -143,8 +143,9 @@ class ServedModel:
                 await self._process.kill()
 
     async def _load(self) -> None:
-        """The first start; a process that dies is tried again, for the machine may be short of memory or time."""
-        for _ in range(LOAD_ATTEMPTS):
+        """The first start; it is tried again a little later, for the machine may be short of memory or time."""
+        for delay_s in LOAD_DELAYS_S:
+            await asyncio.sleep(delay_s)
             try:
                 await self._start()
             except WorkerDied as exc:
@@ -152,9 +153,7 @@ class ServedModel:
             else:
                 return
         # What the process printed is in the log; clients are not shown it.
-        reason = (
-            f"Its process ended, or was not ready in time, {LOAD_ATTEMPTS} times; the log has its last lines."
-        )
+        reason = f"Its process could not be started, ended, or was not ready in time, {len(LOAD_DELAYS_S)} times; the log says more."
         self._refuse(WorkerDied.code, reason)
 
     async def _start(self) -> None:
@@ -297,6 +296,8 @@ class ServedModel:
         self._forwards.discard(task)
         self._queue.finished(batch)
         if not task.cancelled() and task.exception() is not None:
+            for item in batch:
+                fail(item, ServiceError("The service failed on this image. Its log says why."))
             log.error("model %s/%s: a batch failed", self.name, self.version, exc_info=task.exception())
 
     def _refuse(self, code: str, reason: str) -> None:

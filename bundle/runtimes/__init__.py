@@ -87,6 +87,6 @@ def describe(exc: BaseException, folder: Path | None = None) -> str:
 
     Clients may read it, so of paths it has only the last part, or what comes after `folder`.
     """
-    text = str(exc).replace(f"{folder}/", "") if folder else str(exc)
+    text = str(exc).replace(f"{folder}/", "").replace(str(folder), folder.name) if folder else str(exc)
     text = _FOLDERS.sub("", " ".join(text.split()))
     return f"{type(exc).__name__}: {text[:500]}"

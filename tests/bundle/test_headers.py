@@ -4,12 +4,15 @@ import struct
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from bundle.errors import UnreadableImage
 from bundle.headers import quick_pixels
 from bundle.image import decode_image
 from tests.bundle.pictures import chunk, many_scans, photo, saved
 
+TEXT = PngInfo()
+TEXT.add_text("Comment", "a" * 1000, zip=True)
 QUICK = {
     "jpeg": saved(photo(), "JPEG"),
     "grey jpeg": saved(photo().convert("L"), "JPEG"),
@@ -20,6 +23,7 @@ QUICK = {
     "webp with frames": saved(photo(), "WEBP", save_all=True, append_images=[photo(seed=1)]),
 }
 OTHERS = {
+    "png with text that can become much": saved(photo(), "PNG", pnginfo=TEXT),
     "gif": saved(photo().quantize(8), "GIF"),
     "tiff": saved(photo(), "TIFF"),
     "bmp": saved(photo(), "BMP"),

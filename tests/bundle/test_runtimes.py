@@ -23,4 +23,5 @@ def test_what_a_framework_says_is_one_line_without_the_folders_of_this_machine(t
 def test_a_folder_that_is_known_may_have_any_name() -> None:
     folder = Path("/srv/all 'my' models/a/1")
     exc = OSError(f'can\'t parse b"{folder}/saved_model/x.pb"')
+    assert describe(OSError(f"can't open {folder}"), folder) == "OSError: can't open 1"
     assert describe(exc, folder) == 'OSError: can\'t parse b"saved_model/x.pb"'

@@ -78,10 +78,19 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Settings(decode_workers=1)
 
 
+async def started(settings: Settings) -> Decoder:
+    pool = Decoder(settings)
+    pool.start()
+    while not all(process.running or process.failed for process in pool._processes):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return pool
+
+
 @pytest.mark.parametrize("after_s", [0.05, 0.3])
 def test_nothing_is_started_after_the_stop(settings: Settings, after_s: float) -> None:
     async def test() -> None:
         pool = Decoder(settings)
+        pool.start()
         decoding = [asyncio.create_task(pool.decode(b"x", GEOMETRY)) for _ in range(2)]
         await asyncio.sleep(after_s)  # while it starts, or while it decodes
         await pool.stop()
@@ -115,7 +124,7 @@ def test_a_process_that_sends_something_else_than_an_answer_is_replaced(
 ) -> None:
     async def test() -> None:
         Pretended.answer = answer
-        pool = Decoder(settings)
+        pool = await started(settings)
         with pytest.raises(UnreadableImage):
             await pool.decode(b"x", GEOMETRY)
         assert Pretended.started > decoder.TRIES - 1, "none is asked twice"
@@ -128,8 +137,7 @@ def test_images_that_wait_for_a_decoder_have_their_turn_before_those_that_come_l
     settings: Settings,
 ) -> None:
     async def test() -> None:
-        pool = Decoder(settings)
-        await pool.start()
+        pool = await started(settings)
         decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
         await asyncio.sleep(0.05)
         assert Pretended.asked == HALF[:2], "the others do not fit into the pipe"
@@ -148,8 +156,7 @@ def test_images_that_wait_for_a_decoder_have_their_turn_before_those_that_come_l
 
 def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settings: Settings) -> None:
     async def test() -> None:
-        pool = Decoder(settings)
-        await pool.start()
+        pool = await started(settings)
         decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
         await asyncio.sleep(0.05)
 
@@ -181,8 +188,7 @@ def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
     settings: Settings, name: str
 ) -> None:
     async def test() -> None:
-        pool = Decoder(settings.model_copy(update={"decode_workers": 2}))
-        await pool.start()
+        pool = await started(settings.model_copy(update={"decode_workers": 2}))
         sent: list[asyncio.Task[Decoded]] = []
 
         async def pipes(*images: bytes) -> list[int]:
@@ -208,7 +214,7 @@ def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
 def test_an_answer_is_believed(settings: Settings) -> None:
     async def test() -> None:
         Pretended.answer = {"image": IMAGE}, [PIXELS]
-        pool = Decoder(settings)
+        pool = await started(settings)
         assert await pool.decode(b"x", GEOMETRY) == Decoded(PIXELS, **IMAGE)
         Pretended.answer = {"error": "image_too_large", "detail": "what"}, []
         with pytest.raises(ImageTooLarge, match="what"):
@@ -224,6 +230,7 @@ def test_a_decoder_that_is_killed_while_it_starts_is_started_again(settings: Set
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.failing = 1
         pool = Decoder(settings)
+        pool.start()
         assert await pool.decode(SMALL, GEOMETRY) == Decoded(PIXELS, **IMAGE)
         assert Pretended.started == 2
         await pool.stop()
@@ -235,12 +242,12 @@ def test_where_no_decoder_can_be_started_clients_are_told_and_it_is_tried_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        monkeypatch.setattr(decoder_process, "NO_START_S", 0.5)
+        monkeypatch.setattr(decoder, "NO_START_S", 0.5)
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.failing = 2
         pool = Decoder(settings)
-        await pool.start()
-        for _ in range(3):
+        pool.start()
+        for _ in range(3):  # the first one waits for the start, the others come later
             with pytest.raises(DecoderUnavailable, match="the log says why"):
                 await pool.decode(SMALL, GEOMETRY)
         assert Pretended.started == 2, "they did not try again at once"
@@ -256,8 +263,7 @@ def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(set
     async def test() -> None:
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.failing = 3  # once for one of them, twice for the other
-        pool = Decoder(settings.model_copy(update={"decode_workers": 2}))
-        await pool.start()
+        pool = await started(settings.model_copy(update={"decode_workers": 2}))
         assert Pretended.started == 4
         assert sorted(process.running for process in pool._processes) == [False, True]
         for _ in range(3):
@@ -268,19 +274,36 @@ def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(set
     asyncio.run(test())
 
 
-def test_images_whose_decoder_ends_have_their_places_before_those_that_came_later(
-    settings: Settings,
-) -> None:
+def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_starts(settings: Settings) -> None:
     async def test() -> None:
-        pool = Decoder(settings.model_copy(update={"decode_workers": 2}))
-        await pool.start()
-        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF]
+        pool = await started(settings.model_copy(update={"decode_workers": 2}))
+        decoding = [asyncio.create_task(pool.decode(SMALL, GEOMETRY)) for _ in range(4)]
         await asyncio.sleep(0.02)
-        assert Pretended.asked == HALF
-        later = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:2]]
+        await pool._processes[0].kill()
+        await asyncio.sleep(0.05)
+        assert sorted((process.running, process.images) for process in pool._processes) == [
+            (False, 0),
+            (True, 4),
+        ]
+        assert len(Pretended.asked) == 6
+
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        for pending in Pretended.pending:
+            if not pending.done():
+                pending.set_result(Pretended.answer)
+        await asyncio.gather(*decoding)
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_images_whose_decoder_ends_have_their_turn_before_those_that_came_later(settings: Settings) -> None:
+    async def test() -> None:
+        pool = await started(settings.model_copy(update={"decode_workers": 2}))
+        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF * 2]
         await asyncio.sleep(0.02)
+        assert Pretended.asked == HALF, "both pipes are full, and four wait"
         ended, other = pool._processes  # the one that has had an image last stands last
-        assert Pretended.asked == HALF, "both pipes are full"
 
         await ended.kill()  # the first and the third are in it
         await asyncio.sleep(0.5)
@@ -291,7 +314,50 @@ def test_images_whose_decoder_ends_have_their_places_before_those_that_came_late
         for pending in Pretended.pending:
             if not pending.done():
                 pending.set_result(Pretended.answer)
-        await asyncio.gather(*decoding, *later)
+        await asyncio.gather(*decoding)
+        assert Pretended.asked[6:] == HALF
         await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_a_decoder_that_ends_without_an_image_is_started_again_whatever_another_one_does(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(decoder, "NO_START_S", 0.1)
+        pool = await started(settings.model_copy(update={"decode_workers": 2}))
+        defect, other = pool._processes
+
+        async def fail() -> None:
+            raise ValueError("what nobody has thought of")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(defect, "start", fail)
+            await defect.kill()
+            await other.kill()
+            await asyncio.sleep(1)
+            assert other.running
+            assert not defect.running
+        await asyncio.sleep(0.5)
+        assert defect.running
+        await pool.stop()
+
+    asyncio.run(test())
+
+
+def test_a_place_that_is_given_as_the_pool_stops_is_of_no_use(settings: Settings) -> None:
+    async def test() -> None:
+        pool = await started(settings)
+        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
+        await asyncio.sleep(0.02)
+        Pretended.answer = {"image": IMAGE}, [PIXELS]
+        Pretended.pending[0].set_result(Pretended.answer)
+        while pool._waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await pool.stop()
+        await asyncio.gather(*decoding, return_exceptions=True)
+        assert Pretended.started == 1
+        assert [(process.images, process.work) for process in pool._processes] == [(0, 0)]
 
     asyncio.run(test())

@@ -389,7 +389,9 @@ def test_requests_that_are_dropped_at_the_end_are_told_so(
     ):
         server.predict(coloured())  # the decoders are up
         processes = server.tree()
-        with paused(server):
+        with paused(server), socket.create_connection(("127.0.0.1", server.port)) as reads_nothing:
+            large = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n"
+            reads_nothing.sendall(large * 20)
             under_way = pool.submit(server.predict, coloured())
             time.sleep(0.5)
             for number in numbers:

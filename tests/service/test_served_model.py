@@ -146,6 +146,20 @@ def test_a_defect_refuses_the_model_instead_of_letting_clients_wait(run: Callabl
     run(test)
 
 
+def test_images_of_a_batch_that_meets_a_defect_do_not_wait_for_their_time_to_pass(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(model: ServedModel) -> None:
+        async def fail(*_: Any, **__: Any) -> None:
+            raise KeyError("what nobody has thought of")
+
+        monkeypatch.setattr(Pretended, "infer", fail)
+        async with asyncio.timeout(1):
+            assert await ask(model, PICTURE) == "ServiceError"
+
+    run(test)
+
+
 def test_a_bundle_that_is_replaced_between_its_record_and_its_files_is_read_again(
     run: Callable[..., None],
 ) -> None:
