@@ -20,9 +20,8 @@ MAX_STRAY_BYTES = 65_536
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames: baseline or extended; of many scans
-_USUAL_SEGMENTS = frozenset(
-    {0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
-)  # before a frame, each with its length
+# What comes before a frame, each with its length.
+_USUAL_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
 _FEW_SEGMENTS = 32  # of these; cameras write about ten
 _SOS, _EOI, _SOI, _TEM = 0xDA, 0xD9, 0xD8, 0x01
 _BAND = 256  # rows
@@ -75,7 +74,7 @@ def read_jpeg(data: bytes, max_scans: int) -> tuple[int, int, int, int]:
 
 
 def scanned_pixels(data: bytes) -> int | None:
-    """Pixels of a JPEG, found in microseconds, times its scans at most if it is progressive; None: it begins in an unusual way.
+    """Pixels of a JPEG, times its scans at most if it is progressive; None: it begins in an unusual way.
 
     Anything in which libjpeg could see another header than this does is unusual. Raises ``struct.error`` for one that ends before.
     """

@@ -40,7 +40,7 @@ class FramedProcess:
         self._most_bytes = most_bytes
         self._start = (module, arguments, environment(device, threads))
         self._child: Child | None = None
-        self._output = Output()
+        self._output: Output | None = None
         self._connection: FrameConnection | None = None
         self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
 
@@ -52,21 +52,20 @@ class FramedProcess:
         """
         loop = asyncio.get_running_loop()
         try:
-            self._child = Child(*self._start)
-            self._output.child = self._child
-            await loop.connect_read_pipe(lambda: self._output, self._child.output)
+            self._child = child = Child(*self._start)
+            _, self._output = await loop.connect_read_pipe(lambda: Output(child), child.output)
             connection = FrameConnection(self._most_bytes)
             ready = connection.receive()  # waited for before anything can come
             # The event loop closes its socket, and the child its own.
             _, self._connection = await loop.create_unix_connection(
-                lambda: connection, sock=self._child.connection.dup()
+                lambda: connection, sock=child.connection.dup()
             )
             async with asyncio.timeout(timeout_s):
                 return (await ready)[0]
         # TimeoutError is an OSError; a machine that is short of something says so in either of the others.
         except (OSError, MemoryError, RuntimeError, WireClosed) as exc:
             what = "ended" if self._child is not None else "can't be started"
-            what = "was not ready in time" if isinstance(exc, TimeoutError) else f"{what} ({_text(exc)})"
+            what = "was not ready in time" if isinstance(exc, TimeoutError) else f"{what} ({text_of(exc)})"
             ending = await self.kill(GRACE_S if isinstance(exc, WireClosed) else 0)
             raise WireClosed(f"The process {what}. {ending}") from exc
         except BaseException:
@@ -118,12 +117,14 @@ class FramedProcess:
             await _ended(process, grace_s)
             process.kill()
             await _ended(process, None)
-            await self._output.wait(OUTPUT_S)
+            if self._output is not None:
+                await self._output.wait(OUTPUT_S)
             return self._child.ending()
         finally:
             process.kill()
             process.wait()  # where it was cancelled; it takes a moment
-            self._output.close()
+            if self._output is not None:
+                self._output.close()
             self._child.close()
 
 
@@ -135,17 +136,16 @@ async def _ended(process: subprocess.Popen[bytes], timeout_s: float | None) -> N
                 await asyncio.sleep(POLL_S)
 
 
-def _text(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__  # MemoryError says nothing
+def text_of(exc: Exception) -> str:
+    """What an error says, or its class if it says nothing, as MemoryError does."""
+    return str(exc) or type(exc).__name__
 
 
 class Output(asyncio.Protocol):
     """Keeps what a child prints."""
 
-    child: Child
-
-    def __init__(self) -> None:
-        self._transport: asyncio.BaseTransport | None = None
+    def __init__(self, child: Child) -> None:
+        self._child = child
         self._ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -154,20 +154,18 @@ class Output(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
-        self.child.keep(data)
+        self._child.keep(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature of a protocol
         """Called by the event loop at the end of all who may print."""
         self._ended.set()
 
     async def wait(self, timeout_s: float) -> None:
-        """Wait for the end, if there is any reading, for `timeout_s` seconds."""
-        if self._transport is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await self._ended.wait()
+        """Wait for the end, for `timeout_s` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
 
     def close(self) -> None:
         """Read no more."""
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()

@@ -172,7 +172,7 @@ class Decoder:
                     pass
                 except WireClosed:
                     tries += 1
-                process.leave(work)
+                process.leave(work)  # which nobody can have: the process has ended
                 process = None
         except TimeoutError as exc:
             raise DecodeTimeout(
@@ -181,8 +181,7 @@ class Decoder:
             ) from exc
         finally:
             if process is not None:
-                process.leave(work)
-            self._serve()
+                self._give_back(process, work)
         raise UnreadableImage(
             f"The decoder ended on this image, {TRIES} times. Save it anew as a baseline JPEG or PNG. "
             f"Received: {len(data)} bytes"

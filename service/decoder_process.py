@@ -13,7 +13,7 @@ from bundle.errors import IMAGE_ERRORS
 from bundle.headers import quick_pixels
 from bundle.manifest import Input
 from bundle.wire import WireClosed
-from service.child import Bystander, FramedProcess
+from service.child import FramedProcess
 from service.decoding import Decoded
 from service.schemas import ImageRead
 
@@ -34,6 +34,10 @@ class NotStarted(Exception):
 
 def work_of(data: bytes) -> int:
     """How much work it is to decode an image file, in bytes of a usual one; as much as a pipe takes where that can't be told."""
+    if (
+        len(data) >= WORK_IN_PIPE
+    ):  # alone in its pipe whatever its header says, and to look through all of it takes milliseconds
+        return len(data)
     pixels = quick_pixels(data)
     return max(len(data), WORK_IN_PIPE if pixels is None else pixels // PIXELS_AS_A_BYTE)
 
@@ -94,12 +98,11 @@ class DecoderProcess:
 
         Raises:
             ImageError: it is no image that is accepted.
-            WireClosed: the process has ended on this image; :class:`Bystander`: on another.
+            WireClosed: the process has ended on this image; :class:`service.child.Bystander`: on another.
             TimeoutError: it took longer, and the process is killed.
         """
         process = self._process
-        if process is None:
-            raise Bystander("the process has ended")
+        assert process is not None  # noqa: S101 - places are given in processes that run
         content = np.frombuffer(data, np.uint8)
         try:
             found, arrays = await process.ask({"geometry": _as_json(geometry)}, [content], timeout_s)
@@ -113,13 +116,16 @@ class DecoderProcess:
             ImageRead.model_validate(found["image"], strict=True)
             return Decoded(pixels, **found["image"])
         except (TimeoutError, WireClosed):
-            self.gone.set()
-            await process.kill()
+            await self._end(process)
             raise
         except (KeyError, TypeError, ValueError) as exc:
-            self.gone.set()
-            await process.kill()
+            await self._end(process)
             raise WireClosed(f"the decoder sent something else than an answer: {exc!r}") from exc
+
+    async def _end(self, process: FramedProcess) -> None:
+        """End the process that had an image, which can be another than that of now."""
+        self.gone.set()
+        await process.kill()
 
     async def kill(self) -> None:
         """End the process at once, if there is one."""

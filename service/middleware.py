@@ -49,23 +49,25 @@ class RequestLog:
                 MutableHeaders(scope=message)[HEADER] = identity
             await send(message)
 
+        async def refuse(error: ServiceError) -> None:
+            self.metrics.problem(error.code)
+            await problem_response(error, identity)(scope, receive, send_on)
+
         try:
             await self.app(routed, receive, send_on)
         except asyncio.CancelledError:
             # By the server alone, which ends and has waited long enough, or has been told not to wait. Where the client does
             # not read its answer, the connection is closed.
             if not status:
-                self.metrics.problem(Draining.code)
                 detail = "The service has shut down before it could answer. Send the request to another one."
-                await problem_response(Draining(detail), identity)(scope, receive, send_on)
+                await refuse(Draining(detail))
         except Exception:
             # The reason is for the log; the client is told where to ask.
             log.exception("request %s failed", identity)
             if status:
                 raise
-            self.metrics.problem(ServiceError.code)
             detail = f"The service failed on this request. Its log says why, under the request id {identity}."
-            await problem_response(ServiceError(detail), identity)(scope, receive, send_on)
+            await refuse(ServiceError(detail))
         finally:
             seconds = time.perf_counter() - started
             scope["route"] = routed.get("route")

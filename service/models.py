@@ -17,6 +17,7 @@ from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, Work
 from bundle.manifest import Manifest, read_manifest
 from bundle.process import RuntimeInfo
 from service.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out
+from service.child import text_of
 from service.errors import ModelRefused, ModelUnavailable, ServiceError
 from service.runtime import ModelProcess, check_artifact
 from service.settings import Settings
@@ -132,7 +133,6 @@ class ServedModel:
                     task = asyncio.create_task(self._forward(batch))
                     self._forwards.add(task)
                     task.add_done_callback(functools.partial(self._forwarded, batch))
-            await asyncio.gather(*self._forwards, return_exceptions=True)  # they say that it is refused
         except Exception:
             self._refuse(ServiceError.code, "A defect of the service has ended it; the log says more")
             raise
@@ -187,12 +187,8 @@ class ServedModel:
             raise
         except BundleError as exc:
             self._refuse(exc.code, str(exc))
-        except (
-            OSError,
-            MemoryError,
-            RuntimeError,
-        ) as exc:  # the machine is short of something, threads for example
-            raise WorkerDied(f"The process can't be started ({str(exc) or type(exc).__name__}).") from exc
+        except (OSError, MemoryError, RuntimeError) as exc:  # short of something, threads for example
+            raise WorkerDied(f"The process can't be started ({text_of(exc)}).") from exc
         else:
             self.manifest, self.info, self.state = manifest, info, "ready"
             self._started_at = time.monotonic()
@@ -242,9 +238,7 @@ class ServedModel:
     async def _try_again(self, batch: list[Waiting]) -> None:
         try:
             await self._replace()
-            if self.state != "ready":
-                raise self._refusal()
-            if batch:
+            if batch and self.state == "ready":  # else it was refused, and all have been told
                 await self._infer(batch)
         except WorkerDied as exc:
             log.warning("model %s/%s: %s", self.name, self.version, exc)
@@ -253,9 +247,6 @@ class ServedModel:
             )
             for item in batch:
                 fail(item, error)
-        except ModelRefused as exc:
-            for item in batch:
-                fail(item, exc)
 
     async def _infer(self, batch: list[Waiting]) -> None:
         """Hand out the answers to `batch`. Raises :class:`WorkerDied`; those that are not done have none yet."""

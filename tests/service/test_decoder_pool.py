@@ -78,12 +78,20 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Settings(decode_workers=1)
 
 
-async def started(settings: Settings) -> Decoder:
-    pool = Decoder(settings)
+async def started(settings: Settings, workers: int = 1) -> Decoder:
+    pool = Decoder(settings.model_copy(update={"decode_workers": workers}))
     pool.start()
     while not all(process.running or process.failed for process in pool._processes):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return pool
+
+
+def answer_all() -> None:
+    """Those who wait for an answer, and whoever asks from now on."""
+    Pretended.answer = {"image": IMAGE}, [PIXELS]
+    for pending in Pretended.pending:
+        if not pending.done():
+            pending.set_result(Pretended.answer)
 
 
 @pytest.mark.parametrize("after_s", [0.05, 0.3])
@@ -160,9 +168,7 @@ def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settin
         decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
         await asyncio.sleep(0.05)
 
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        for pending in Pretended.pending:
-            pending.set_result(Pretended.answer)
+        answer_all()
         await asyncio.sleep(0)  # the one that waits is woken, and not awake
         decoding[2].cancel()
         await asyncio.gather(*decoding, return_exceptions=True)
@@ -188,7 +194,7 @@ def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
     settings: Settings, name: str
 ) -> None:
     async def test() -> None:
-        pool = await started(settings.model_copy(update={"decode_workers": 2}))
+        pool = await started(settings, workers=2)
         sent: list[asyncio.Task[Decoded]] = []
 
         async def pipes(*images: bytes) -> list[int]:
@@ -201,9 +207,7 @@ def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
         assert await pipes(*[SMALL] * 12) == [1, decoder_process.IN_PIPE], "never"
         assert len(Pretended.asked) == 9, "the others wait"
 
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        for pending in Pretended.pending:
-            pending.set_result(Pretended.answer)
+        answer_all()
         await asyncio.gather(*sent)
         assert [(process.images, process.work) for process in pool._processes] == [(0, 0), (0, 0)]
         await pool.stop()
@@ -263,7 +267,7 @@ def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(set
     async def test() -> None:
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.failing = 3  # once for one of them, twice for the other
-        pool = await started(settings.model_copy(update={"decode_workers": 2}))
+        pool = await started(settings, workers=2)
         assert Pretended.started == 4
         assert sorted(process.running for process in pool._processes) == [False, True]
         for _ in range(3):
@@ -276,7 +280,7 @@ def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(set
 
 def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_starts(settings: Settings) -> None:
     async def test() -> None:
-        pool = await started(settings.model_copy(update={"decode_workers": 2}))
+        pool = await started(settings, workers=2)
         decoding = [asyncio.create_task(pool.decode(SMALL, GEOMETRY)) for _ in range(4)]
         await asyncio.sleep(0.02)
         await pool._processes[0].kill()
@@ -287,10 +291,7 @@ def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_start
         ]
         assert len(Pretended.asked) == 6
 
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        for pending in Pretended.pending:
-            if not pending.done():
-                pending.set_result(Pretended.answer)
+        answer_all()
         await asyncio.gather(*decoding)
         await pool.stop()
 
@@ -299,7 +300,7 @@ def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_start
 
 def test_images_whose_decoder_ends_have_their_turn_before_those_that_came_later(settings: Settings) -> None:
     async def test() -> None:
-        pool = await started(settings.model_copy(update={"decode_workers": 2}))
+        pool = await started(settings, workers=2)
         decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF * 2]
         await asyncio.sleep(0.02)
         assert Pretended.asked == HALF, "both pipes are full, and four wait"
@@ -310,10 +311,7 @@ def test_images_whose_decoder_ends_have_their_turn_before_those_that_came_later(
         assert Pretended.asked == [*HALF, HALF[0], HALF[2]]
         assert (ended.images, other.images) == (2, 2)
 
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        for pending in Pretended.pending:
-            if not pending.done():
-                pending.set_result(Pretended.answer)
+        answer_all()
         await asyncio.gather(*decoding)
         assert Pretended.asked[6:] == HALF
         await pool.stop()
@@ -326,7 +324,7 @@ def test_a_decoder_that_ends_without_an_image_is_started_again_whatever_another_
 ) -> None:
     async def test() -> None:
         monkeypatch.setattr(decoder, "NO_START_S", 0.1)
-        pool = await started(settings.model_copy(update={"decode_workers": 2}))
+        pool = await started(settings, workers=2)
         defect, other = pool._processes
 
         async def fail() -> None:
