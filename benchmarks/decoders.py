@@ -26,11 +26,11 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.photos import photo
-from bundle import turbo
-from bundle.geometry import prepare
-from bundle.image import decode_image, read_input
-from bundle.manifest import Input, ShorterSide, read_manifest
-from bundle.process import RuntimeProcess
+from bundle.format.manifest import Input, ShorterSide, read_manifest
+from bundle.imaging import turbo
+from bundle.imaging.decode import decode_image, read_input
+from bundle.imaging.geometry import prepare
+from bundle.worker.blocking import RuntimeProcess
 from training.data import input_geometry
 
 SIZES = {"500 x 375": (500, 375), "12 megapixels": (4000, 3000)}

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from bundle.errors import RuntimeUnavailable
-from bundle.image import read_input
+from bundle.format.manifest import read_manifest
+from bundle.imaging.decode import read_input
 from bundle.machine import keep_freed_memory, usable_cores
-from bundle.manifest import read_manifest
 from bundle.runtimes import load_model
 
 PATIENCE_S = 120  # for the slowest process to load its model

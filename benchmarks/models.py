@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.photos import photo
-from bundle.manifest import Manifest, ShorterSide, read_manifest
+from bundle.format.manifest import Manifest, ShorterSide, read_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/bench"

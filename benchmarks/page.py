@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from benchmarks.models import Model
 from benchmarks.peers.registry import PEERS
 from benchmarks.suite import CONNECTIONS, OURS, RATES, Result, capacity
-from bundle.choice import AUTO, accuracy, choices
-from bundle.manifest import read_manifest
-from bundle.repository import list_bundles
+from bundle.format.manifest import read_manifest
+from bundle.format.repository import list_bundles
+from bundle.worker.selection import AUTO, accuracy, choices
 from service.settings import Settings
 
 FOLDER = Path(__file__).resolve().parent

@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bundle.choice import DEVICE_NAMES, accuracy
+from bundle.acceleration.images import calibration_pixels, labelled_pixels
 from bundle.errors import BundleError, RuntimeUnavailable
-from bundle.golden import golden_tolerance
-from bundle.labelled import calibration_pixels, labelled_pixels
-from bundle.manifest import Artifact, Manifest, Speed, read_manifest
-from bundle.process import RuntimeProcess
-from bundle.repository import verify_files
+from bundle.format.manifest import Artifact, Manifest, Speed, read_manifest
+from bundle.format.repository import verify_files
+from bundle.worker.blocking import RuntimeProcess
+from bundle.worker.selection import DEVICE_NAMES, accuracy
+from bundle.worker.selftest import golden_tolerance
 
 app = typer.Typer(
     help="Verify a model bundle, print its record, or make it faster.",
@@ -123,8 +123,8 @@ def accelerate(
 ) -> None:
     """Write the next version of a bundle with artifacts that are faster on a CPU or on CUDA, each measured."""
     # scipy takes seconds to import, and the service's image does not have it.
-    from bundle.acceleration import accelerate as run  # noqa: PLC0415
-    from bundle.measurement import TestImages  # noqa: PLC0415
+    from bundle.acceleration.accelerate import accelerate as run  # noqa: PLC0415
+    from bundle.acceleration.measure import TestImages  # noqa: PLC0415
 
     console = Console()
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from bundle.choice import accuracy
-from bundle.manifest import Manifest
+from bundle.format.manifest import Manifest
 from bundle.scores import calibrated_softmax, top_k
+from bundle.worker.selection import accuracy
 from service.batcher import Answer
 from service.decoding import Decoded
 from service.models import ServedModel

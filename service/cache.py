@@ -20,8 +20,8 @@ import numpy as np
 from cachetools import LRUCache
 from starlette.responses import Response
 
-from bundle.manifest import Manifest
-from bundle.process import RuntimeInfo
+from bundle.format.manifest import Manifest
+from bundle.worker.blocking import RuntimeInfo
 from service.batcher import Answer, Logits
 from service.decoding import Decoded
 from service.models import ServedModel

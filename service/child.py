@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from bundle.child import Child, environment
-from bundle.wire import MAX_ARRAY_BYTES, Answer, Array, FrameConnection, WireClosed
+from bundle.worker.process import Child, environment
+from bundle.worker.wire import MAX_ARRAY_BYTES, Answer, Array, FrameConnection, WireClosed
 
 GRACE_S = 0.5  # for one that has closed its socket, to end as it would
 POLL_S = 0.005  # between two looks at a process that is being killed

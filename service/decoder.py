@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bundle.errors import UnreadableImage
-from bundle.manifest import Input
-from bundle.wire import WireClosed
+from bundle.format.manifest import Input
+from bundle.worker.wire import WireClosed
 from service.child import Bystander
 from service.decoder_process import DecoderProcess, NotStarted, work_of
 from service.decoding import Decoded

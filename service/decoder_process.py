@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from bundle.errors import IMAGE_ERRORS
-from bundle.headers import quick_pixels
-from bundle.manifest import Input
-from bundle.wire import WireClosed
+from bundle.format.manifest import Input
+from bundle.imaging.headers import quick_pixels
+from bundle.worker.wire import WireClosed
 from service.child import FramedProcess
 from service.decoding import Decoded
 from service.schemas import ImageRead

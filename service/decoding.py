@@ -1,7 +1,7 @@
 """The decoder process, ``python -m service.decoding <json>`` (:mod:`service.decoder`): bytes to pixels, under a memory limit.
 
 It imports nothing else of the service, so that it stays small. It unpickles nothing and answers in frames of
-:mod:`bundle.wire`: a decoder that an image has taken over can send wrong pixels and no more.
+:mod:`bundle.worker.wire`: a decoder that an image has taken over can send wrong pixels and no more.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bundle.child import end_with
 from bundle.errors import ImageError
-from bundle.image import ImageLimits, decode_image, read_input
+from bundle.format.manifest import Input
+from bundle.imaging.decode import ImageLimits, decode_image, read_input
 from bundle.machine import keep_freed_memory
-from bundle.manifest import Input
-from bundle.wire import Wire, WireClosed
+from bundle.worker.process import end_with
+from bundle.worker.wire import Wire, WireClosed
 
 
 class Decoded(NamedTuple):

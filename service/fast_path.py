@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bundle.errors import BundleError, ImageError
-from bundle.manifest import NAME_PATTERN
+from bundle.format.manifest import NAME_PATTERN
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.problems import ClientGone, client_gone, problem_response, request_id

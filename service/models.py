@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, WorkerDied
-from bundle.manifest import Manifest, read_manifest
-from bundle.process import RuntimeInfo
+from bundle.format.manifest import Manifest, read_manifest
+from bundle.worker.blocking import RuntimeInfo
 from service.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out
 from service.child import text_of
 from service.errors import ModelRefused, ModelUnavailable, ServiceError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from bundle.repository import scan
+from bundle.format.repository import scan
 from service.errors import Draining, NotReady, UnknownModel, UnknownVersion
 from service.models import ServedModel
 from service.settings import Settings

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from bundle.errors import BundleError, ImageError
-from bundle.manifest import NAME_PATTERN, Input, Manifest
+from bundle.format.manifest import NAME_PATTERN, Input, Manifest
 from service import answers, schemas
 from service.batcher import Answer
 from service.cache import answer_one, answer_several

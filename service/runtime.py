@@ -9,12 +9,12 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from bundle.choice import AUTO, SOURCE
 from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
-from bundle.manifest import Manifest
-from bundle.process import RuntimeInfo, check_shapes, raise_error
+from bundle.format.manifest import Manifest
 from bundle.runtimes import Device
-from bundle.wire import WireClosed
+from bundle.worker.blocking import RuntimeInfo, check_shapes, raise_error
+from bundle.worker.selection import AUTO, SOURCE
+from bundle.worker.wire import WireClosed
 from service.child import GRACE_S, FramedProcess
 
 
@@ -33,7 +33,7 @@ def check_artifact(manifest: Manifest, wanted: str) -> None:
 
 
 class ModelProcess:
-    """As :class:`bundle.process.RuntimeProcess`, without a thread that waits, and with several batches under way."""
+    """As :class:`bundle.worker.blocking.RuntimeProcess`, without a thread that waits, and with several batches under way."""
 
     def __init__(
         self, bundle: Path, artifact: str, device: Device, threads: int | None, compiled: Path | None

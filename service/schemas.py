@@ -7,7 +7,16 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from bundle.manifest import Artifact, Calibration, Export, FileRecord, Input, Metric, NoCalibration, Training
+from bundle.format.manifest import (
+    Artifact,
+    Calibration,
+    Export,
+    FileRecord,
+    Input,
+    Metric,
+    NoCalibration,
+    Training,
+)
 
 State = Literal["loading", "ready", "restarting", "refused"]
 

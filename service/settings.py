@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bundle.image import MOST_PIXELS, ImageLimits
-from bundle.manifest import NAME_PATTERN
+from bundle.format.manifest import NAME_PATTERN
+from bundle.imaging.decode import MOST_PIXELS, ImageLimits
 
 PREFIX = "SERVICE_"
 FOREIGN = {"SERVICE_URL"}  # the frontend's, which has the prefix too

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bundle.image import read_input
-from bundle.manifest import Input
+from bundle.format.manifest import Input
+from bundle.format.writer import BundleWriter
+from bundle.imaging.decode import read_input
 from bundle.scores import calibrated_softmax, top_k
-from bundle.writer import BundleWriter
 
 LABELS = ("blue", "green", "red")
 TEMPERATURE = 1.5
@@ -156,7 +156,10 @@ def _make(
         # Not as a file: its folder would be the first to look for modules in, and has a `bundle` too.
         [sys.executable, "-m", __name__, framework, json.dumps(request)],
         cwd=Path(__file__).parents[1],
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},  # as in bundle/child.py: nothing here needs Keras
+        env={
+            **os.environ,
+            "TF_USE_LEGACY_KERAS": "1",
+        },  # as in bundle/worker/process.py: nothing here needs Keras
         capture_output=True,
         text=True,
         check=False,

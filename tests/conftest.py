@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle import acceleration, speed
-from bundle.acceleration import Accelerated, accelerate
-from bundle.measurement import TestImages
+from bundle.acceleration import accelerate as acceleration
+from bundle.acceleration import speed
+from bundle.acceleration.accelerate import Accelerated, accelerate
+from bundle.acceleration.measure import TestImages
 from tests.bundles import LABELS, colour_picture, make_keras_bundle, make_torch_bundle
 
 

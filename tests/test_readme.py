@@ -12,8 +12,8 @@ import tomllib
 
 import pytest
 
+from bundle.format.manifest import read_manifest
 from bundle.machine import processor
-from bundle.manifest import read_manifest
 from service.settings import PREFIX, Settings
 from tests.readme import FILES, FOLDERS, README, ROOT, answer, entries, part, paths_of, tracked, tree
 

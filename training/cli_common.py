@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bundle.manifest import NAME_PATTERN, read_manifest
+from bundle.format.manifest import NAME_PATTERN, read_manifest
 from training.config import TrainConfig
 from training.data import DataSet, load_cifar10, load_folder
 from training.errors import ConfigError, StorageError

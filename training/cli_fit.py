@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from bundle.format.manifest import read_manifest
 from bundle.machine import available_memory, computes_in_bf16, usable_cores
-from bundle.manifest import read_manifest
 from training.choose import Choice, Machine, choose, wanted_weights
 from training.cli_bundle import make_bundle
 from training.cli_common import (

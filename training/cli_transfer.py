@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bundle.manifest import read_manifest
+from bundle.format.manifest import read_manifest
 from training.cli_bundle import make_bundle
 from training.cli_common import Framework, ImageSize, TestLimit, Threads, TrainLimit, console, load_data
 from training.config import RECIPES, TrainConfig, make_config

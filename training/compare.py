@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from bundle.errors import BundleError, ManifestInvalid
+from bundle.format.manifest import MANIFEST_FILE, Artifact, Manifest, read_manifest
+from bundle.format.repository import scan
 from bundle.machine import processor
-from bundle.manifest import MANIFEST_FILE, Artifact, Manifest, read_manifest
-from bundle.process import RuntimeProcess
-from bundle.repository import scan
 from bundle.runtimes import Device
+from bundle.worker.blocking import RuntimeProcess
 from training.errors import ConfigError
 from training.folders import some
 from training.heldout import HeldOut, held_out

@@ -3,7 +3,7 @@
     FOLDER/train/<class>/*.jpg  and  FOLDER/test/<class>/*.jpg     splits given
     FOLDER/<class>/*.jpg                                           split made: stratified and deterministic
 
-Every image goes through the decoder and the geometry that serve requests (`bundle.image`), so a
+Every image goes through the decoder and the geometry that serve requests (`bundle.imaging.decode`), so a
 network never meets pixels in service that it has not met in training.
 """
 
@@ -20,9 +20,9 @@ from rich.progress import track
 
 from bundle.batches import in_batches
 from bundle.errors import ImageError
-from bundle.geometry import prepare
-from bundle.image import read_input
-from bundle.manifest import Crop, Input, ShorterSide
+from bundle.format.manifest import Crop, Input, ShorterSide
+from bundle.imaging.decode import read_input
+from bundle.imaging.geometry import prepare
 from training import copies
 from training.config import LEAST_VALIDATION
 from training.errors import DataError

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 from rich.progress import wrap_file
 
-from bundle.repository import file_digest
+from bundle.format.repository import file_digest
 from training.errors import ConfigError, StorageError, WeightsError
 
 HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # as in resnet50-11ad3fa6.pth

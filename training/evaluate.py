@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from bundle.accuracy import accuracy_metric
+from bundle.acceleration.accuracy import accuracy_metric
 from bundle.batches import in_batches
-from bundle.process import RuntimeProcess
 from bundle.scores import calibrated_softmax
+from bundle.worker.blocking import RuntimeProcess
 from training.calibration import BINS, fit_temperature, reliability
 from training.data import Split
 

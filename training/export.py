@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bundle.acceleration import accelerate, republish
-from bundle.choice import DEVICE_NAMES
+from bundle.acceleration.accelerate import accelerate, republish
+from bundle.acceleration.images import CALIBRATION_IMAGES
+from bundle.acceleration.measure import TestImages
 from bundle.errors import BundleError
-from bundle.image import read_input
-from bundle.labelled import CALIBRATION_IMAGES
+from bundle.format.manifest import Input, read_manifest
+from bundle.format.writer import BundleWriter
+from bundle.imaging.decode import read_input
 from bundle.machine import cuda_devices, processor
-from bundle.manifest import Input, read_manifest
-from bundle.measurement import TestImages
 from bundle.scores import calibrated_softmax, top_k
-from bundle.writer import BundleWriter
+from bundle.worker.selection import DEVICE_NAMES
 from training.config import TrainConfig
 from training.data import DataSet, input_geometry
 from training.errors import StorageError, TrainingError

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from bundle.errors import ImageError
-from bundle.image import decode_image
+from bundle.imaging.decode import decode_image
 from training.data import DataSet
 from training.errors import TrainingError
 

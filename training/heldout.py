@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import ImageError
-from bundle.geometry import prepare
-from bundle.image import read_input
-from bundle.manifest import Input
+from bundle.format.manifest import Input
+from bundle.imaging.decode import read_input
+from bundle.imaging.geometry import prepare
 from training.config import TrainConfig
 from training.data import draw, load_cifar10, load_folder
 from training.errors import DataError

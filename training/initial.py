@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bundle.manifest import Manifest, read_manifest
-from bundle.repository import file_digest, verify_files
+from bundle.format.manifest import Manifest, read_manifest
+from bundle.format.repository import file_digest, verify_files
 from training.config import TrainConfig
 from training.download import silence_limit
 from training.errors import ConfigError

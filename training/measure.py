@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from bundle.batches import in_batches
 from bundle.errors import BundleError
-from bundle.manifest import Manifest
-from bundle.process import RuntimeInfo, RuntimeProcess
+from bundle.format.manifest import Manifest
+from bundle.worker.blocking import RuntimeInfo, RuntimeProcess
 from training.evaluate import BATCH_TIMEOUT_S, LOAD_TIMEOUT_S
 from training.metrics import latency
 

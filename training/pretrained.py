@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bundle.image import read_input
+from bundle.imaging.decode import read_input
 from bundle.machine import processor
 from training.config import TrainConfig
 from training.data import input_geometry

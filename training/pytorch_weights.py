@@ -15,8 +15,8 @@ import torch
 import torchvision
 from torch import nn
 
-from bundle.manifest import Manifest
-from bundle.repository import file_digest
+from bundle.format.manifest import Manifest
+from bundle.format.repository import file_digest
 from training.config import TrainConfig
 from training.errors import WeightsError
 from training.initial import Initial

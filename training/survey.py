@@ -11,8 +11,8 @@ from statistics import median
 import numpy as np
 
 from bundle.errors import ImageError
-from bundle.headers import read_header, sniff
-from bundle.image import ImageLimits
+from bundle.imaging.decode import ImageLimits
+from bundle.imaging.headers import read_header, sniff
 from training.errors import DataError
 from training.folders import list_splits, some
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from bundle.manifest import Manifest, Training
+from bundle.format.manifest import Manifest, Training
 from bundle.scores import calibrated_softmax
 from training.calibration import reliability
 from training.heldout import HeldOut

@@ -25,7 +25,7 @@ from keras.src.applications.resnet import (
 )  # md5 with and without classifier; no public name has it
 from numpy.typing import NDArray
 
-from bundle.manifest import Manifest
+from bundle.format.manifest import Manifest
 from training.config import TrainConfig
 from training.errors import WeightsError
 from training.initial import Initial

@@ -12,8 +12,8 @@ from typing import Any
 
 from scipy.stats import ttest_1samp
 
-from bundle.manifest import Manifest, read_manifest
-from bundle.repository import list_bundles
+from bundle.format.manifest import Manifest, read_manifest
+from bundle.format.repository import list_bundles
 from training.config import TrainConfig
 from training.data import DataSet
 from training.loop import RUN_FILE, open_run

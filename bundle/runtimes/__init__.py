@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import RuntimeUnavailable
-from bundle.manifest import Artifact
+from bundle.format.manifest import Artifact
 
 Device = Literal["auto", "cpu", "cuda"]
 Logits = npt.NDArray[np.float32]

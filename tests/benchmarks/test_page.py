@@ -9,7 +9,7 @@ import pytest
 from benchmarks import page
 from benchmarks.models import ROOT, Model, resnet20
 from benchmarks.suite import CONNECTIONS, OURS, RATES, Result
-from bundle.repository import list_bundles
+from bundle.format.repository import list_bundles
 
 LARGE = Model("ResNet-50, 224 pixels", ROOT / "models", "cifar10-resnet20-keras", 1, (), batch=8)
 MODELS = {LARGE: ["openvino-int8", "openvino-bf16", "openvino-fp32"], resnet20(): ["openvino-int8"]}

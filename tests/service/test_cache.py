@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bundle.manifest import parse_manifest
+from bundle.format.manifest import parse_manifest
 from service.batcher import Answer
 from service.cache import Asked, Cache, One
 from service.decoding import Decoded

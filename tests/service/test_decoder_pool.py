@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from bundle.errors import ImageTooLarge, UnreadableImage
-from bundle.manifest import Input
-from bundle.wire import Answer, WireClosed
+from bundle.format.manifest import Input
+from bundle.worker.wire import Answer, WireClosed
 from service import decoder, decoder_process
 from service.decoder import Decoder
 from service.decoding import Decoded

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bundle.acceleration import Accelerated
-from bundle.manifest import MANIFEST_FILE, read_manifest
+from bundle.acceleration.accelerate import Accelerated
+from bundle.format.manifest import MANIFEST_FILE, read_manifest
 from tests.bundles import colour_picture, png
 from tests.service.conftest import serving
 

@@ -12,9 +12,10 @@ import httpx
 import numpy as np
 import pytest
 
-from bundle import acceleration, speed
-from bundle.acceleration import accelerate
-from bundle.manifest import MANIFEST_FILE
+from bundle.acceleration import accelerate as acceleration
+from bundle.acceleration import speed
+from bundle.acceleration.accelerate import accelerate
+from bundle.format.manifest import MANIFEST_FILE
 from tests.bundles import LABELS, colour_picture, make_torch_bundle, png
 from tests.service.conftest import serving
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle import speed
-from bundle.acceleration import accelerate, republish
-from bundle.choice import accuracy
+from bundle.acceleration import speed
+from bundle.acceleration.accelerate import accelerate, republish
 from bundle.errors import RuntimeUnavailable
+from bundle.format.manifest import MANIFEST_FILE, Manifest, read_manifest
 from bundle.machine import computes_in_bf16, cuda_devices
-from bundle.manifest import MANIFEST_FILE, Manifest, read_manifest
-from bundle.process import RuntimeProcess
+from bundle.worker.blocking import RuntimeProcess
+from bundle.worker.selection import accuracy
 from tests.service.conftest import Server, serving
 from tests.training.conftest import SMALL, Start
 

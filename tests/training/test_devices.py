@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bundle.manifest import read_manifest
+from bundle.format.manifest import read_manifest
 from tests.training.conftest import SMALL, environment, history, run_command, wait_for_epochs
 
 ONE_DEVICE = """

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.manifest import read_manifest
+from bundle.format.manifest import read_manifest
 from tests.training.conftest import write_images
 
 ROOT = Path(__file__).resolve().parents[2]

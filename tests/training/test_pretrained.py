@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bundle.cli import app
-from bundle.manifest import read_manifest
+from bundle.format.manifest import read_manifest
 from tests.training.conftest import Start, WarmOf, run_command
 from tests.training.weights_server import WeightsServer, serve_weights
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bundle.cli import app
-from bundle.manifest import Calibration, read_manifest
+from bundle.format.manifest import Calibration, read_manifest
 from tests.training.conftest import (
     COMMAND,
     EPOCHS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bundle.manifest import read_manifest
+from bundle.format.manifest import read_manifest
 from tests.training.conftest import MODULES, SMALL, Run, WarmOf, Whole
 
 PHASES = """

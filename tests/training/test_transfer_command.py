@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bundle.manifest import Manifest, read_manifest
-from bundle.repository import list_bundles
+from bundle.format.manifest import Manifest, read_manifest
+from bundle.format.repository import list_bundles
 from tests.training.conftest import SMALL, Start
 from training.transfer import Seeded, gain_text, markdown, results
 

@@ -1,0 +1,68 @@
+"""Folders of images for measuring and quantising a bundle, read as the service reads an upload."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import AccelerationFailed, ImageError
+from bundle.format.manifest import Input, Manifest
+from bundle.imaging.decode import read_input
+
+CALIBRATION_IMAGES = 300  # NNCF's own default
+
+
+def calibration_pixels(
+    folder: Path, geometry: Input, count: int = CALIBRATION_IMAGES
+) -> npt.NDArray[np.uint8]:
+    """uint8 [N, H, W, 3] of ``count`` images anywhere below ``folder``, or all if there are fewer; always the same ones.
+
+    Raises:
+        AccelerationFailed: there is no image, or one can't be read.
+    """
+    files = _files(folder)
+    order = np.random.default_rng(0).permutation(len(files))[:count]
+    return _pixels([files[i] for i in sorted(order)], geometry)
+
+
+def labelled_pixels(folder: Path, manifest: Manifest) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """uint8 [N, H, W, 3] and int64 [N] of the images in ``folder``/<label>/.
+
+    Raises:
+        AccelerationFailed: the sub-folders are not the labels, one is empty, or an image can't be read.
+    """
+    found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if found != sorted(manifest.labels):
+        raise AccelerationFailed(
+            f"The test images do not belong to this model. Expected in {str(folder)!r} one folder for each label: "
+            f"{', '.join(manifest.labels[:10])}{' ...' if len(manifest.labels) > 10 else ''}. "
+            f"Received: {', '.join(found[:10]) or 'none'}"
+        )
+    files: list[Path] = []
+    labels: list[int] = []
+    for index, label in enumerate(manifest.labels):
+        of_label = _files(folder / label)
+        files += of_label
+        labels += [index] * len(of_label)
+    return _pixels(files, manifest.input), np.array(labels, np.int64)
+
+
+def _files(folder: Path) -> list[Path]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    if not files:
+        raise AccelerationFailed(f"Expected images. Found none in {str(folder)!r}.")
+    return files
+
+
+def _pixels(files: list[Path], geometry: Input) -> npt.NDArray[np.uint8]:
+    def read(file: Path) -> npt.NDArray[np.uint8]:
+        try:
+            return read_input(file.read_bytes(), geometry).pixels
+        except (ImageError, OSError) as exc:
+            raise AccelerationFailed(f"An image can't be read; mend or remove it. {file}: {exc}") from exc
+
+    with ThreadPoolExecutor() as pool:  # the decoders release the interpreter lock
+        return np.stack(list(pool.map(read, files)))

@@ -1,0 +1,37 @@
+"""The child process that makes int8 IR of fp32 IR: ``python -m bundle.acceleration.quantize SOURCE TARGET CALIBRATION``.
+
+Post-training quantisation by NNCF. ``CALIBRATION`` is a ``.npy`` of uint8 [N, H, W, 3]: images as the model sees
+them in training, from which the ranges of the activations are read. A process of its own, because NNCF imports torch
+where it is installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bundle.runtimes.openvino import import_openvino
+
+
+def main(source: Path, target: Path, calibration: Path) -> None:
+    """Quantise the IR at ``source`` and write it to ``target``."""
+    ov = import_openvino()
+    import nncf  # noqa: PLC0415 - heavy, and for this process only
+
+    pixels = np.load(calibration)
+    index = np.zeros(1, np.int64)
+    items = [{"pixels": image[None], "class_index": index} for image in pixels]
+    quantised = nncf.quantize(
+        ov.Core().read_model(source),
+        nncf.Dataset(items),
+        # Activations after ReLU have no negative half: asymmetric there, symmetric for the weights.
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(pixels),
+    )
+    ov.save_model(quantised, target, compress_to_fp16=False)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]))

@@ -1,0 +1,209 @@
+"""The record of a model, ``manifest.json``: every field required, unknown fields refused, nothing defaults.
+
+``docs/bundle.md`` describes each field; a test holds that page to these models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self
+
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
+
+from bundle.errors import ManifestInvalid
+from bundle.format.schema import (
+    MANIFEST_FILE,
+    NAME_PATTERN,
+    Architecture,
+    Artifact,
+    BundlePath,
+    Calibration,
+    Crop,
+    Derivation,
+    Export,
+    FeatureMap,
+    FileRecord,
+    Framework,
+    Golden,
+    GoldenSample,
+    GoldenScore,
+    Input,
+    Metric,
+    Name,
+    NoCalibration,
+    Record,
+    Resize,
+    ShorterSide,
+    Speed,
+    Stretch,
+    Text,
+    Training,
+)
+
+__all__ = [
+    "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Calibration", "Crop",
+    "Derivation", "Export", "FeatureMap", "FileRecord", "Framework", "Golden", "GoldenSample", "GoldenScore", "Input",
+    "Manifest", "Metric", "NoCalibration", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest", "read_manifest",
+]  # fmt: skip
+
+SCHEMA_VERSION = 3
+MAX_MANIFEST_BYTES = 4_000_000
+"""A manifest over this size is refused unread; 1,000 labels with 100 golden samples need about 100 kB."""
+
+
+class Manifest(Record):
+    """The whole record of one model version."""
+
+    schema_version: Literal[3]
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    created: AwareDatetime
+    description: Text
+    task: Literal["image-classification"]
+    labels: Annotated[list[Text], Field(min_length=2)]
+    input: Input
+    artifacts: Annotated[list[Artifact], Field(min_length=1)]
+    files: dict[BundlePath, FileRecord]
+    framework: Framework
+    architecture: Architecture
+    training: Training
+    metrics: list[Metric]
+    calibration: Annotated[Calibration | NoCalibration, Field(discriminator="method")]
+    export: Export
+    golden: Golden
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: each label stands once")
+        ids = [artifact.id for artifact in self.artifacts]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"artifacts: each id stands once, found {ids}")
+        if sum(artifact.source for artifact in self.artifacts) != 1:
+            raise ValueError("artifacts: exactly one has source true")
+        for artifact in self.artifacts:
+            if artifact.format == "torchscript" and artifact.path != self.source.path:
+                raise ValueError("artifacts: torchscript in half precision is the file of the source")
+            if not any(f == artifact.path or f.startswith(artifact.path + "/") for f in self.files):
+                raise ValueError(f"artifacts: 'files' does not list the path {artifact.path!r}")
+        for sample in self.golden.samples:
+            if sample.file not in self.files:
+                raise ValueError(f"golden.samples: 'files' does not list {sample.file!r}")
+            for top in sample.top:
+                if top.index >= len(self.labels) or self.labels[top.index] != top.label:
+                    raise ValueError(f"golden.samples: {top.label!r} is not label {top.index}")
+        return self
+
+    @property
+    def source(self) -> Artifact:
+        """The artifact that the training framework exported; every other one is derived from it."""
+        return next(artifact for artifact in self.artifacts if artifact.source)
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of the record (hex), which holds that of every file: it stands for the whole bundle."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def artifact(self, artifact_id: str) -> Artifact | None:
+        """The artifact with that id; None: there is none."""
+        return next((artifact for artifact in self.artifacts if artifact.id == artifact_id), None)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and validate ``manifest.json`` of a bundle folder.
+
+    Raises :class:`ManifestInvalid` when it is missing, larger than ``MAX_MANIFEST_BYTES``, not JSON (NaN,
+    Infinity and repeated keys are refused), or not of the schema; the message names the field.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as exc:
+        raise ManifestInvalid(
+            f"The manifest cannot be read ({exc.strerror}). Expected {MANIFEST_FILE} in the bundle folder. "
+            f"Received: {str(path)!r}"
+        ) from exc
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ManifestInvalid(
+            f"The manifest is larger than {MAX_MANIFEST_BYTES} bytes. Received: {str(path)!r}"
+        )
+    return parse_manifest(data)
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Validate the bytes of a manifest, of schema version 1 to 3. Raises :class:`ManifestInvalid`, which names the field."""
+    try:
+        fields = json.loads(
+            data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+        )
+        version = fields.get("schema_version") if isinstance(fields, dict) else None
+        if type(version) is int and version in (1, 2):
+            data = json.dumps(_from_earlier(fields)).encode()
+        return Manifest.model_validate_json(data)
+    except ValidationError as exc:
+        raise ManifestInvalid(_describe(exc)) from exc
+    except (ValueError, RecursionError) as exc:
+        raise ManifestInvalid(f"The manifest is not valid JSON. Received: {exc}") from exc
+
+
+def _from_earlier(fields: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew the source artifact only and did not measure its speed; version 2 measured it on the CPU alone."""
+    artifacts = fields.get("artifacts")
+    if fields["schema_version"] == 1:
+        artifacts = _each(artifacts, lambda artifact: artifact | {"derivation": None, "speeds": []})
+    else:
+        artifacts = _each(artifacts, _with_speeds)
+    return fields | {"schema_version": SCHEMA_VERSION, "artifacts": artifacts}
+
+
+def _with_speeds(artifact: dict[str, Any]) -> dict[str, Any]:
+    if "speed" not in artifact:
+        return artifact
+    speed = artifact["speed"]
+    speeds = [] if speed is None else _each([speed], lambda found: {"device": "cpu"} | found)
+    return {key: value for key, value in artifact.items() if key != "speed"} | {"speeds": speeds}
+
+
+def _each(found: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """The objects of a list changed; what is no list or no object stays for the validation to name."""
+    if not isinstance(found, list):
+        return found
+    return [change(item) if isinstance(item, dict) else item for item in found]
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text} is out of range")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return result
+
+
+def _describe(exc: ValidationError) -> str:
+    """One line per wrong field: where, what is wrong, what was found (five at most)."""
+    lines = []
+    for error in exc.errors(include_url=False)[:5]:
+        where = ".".join(str(part) for part in error["loc"]) or "manifest"
+        what = {"missing": "the field is missing", "extra_forbidden": "the field is unknown"}.get(
+            error["type"], error["msg"]
+        )
+        found = "" if error["type"] == "missing" or not error["loc"] else f"; received {error['input']!r:.80}"
+        lines.append(f"{where}: {what}{found}")
+    return f"The manifest is not of schema version {SCHEMA_VERSION}. " + " | ".join(lines)

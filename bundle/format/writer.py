@@ -1,0 +1,171 @@
+"""Writing a bundle so that it is either complete or not there at all.
+
+The files are made in a hidden folder beside the target; the manifest is written last; one rename makes the
+version appear. A writer that is killed leaves a hidden folder, which the next writer of that model removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bundle.errors import ManifestInvalid
+from bundle.format.manifest import MANIFEST_FILE, NAME_PATTERN, SCHEMA_VERSION, Manifest, parse_manifest
+from bundle.format.repository import file_digest
+
+_PREFIX = ".writing-"
+
+
+class BundleWriter:
+    """Write one new version of one model.
+
+    ::
+
+        with BundleWriter(root, "flowers") as writer:
+            model.save(writer.directory / "model.pt")
+            path = writer.commit({...})
+
+    ``version`` None means the next free number. Leaving the block without ``commit`` removes everything.
+    Raises :class:`ManifestInvalid` for a wrong name, ``FileExistsError`` for a version that exists.
+    """
+
+    def __init__(self, root: Path, name: str, version: int | None = None) -> None:
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ManifestInvalid(f"A model name matches {NAME_PATTERN}. Received: {name!r}")
+        if version is not None and version < 1:
+            raise ManifestInvalid(f"A version is 1 or more. Received: {version}")
+        self.name = name
+        self._home = Path(root) / name
+        self._wanted = version
+        self._lock: int | None = None
+        self._directory: Path | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The hidden folder to put the files into; only between entering the block and ``commit``."""
+        if self._directory is None:
+            raise RuntimeError("BundleWriter is used as a context manager, and only until commit()")
+        return self._directory
+
+    @property
+    def version(self) -> int:
+        """The version that ``commit`` will write, unless another writer takes the number first."""
+        return self._wanted if self._wanted is not None else _next_version(self._home)
+
+    def __enter__(self) -> Self:
+        self._home.mkdir(parents=True, exist_ok=True)
+        if self._wanted is not None and (self._home / str(self._wanted)).exists():
+            raise FileExistsError(f"The version exists already: {str(self._home / str(self._wanted))!r}")
+        _remove_leftovers(self._home)
+        directory = self._home / f"{_PREFIX}{self.version}-{os.getpid()}-{id(self):x}"
+        while self._directory is None:
+            directory.mkdir()
+            # The kernel drops this lock when the process ends, however it ends: that tells a leftover.
+            self._lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if directory.exists():
+                self._directory = directory
+            else:  # another writer took the folder for a leftover before it was locked
+                os.close(self._lock)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def commit(self, manifest: Mapping[str, Any] | Manifest) -> Path:
+        """Hash every file, write the manifest, make all of it durable, and give the folder its final name.
+
+        ``manifest``: the fields of :class:`Manifest`; ``schema_version``, ``name``, ``version``,
+        ``created`` and ``files`` are filled in here, whatever it has. Returns the bundle folder. Raises :class:`ManifestInvalid` for wrong
+        fields and ``FileExistsError`` when the version asked for has appeared meanwhile.
+        """
+        fields = manifest.model_dump(mode="json") if isinstance(manifest, Manifest) else dict(manifest)
+        files = {}
+        for path in sorted(p for p in self.directory.rglob("*") if not p.is_dir() or p.is_symlink()):
+            size, sha256 = file_digest(path)
+            files[path.relative_to(self.directory).as_posix()] = {"size": size, "sha256": sha256}
+            _fsync(path)
+        while True:
+            version = self.version
+            record = {
+                "schema_version": SCHEMA_VERSION,
+                "name": self.name,
+                "version": version,
+                "created": datetime.now(UTC).isoformat(),
+            }
+            self._write_manifest(record | fields | record | {"files": files})
+            try:
+                return self._publish(version)
+            except FileExistsError:
+                if self._wanted is not None:
+                    raise
+
+    def _write_manifest(self, record: dict[str, Any]) -> None:
+        try:
+            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as exc:
+            raise ManifestInvalid(f"The manifest cannot be written as JSON. Received: {exc}") from exc
+        parse_manifest(text.encode())
+        path = self.directory / MANIFEST_FILE
+        path.write_text(text, encoding="utf-8")
+        _fsync(path)
+
+    def _publish(self, version: int) -> Path:
+        for folder in [self.directory, *(p for p in self.directory.rglob("*") if p.is_dir())]:
+            _fsync(folder)
+        target = self._home / str(version)
+        try:
+            self.directory.rename(target)
+        except OSError as exc:
+            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise FileExistsError(f"The version exists already: {str(target)!r}") from exc
+            raise
+        self._directory = None
+        _fsync(self._home)
+        return target
+
+
+def _next_version(home: Path) -> int:
+    taken = [int(p.name) for p in home.iterdir() if p.name.isdecimal()] if home.is_dir() else []
+    return max(taken, default=0) + 1
+
+
+def _remove_leftovers(home: Path) -> None:
+    """Remove the hidden folders whose writers are gone; a folder under lock belongs to a living one."""
+    for leftover in home.glob(f"{_PREFIX}*"):
+        try:
+            lock = os.open(leftover, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        except OSError:
+            continue  # another writer has removed it meanwhile
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

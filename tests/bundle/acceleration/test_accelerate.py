@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from bundle.acceleration import accelerate as acceleration
+from bundle.acceleration import measure as measurement
+from bundle.acceleration import speed
+from bundle.acceleration.accelerate import Accelerated, accelerate
+from bundle.cli import app
+from bundle.errors import AccelerationFailed, WorkerDied
+from bundle.format.manifest import read_manifest
+from bundle.machine import computes_in_bf16
+from bundle.worker.blocking import RuntimeProcess
+from tests.bundles import LABELS, colour_picture
+
+PICTURES = np.stack([colour_picture(label, (32, 32), seed=5) for label in LABELS])
+TIMEOUT_S = 120.0
+SOURCE, HALF = "torchscript-fp32", "torchscript-bf16"
+
+
+def test_each_artifact_is_recorded_with_what_was_measured(accelerated: Accelerated) -> None:
+    artifacts = {artifact.id: artifact for artifact in accelerated.manifest.artifacts}
+    left_out = {reason.partition(":")[0] for reason in accelerated.left_out}
+
+    bf16 = {HALF, "openvino-bf16"} if computes_in_bf16() else set()
+    assert set(artifacts) == {SOURCE, "openvino-fp32", "openvino-int8", *bf16}
+    assert left_out == {f"{name} on a CPU" for name in {HALF, "openvino-bf16"} - bf16}
+    assert all(a.speed("cpu").images_per_second > 0 for a in artifacts.values())
+    fp32, int8 = artifacts["openvino-fp32"].derivation, artifacts["openvino-int8"].derivation
+    assert fp32 is not None
+    assert int8 is not None
+    assert fp32.max_logit_difference < 1e-3
+    assert 1e-3 < int8.max_logit_difference < 1
+    assert (fp32.calibration_samples, int8.calibration_samples) == (0, 20)
+    assert (fp32.compared_samples, fp32.top1_agreement, int8.top1_agreement) == (60, 1.0, 1.0)
+    measured = {(m.runtime, m.precision): (m.value, m.samples) for m in accelerated.manifest.metrics}
+    assert measured[("openvino", "int8")] == measured[("torchscript", "fp32")] == (1.0, 60)
+
+
+@pytest.mark.parametrize(("artifact", "tolerance"), [("openvino-fp32", 1e-3), ("openvino-int8", 0.5)])
+def test_it_answers_as_the_source_does(accelerated: Accelerated, artifact: str, tolerance: float) -> None:
+    index = np.arange(3, dtype=np.int64)
+    with (
+        RuntimeProcess(accelerated.path, threads=1) as source,
+        RuntimeProcess(accelerated.path, artifact, threads=1) as process,
+    ):
+        source.start(TIMEOUT_S)
+        info = process.start(TIMEOUT_S)
+        together = process.infer(PICTURES, TIMEOUT_S)
+        alone = np.concatenate([process.infer(PICTURES[i : i + 1], TIMEOUT_S) for i in range(3)])
+        logits, heatmap = process.explain(PICTURES, index, TIMEOUT_S)
+        expected, expected_heatmap = source.explain(PICTURES, index, TIMEOUT_S)
+
+    assert (info["runtime"], info["artifact_id"], info["device"]) == ("openvino", artifact, "cpu")
+    assert info["golden_max_difference"] < tolerance
+    assert np.abs(together - expected).max() < tolerance
+    assert np.abs(heatmap - expected_heatmap).max() < tolerance
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    np.testing.assert_array_equal(logits, together)
+
+
+@pytest.mark.skipif(not computes_in_bf16(), reason="this processor has no bf16 instructions")
+def test_the_source_in_half_precision_answers_nearly_as_it_does(accelerated: Accelerated) -> None:
+    index = np.arange(3, dtype=np.int64)
+    with (
+        RuntimeProcess(accelerated.path, threads=1) as source,
+        RuntimeProcess(accelerated.path, HALF, device="cpu", threads=1) as process,
+    ):
+        source.start(TIMEOUT_S)
+        info = process.start(TIMEOUT_S)
+        logits, heatmap = process.explain(PICTURES, index, TIMEOUT_S)
+        expected, expected_heatmap = source.explain(PICTURES, index, TIMEOUT_S)
+        np.testing.assert_allclose(process.infer(PICTURES, TIMEOUT_S), logits, atol=1e-5)
+
+    assert (info["runtime"], info["precision"], info["device"]) == ("torchscript", "bf16", "cpu")
+    assert 0 < np.abs(logits - expected).max() < 0.1
+    assert np.abs(heatmap - expected_heatmap).max() < 0.1
+    (artifact,) = (a for a in accelerated.manifest.artifacts if a.id == HALF)
+    assert artifact.path == accelerated.manifest.source.path
+    assert artifact.derivation is not None
+    assert 0 < artifact.derivation.max_logit_difference < 0.1
+
+
+def test_where_pytorch_has_no_cuda_the_artifacts_for_cuda_are_left_out_with_the_reason(
+    torch_bundle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "TURN_S", 0.0)
+    # The driver shows a device that PyTorch can't use, as with a build of PyTorch for CPUs.
+    monkeypatch.setattr(acceleration, "cuda_devices", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    done = accelerate(torch_bundle_root / "tiny-torch" / "1", tmp_path, calibration=None, test=None)
+
+    assert {reason.partition(" on a CPU")[0] for reason in done.left_out if " on a CPU" in reason} == (
+        set() if computes_in_bf16() else {HALF, "openvino-bf16"}
+    )
+    assert {reason for reason in done.left_out if " on a CPU" not in reason} == {
+        f"{name} on a CUDA device: PyTorch sees no CUDA device. Use device 'auto' or 'cpu', or install a CUDA build. "
+        "Received: 'cuda'"
+        for name in (SOURCE, HALF, "torchscript-fp16")
+    }
+    assert "torchscript-fp16" not in {artifact.id for artifact in done.manifest.artifacts}
+    assert all([speed.device for speed in artifact.speeds] == ["cpu"] for artifact in done.manifest.artifacts)
+    assert done.chosen["cuda"] == (
+        "torchscript-fp32: the source artifact: the bundle has none that was measured to be faster on a CUDA device"
+    )
+
+
+class Answering:
+    """A process whose logits are those of the class of each picture, with an error of its own."""
+
+    def __init__(self, device: str, error: float, wrong: int, dies: bool = False) -> None:
+        self.info = {"device": device}
+        self._error, self._wrong, self._dies = error, wrong, dies
+
+    def infer(self, pixels: npt.NDArray[np.uint8], _timeout_s: float) -> npt.NDArray[np.float32]:
+        if self._dies:
+            raise WorkerDied("It is gone.")
+        logits = np.eye(3, dtype=np.float32)[np.arange(len(pixels)) % 3] + self._error
+        logits[: self._wrong] = logits[: self._wrong, [1, 2, 0]]
+        return logits
+
+
+def test_of_two_devices_the_worse_is_recorded_and_what_dies_is_left_out(
+    accelerated: Accelerated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, fp32, int8 = (
+        accelerated.manifest.artifact(name) for name in (SOURCE, "openvino-fp32", "openvino-int8")
+    )
+    running = [
+        (source, Answering("cpu", 0, wrong=0)),
+        (fp32, Answering("cpu", 0.1, wrong=6)),
+        (fp32, Answering("cuda", 0.25, wrong=3)),
+        (int8, Answering("cpu", 0, wrong=0, dies=True)),
+    ]
+    monkeypatch.setattr(
+        speed, "measure", lambda processes, *_: [{"device": p.info["device"]} for p in processes]
+    )
+    test = measurement.TestImages(np.repeat(PICTURES, 10, axis=0), np.arange(30) % 3)
+    left_out: list[str] = []
+
+    records, metrics = measurement.measure(
+        accelerated.path,
+        accelerated.manifest,
+        running,  # type: ignore[arg-type]
+        None,
+        test,
+        None,
+        left_out,
+        lambda _: None,
+    )
+
+    of_source, of_fp32 = records
+    assert of_source["speeds"] == [{"device": "cpu"}]
+    assert of_fp32["speeds"] == [{"device": "cpu"}, {"device": "cuda"}]
+    assert of_fp32["derivation"]["max_logit_difference"] == pytest.approx(1.25)
+    assert of_fp32["derivation"]["top1_agreement"] == pytest.approx(24 / 30)
+    found = {(metric["runtime"], metric["precision"]): metric["value"] for metric in metrics}
+    assert found == {("torchscript", "fp32"): 1.0, ("openvino", "fp32"): pytest.approx(24 / 30)}
+    assert left_out == ["openvino-int8 on a CPU: It is gone."]
+
+
+def test_auto_passes_over_an_artifact_that_fails_its_self_test(
+    accelerated: Accelerated, tmp_path: Path
+) -> None:
+    manifest = accelerated.manifest.model_dump(mode="json")
+    path = shutil.copytree(accelerated.path, tmp_path / "models" / "tiny-torch" / "1")
+    (fast,) = (artifact for artifact in manifest["artifacts"] if artifact["id"] == "openvino-int8")
+    for artifact in manifest["artifacts"]:
+        artifact["speeds"][0]["images_per_second"] = 1.0 if artifact is not fast else 2.0
+    # The answers of the int8 artifact are not within this of the recorded ones on any machine.
+    fast["derivation"]["golden_tolerance"] = 1e-9
+    with acceleration.BundleWriter(tmp_path / "changed", "tiny-torch") as writer:
+        shutil.copytree(path, writer.directory, dirs_exist_ok=True)
+        (writer.directory / "manifest.json").unlink()
+        changed = writer.commit(manifest)
+
+    with RuntimeProcess(changed, "auto", device="cpu", threads=1) as process:
+        info = process.start(TIMEOUT_S)
+
+    assert info["artifact_id"] == SOURCE
+    assert f"{fast['id']} was passed over: The model scores" in info["choice"]
+
+
+def test_a_savedmodel_is_accelerated_on_the_command_line_and_without_images_as_far_as_it_goes(
+    keras_bundle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "TURN_S", 0.0)
+    bundle = keras_bundle_root / "tiny-keras" / "1"
+
+    result = CliRunner().invoke(
+        app, ["accelerate", str(bundle), "--models", str(tmp_path), "--threads", "1"], env={"COLUMNS": "80"}
+    )
+
+    assert result.exit_code == 0, result.output
+    manifest = read_manifest(tmp_path / "tiny-keras" / "1")
+    first_words = [line.split()[0] for line in result.output.splitlines() if line.strip()]
+    for artifact in manifest.artifacts:
+        assert artifact.id in first_words, "an id is not cut in a narrow window"
+    assert "…" not in result.output
+    assert "openvino-fp32" in first_words
+    assert "openvino-int8" not in result.output
+    derived = [a.derivation for a in manifest.artifacts if a.id == "openvino-fp32"]
+    assert [d.max_logit_difference < 1e-3 for d in derived if d] == [True]
+    source = read_manifest(bundle)
+    assert (manifest.metrics, manifest.training) == (source.metrics, source.training)
+    assert manifest.created > source.created, "when this version was written"
+    assert list(tmp_path.iterdir()) == [tmp_path / "tiny-keras"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--calibration", "{empty}"], "Expected images. Found none"),
+        (["--calibration", "{broken}"], "An image can't be read"),
+        (["--test", "{empty}"], "one folder for each label: blue, green, red. Received: none"),
+    ],
+)
+def test_wrong_folders_are_refused_with_the_reason(
+    torch_bundle_root: Path, tmp_path: Path, options: list[str], text: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "broken" / "1.png")
+    (tmp_path / "broken" / "2.png").write_bytes(b"no image")
+    filled = [option.format(empty=tmp_path / "empty", broken=tmp_path / "broken") for option in options]
+
+    result = CliRunner().invoke(
+        app, ["accelerate", str(torch_bundle_root / "tiny-torch" / "1"), *filled], env={"COLUMNS": "400"}
+    )
+
+    assert result.exit_code == 1
+    assert "acceleration_failed" in result.output
+    assert text in result.output
+
+
+def test_a_conversion_that_fails_says_why_and_writes_nothing(
+    torch_bundle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceleration, "CONVERT", "bundle.nowhere")
+
+    with pytest.raises(
+        AccelerationFailed, match=r"bundle.nowhere, exit status 1\).* No module named bundle.nowhere"
+    ):
+        accelerate(torch_bundle_root / "tiny-torch" / "1", tmp_path, calibration=None, test=None)
+
+    assert list(tmp_path.iterdir()) == []
