@@ -11,16 +11,17 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from service import metrics, problems
+from service import metrics
+from service.api import problems
+from service.api.fast_path import FastPath
+from service.api.middleware import RequestLog
+from service.api.routes import router
+from service.api.schemas import Problem
+from service.api.uploads import Memory
 from service.cache import Cache
-from service.decoder import Decoder
-from service.fast_path import FastPath
-from service.middleware import RequestLog
-from service.registry import Registry
-from service.routes import router
-from service.schemas import Problem
+from service.decoding.pool import Decoder
+from service.models.registry import Registry
 from service.settings import Settings
-from service.uploads import Memory
 
 LARGEST_REQUESTS = (
     4  # bodies of the largest size that are held at once; of smaller ones as many as take no more

@@ -22,10 +22,10 @@ from starlette.responses import Response
 
 from bundle.format.manifest import Manifest
 from bundle.worker.blocking import RuntimeInfo
-from service.batcher import Answer, Logits
-from service.decoding import Decoded
-from service.models import ServedModel
-from service.uploads import Upload
+from service.api.uploads import Upload
+from service.decoding.__main__ import Decoded
+from service.models.batcher import Answer, Logits
+from service.models.model import ServedModel
 
 HEADER = "Cache-Status"  # RFC 9211
 NAME = "resnet-service"  # of this cache among those that a request may pass

@@ -18,8 +18,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from bundle.machine import keep_freed_memory
+from service.api.protocol import deadline_protocol
 from service.app import create_app
-from service.protocol import deadline_protocol
 from service.settings import Settings, SettingsError, read_settings
 
 OPEN_FILES = 65_536

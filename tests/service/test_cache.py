@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from bundle.format.manifest import parse_manifest
-from service.batcher import Answer
 from service.cache import Asked, Cache, One
-from service.decoding import Decoded
+from service.decoding.__main__ import Decoded
 from service.errors import QueueFull
+from service.models.batcher import Answer
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
 from tests.service.test_models import ask_and_stay, edit_manifest, paused

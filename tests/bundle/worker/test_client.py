@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bundle.worker.client import FramedProcess
 from bundle.worker.wire import WireClosed
-from service.child import FramedProcess
 from service.settings import Settings
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from bundle.format.manifest import Manifest
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import accuracy
-from service.batcher import Answer
-from service.decoding import Decoded
-from service.models import ServedModel
+from service.decoding.__main__ import Decoded
+from service.models.batcher import Answer
+from service.models.model import ServedModel
 
 
 def predictions(manifest: Manifest, answer: Answer, k: int) -> list[Any]:

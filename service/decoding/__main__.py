@@ -1,4 +1,4 @@
-"""The decoder process, ``python -m service.decoding <json>`` (:mod:`service.decoder`): bytes to pixels, under a memory limit.
+"""The decoder process, ``python -m service.decoding <json>`` (:mod:`service.decoding.pool`): bytes to pixels, under a memory limit.
 
 It imports nothing else of the service, so that it stays small. It unpickles nothing and answers in frames of
 :mod:`bundle.worker.wire`: a decoder that an image has taken over can send wrong pixels and no more.

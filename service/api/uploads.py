@@ -13,8 +13,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
+from service.api.problems import ClientGone
 from service.errors import MalformedRequest, QueueFull, RequestTooLarge, UnsupportedMediaType
-from service.problems import ClientGone
 
 FORM = "multipart/form-data"
 OCTETS = "application/octet-stream"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.api.problems import MEDIA_TYPE
 from service.errors import catalogue
-from service.problems import MEDIA_TYPE
 
 _BINARY = {"type": "string", "format": "binary"}
 

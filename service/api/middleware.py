@@ -12,9 +12,9 @@ from urllib.parse import quote
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.problems import problem_response
 from service.errors import Draining, ServiceError
 from service.metrics import Metrics
-from service.problems import problem_response
 
 HEADER = "X-Request-Id"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -13,9 +13,9 @@ from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest
 from bundle.runtimes import Device
 from bundle.worker.blocking import RuntimeInfo, check_shapes, raise_error
+from bundle.worker.client import GRACE_S, FramedProcess
 from bundle.worker.selection import AUTO, SOURCE
 from bundle.worker.wire import WireClosed
-from service.child import GRACE_S, FramedProcess
 
 
 def check_artifact(manifest: Manifest, wanted: str) -> None:

@@ -12,19 +12,20 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from bundle.errors import BundleError, ImageError
 from bundle.format.manifest import NAME_PATTERN, Input, Manifest
-from service import answers, schemas
-from service.batcher import Answer
+from service.api import responses as answers
+from service.api import schemas
+from service.api.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
+from service.api.problems import ClientGone, problem, request_id
+from service.api.uploads import Upload, read_image, read_images
 from service.cache import answer_one, answer_several
-from service.decoder import Decoder
-from service.decoding import Decoded
+from service.decoding.__main__ import Decoded
+from service.decoding.pool import Decoder
 from service.errors import InvalidParameter, ServiceError, UnknownParameter
 from service.metrics import Metrics
-from service.models import ServedModel
-from service.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
-from service.problems import ClientGone, problem, request_id
-from service.registry import Registry
+from service.models.batcher import Answer
+from service.models.model import ServedModel
+from service.models.registry import Registry
 from service.settings import Settings
-from service.uploads import Upload, read_image, read_images
 
 T = TypeVar("T")
 

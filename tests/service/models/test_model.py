@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bundle.errors import RuntimeUnavailable, WorkerDied
-from service import models
-from service.models import ServedModel
+from service.models import model as models
+from service.models.model import ServedModel
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 DEADLY = PICTURE + 1

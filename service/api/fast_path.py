@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bundle.errors import BundleError, ImageError
 from bundle.format.manifest import NAME_PATTERN
+from service.api.problems import ClientGone, client_gone, problem_response, request_id
+from service.api.routes import predict
 from service.errors import ServiceError
 from service.metrics import Metrics
-from service.problems import ClientGone, client_gone, problem_response, request_id
-from service.routes import predict
 
 PATH = "/predict"
 ROUTE = SimpleNamespace(path=PATH)  # as the router would leave it, for the metrics

@@ -12,9 +12,10 @@ from PIL import Image
 from bundle.errors import ImageTooLarge, UnreadableImage
 from bundle.format.manifest import Input
 from bundle.worker.wire import Answer, WireClosed
-from service import decoder, decoder_process
-from service.decoder import Decoder
-from service.decoding import Decoded
+from service.decoding import pool as decoder
+from service.decoding import worker as decoder_process
+from service.decoding.__main__ import Decoded
+from service.decoding.pool import Decoder
 from service.errors import DecoderUnavailable
 from service.settings import Settings
 from tests.service.images import coloured, encode

@@ -15,8 +15,8 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.api.problems import MEDIA_TYPE, problem
 from service.errors import MalformedRequest, RequestTimeout, ServiceError
-from service.problems import MEDIA_TYPE, problem
 
 REASONS = {400: "Bad Request", 408: "Request Timeout"}
 MAX_HEAD_BYTES = 65_536  # request line and headers; the parser itself would take them without end

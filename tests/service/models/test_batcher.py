@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from service import batcher
-from service.batcher import Answer, Queue, hand_out
 from service.errors import QueueFull
+from service.models import batcher
+from service.models.batcher import Answer, Queue, hand_out
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 PATIENCE_S = 5.0

@@ -19,10 +19,10 @@ from typing import Any
 
 from bundle.errors import UnreadableImage
 from bundle.format.manifest import Input
+from bundle.worker.client import Bystander
 from bundle.worker.wire import WireClosed
-from service.child import Bystander
-from service.decoder_process import DecoderProcess, NotStarted, work_of
-from service.decoding import Decoded
+from service.decoding.__main__ import Decoded
+from service.decoding.worker import DecoderProcess, NotStarted, work_of
 from service.errors import DecoderUnavailable, DecodeTimeout, Draining, QueueFull
 from service.settings import Settings
 

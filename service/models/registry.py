@@ -7,7 +7,7 @@ import logging
 
 from bundle.format.repository import scan
 from service.errors import Draining, NotReady, UnknownModel, UnknownVersion
-from service.models import ServedModel
+from service.models.model import ServedModel
 from service.settings import Settings
 
 log = logging.getLogger("service")

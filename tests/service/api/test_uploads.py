@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from service.api.uploads import Memory
 from service.errors import QueueFull
-from service.uploads import Memory
 
 
 def test_the_bodies_of_all_requests_are_bounded_together() -> None:

@@ -74,7 +74,7 @@ def request_id(request: Request) -> str:
 
 
 def install(app: FastAPI, count: Callable[[str], None]) -> None:
-    """Make every failure of `app` leave in the one shape, its code counted; crashes are `service.middleware`'s."""
+    """Make every failure of `app` leave in the one shape, its code counted; crashes are `service.api.middleware`'s."""
 
     def answer(request: Request, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
         count(error.code)  # type: ignore[attr-defined]
@@ -92,7 +92,7 @@ def install(app: FastAPI, count: Callable[[str], None]) -> None:
             error = NotFound("There is no such route. The routes are listed at /docs.")
         elif exc.status_code == 405:
             allowed = (headers or {}).get("Allow", "another method")
-            if allowed == "GET":  # then HEAD, see service.middleware
+            if allowed == "GET":  # then HEAD, see service.api.middleware
                 allowed = "GET, HEAD"
                 headers = {"Allow": allowed}
             error = MethodNotAllowed(

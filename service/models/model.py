@@ -16,10 +16,10 @@ from typing import Literal
 from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.worker.blocking import RuntimeInfo
-from service.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out
-from service.child import text_of
+from bundle.worker.client import text_of
 from service.errors import ModelRefused, ModelUnavailable, ServiceError
-from service.runtime import ModelProcess, check_artifact
+from service.models.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out
+from service.models.process import ModelProcess, check_artifact
 from service.settings import Settings
 
 State = Literal["loading", "ready", "restarting", "refused"]

@@ -1,4 +1,4 @@
-"""One process of the pool of decoders (:mod:`service.decoder`), started again after its end."""
+"""One process of the pool of decoders (:mod:`service.decoding.pool`), started again after its end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from bundle.errors import IMAGE_ERRORS
 from bundle.format.manifest import Input
 from bundle.imaging.headers import quick_pixels
+from bundle.worker.client import FramedProcess
 from bundle.worker.wire import WireClosed
-from service.child import FramedProcess
-from service.decoding import Decoded
-from service.schemas import ImageRead
+from service.api.schemas import ImageRead
+from service.decoding.__main__ import Decoded
 
 START_S = 60.0
 STARTS = 2  # a process can be killed while it starts
@@ -98,7 +98,7 @@ class DecoderProcess:
 
         Raises:
             ImageError: it is no image that is accepted.
-            WireClosed: the process has ended on this image; :class:`service.child.Bystander`: on another.
+            WireClosed: the process has ended on this image; :class:`bundle.worker.client.Bystander`: on another.
             TimeoutError: it took longer, and the process is killed.
         """
         process = self._process
