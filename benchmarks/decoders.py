@@ -31,7 +31,7 @@ from bundle.imaging import turbo
 from bundle.imaging.decode import decode_image, read_input
 from bundle.imaging.geometry import prepare
 from bundle.worker.blocking import RuntimeProcess
-from training.data import input_geometry
+from training.data.load import input_geometry
 
 SIZES = {"500 x 375": (500, 375), "12 megapixels": (4000, 3000)}
 ROUNDS = 7

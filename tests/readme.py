@@ -37,7 +37,7 @@ FOLDERS = {
     "tests/frontend/": "tests of frontend/, file by file",
     "tests/service/": "tests of service/, file by file",
     "tests/training/": "tests of training/, file by file",
-    "training/templates/": "pages of the reports",
+    "training/reports/templates/": "pages of the reports",
 }
 FILES = {
     ".ci/run": "what CI runs: make check, make test",

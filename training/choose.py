@@ -18,10 +18,10 @@ from training.config import (
     TrainConfig,
     make_config,
 )
-from training.data import TEST_FRACTION, share_of
+from training.data.folders import some
+from training.data.load import TEST_FRACTION, share_of
+from training.data.survey import Survey
 from training.errors import DataError
-from training.folders import some
-from training.survey import Survey
 
 SCRATCH_NETWORK = "resnet20"
 PHOTO_SIZE = {"cifar": 64, "imagenet": 128}  # for photos and random weights, in pixels

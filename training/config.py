@@ -75,7 +75,7 @@ class TrainConfig:
     small_crop: int = 24  # side of the random crop in the first part of the run, in pixels; 0: never
     small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
     flip: bool = True  # horizontal, alternating between epochs (Jordan 2024)
-    augment: Literal["none", "trivial", "randaugment"] = "none"  # the policy of training/policies.py
+    augment: Literal["none", "trivial", "randaugment"] = "none"  # the policy of training/data/augment.py
     mixup_alpha: float = (
         0.0  # of the beta distribution from which the share of an image is drawn; 0: no mixup
     )

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from bundle.batches import in_batches
-from training.augment import batches, class_weights
 from training.config import TrainConfig
-from training.data import DataSet, Split
+from training.data.batches import batches, class_weights
+from training.data.dataset import DataSet, Split
 from training.errors import ConfigError, StorageError
-from training.normalisation import Normalisation
 from training.progress import progress_bar
 from training.schedule import crop_size, rate_factor
+from training.weights.normalisation import Normalisation
 
 RUN_FILE = "run.json"
 # What may differ when a run is resumed. Threads and devices change its speed, not what it learns from; a run that is
@@ -56,7 +56,7 @@ ADDED: dict[str, Any] = {
 
 
 class TrainerLike(Protocol):
-    """What a framework offers to the loop; see `training/pytorch.py` and `training/tensorflow.py`."""
+    """What a framework offers to the loop; see `training/torch/trainer.py` and `training/keras/trainer.py`."""
 
     parameters: int
     feature_map: tuple[int, int, int]  # height, width, channels

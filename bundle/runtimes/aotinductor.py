@@ -1,6 +1,6 @@
 """AOTInductor packages: a PyTorch network compiled to native code, ``explain(pixels, class_index)`` on PyTorch.
 
-A package is made for one kind of device and of processor (``training/pytorch_compile.py``) and says so; elsewhere it is
+A package is made for one kind of device and of processor (``training/torch/compile.py``) and says so; elsewhere it is
 refused before any of its code is loaded. It lies unpacked in the bundle, because PyTorch would unpack an archive into
 /tmp, which a container may hold from running code, and leave it there when the process is killed.
 """

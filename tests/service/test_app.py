@@ -11,7 +11,7 @@ import httpx
 
 from service.app import create_app
 from service.settings import Settings
-from tests.service.test_problems import assert_problem
+from tests.service.api.test_problems import assert_problem
 
 
 def test_a_crash_is_a_500_that_does_not_show_its_text(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from service.cache import Asked, Cache, One
 from service.decoding.__main__ import Decoded
 from service.errors import QueueFull
 from service.models.batcher import Answer
+from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
-from tests.service.test_models import ask_and_stay, edit_manifest, paused
-from tests.service.test_problems import assert_problem
+from tests.service.models.test_lifecycle import ask_and_stay, edit_manifest, paused
 
 HIT = "resnet-service; hit"
 STORED = "resnet-service; fwd=miss; stored"

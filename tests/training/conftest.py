@@ -24,7 +24,7 @@ from tests.training.warm import Warm, WarmProcess
 # Tests of other things do not wait for OpenVINO artifacts.
 os.environ["TRAINING_ACCELERATE"] = "0"
 
-MODULES = {"torch": "pytorch", "keras": "tensorflow"}
+FRAMEWORKS = ("torch", "keras")
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., WarmProcess]
@@ -82,7 +82,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmOf]:
 
         @functools.cache
         def server(framework: str) -> Warm:
-            modules = ("training.__main__", "training.export", f"training.{MODULES[framework]}")
+            modules = ("training.__main__", "training.export.export", f"training.{framework}.trainer")
             return stack.enter_context(Warm(modules, place))
 
         yield server
@@ -142,10 +142,10 @@ def wholes(
         assert resumed.returncode == 0, resumed.stdout + resumed.stderr
         return Whole(options, folder, killed_after, resumed, uninterrupted, root / "models" / name / "1")
 
-    for framework in MODULES:
+    for framework in FRAMEWORKS:
         warm(framework)
-    with ThreadPoolExecutor(len(MODULES)) as pool:
-        yield {framework: pool.submit(whole, framework) for framework in MODULES}
+    with ThreadPoolExecutor(len(FRAMEWORKS)) as pool:
+        yield {framework: pool.submit(whole, framework) for framework in FRAMEWORKS}
 
 
 @pytest.fixture(scope="session", params=["torch", "keras"])

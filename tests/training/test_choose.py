@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from training.choose import Machine, choose, wanted_weights
+from training.data.survey import Survey
 from training.errors import ConfigError, DataError
-from training.survey import Survey
 
 PHOTOS = Survey(counts={"cat": 120, "truck": 120}, test=None, side=450, digest="")
 LAPTOP = Machine(memory=8_000_000_000, bf16=True, gpu=False)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from training.config import make_config
-from training.data import DataSet, Split
+from training.data.dataset import DataSet, Split
 from training.loop import Run, train
-from training.normalisation import Normalisation
+from training.weights.normalisation import Normalisation
 
 
 class Scripted:

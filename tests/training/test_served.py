@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.frontend.servers import serve_models
-from tests.training.conftest import MODULES, Whole
+from tests.training.conftest import FRAMEWORKS, Whole
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_a_model_whose_scores_are_not_calibrated_says_so_over_http(url: str) -> 
     assert answer.json()["calibration"] == {"method": "none", "temperature": 1.0}
 
 
-@pytest.mark.parametrize("framework", MODULES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_model_trained_on_a_folder_names_its_classes_over_http(
     framework: str, url: str, colour_folder: Path
 ) -> None:

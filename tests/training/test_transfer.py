@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bundle.format.manifest import read_manifest
-from tests.training.conftest import MODULES, SMALL, Run, WarmOf, Whole
+from tests.training.conftest import SMALL, Run, WarmOf, Whole
 
 PHASES = """
 import json, sys
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from training.config import make_config
 from training.schedule import average_decay
-from training.{module} import Trainer
+from training.{framework}.trainer import Trainer
 config = make_config(
     "transfer", framework={framework!r}, threads=1, precision="fp32", optimizer={optimizer!r}, ema_decay=0.2
 )
@@ -64,7 +64,7 @@ print(json.dumps([changed(first, probed), changed(probed, tuned), changed(tuned,
 def test_the_backbone_stays_still_then_moves_and_a_resumed_run_does_the_same(
     framework: str, optimizer: str, warm: WarmOf, tmp_path: Path
 ) -> None:
-    code = PHASES.format(module=MODULES[framework], framework=framework, optimizer=optimizer)
+    code = PHASES.format(framework=framework, optimizer=optimizer)
 
     done = warm(framework).start(code, tmp_path).end()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import training
-from tests.training.conftest import MODULES, WarmOf
+from tests.training.conftest import FRAMEWORKS, WarmOf
 
 FOLDER = Path(training.__file__).parent
 
@@ -33,9 +33,9 @@ def signatures(module: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
 
 
 def test_both_files_show_the_same_face() -> None:
-    assert signatures("pytorch") == signatures("tensorflow")
-    assert functions("pytorch") == functions("tensorflow")
-    assert [name for name, _ in signatures("pytorch")][:6] == [
+    assert signatures("torch/trainer") == signatures("keras/trainer")
+    assert functions("torch/trainer") == functions("keras/trainer")
+    assert [name for name, _ in signatures("torch/trainer")][:6] == [
         "Trainer.__init__",
         "Trainer.freeze",
         "Trainer.train_step",
@@ -56,25 +56,25 @@ def functions(module: str) -> list[tuple[str, list[str]]]:
 
 
 def test_both_files_of_networks_show_the_same_face() -> None:
-    assert functions("pytorch_networks") == functions("tensorflow_networks")
-    assert functions("pytorch_networks")[0][0] == "build_network"
+    assert functions("torch/networks") == functions("keras/networks")
+    assert functions("torch/networks")[0][0] == "build_network"
 
 
 def test_both_files_of_devices_show_the_same_face() -> None:
-    assert functions("pytorch_devices") == functions("tensorflow_devices")
-    assert functions("pytorch_devices")[0][0] == "gpus"
+    assert functions("torch/devices") == functions("keras/devices")
+    assert functions("torch/devices")[0][0] == "gpus"
 
 
 def test_both_files_of_weights_show_the_same_face() -> None:
-    assert functions("pytorch_weights") == functions("tensorflow_weights")
-    assert functions("pytorch_weights")[0][0] == "imagenet"
+    assert functions("torch/weights") == functions("keras/weights")
+    assert functions("torch/weights")[0][0] == "imagenet"
 
 
 MEASURE = """
 import json, sys
 from training.config import make_config
-from training.normalisation import TORCHVISION
-from training.{module}_networks import build_network, count_parameters, feature_map
+from training.weights.normalisation import TORCHVISION
+from training.{framework}.networks import build_network, count_parameters, feature_map
 found = {{}}
 for arch, size in json.loads(sys.argv[1]):
     config = make_config(framework={framework!r}, arch=arch, image_size=size)
@@ -99,13 +99,13 @@ def measured(warm: WarmOf) -> dict[str, dict[str, tuple[int, list[int]]]]:
     """By framework and `arch@image_size`: the number of parameters and the size of the feature map."""
     return {
         framework: json.loads(
-            printed(warm, framework, MEASURE.format(module=module, framework=framework), json.dumps(MEASURED))
+            printed(warm, framework, MEASURE.format(framework=framework), json.dumps(MEASURED))
         )
-        for framework, module in MODULES.items()
+        for framework in FRAMEWORKS
     }
 
 
-@pytest.mark.parametrize("framework", MODULES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_networks_have_the_parameters_of_the_paper(framework: str, measured: dict[str, Any]) -> None:
     """He et al. 2016, table 6: 0.27, 0.46, 0.66 and 0.85 million; identity shortcuts have none."""
     counts = {name: count for name, (count, _) in measured[framework].items()}
@@ -132,8 +132,8 @@ ANSWER_OF_TORCH = """
 import sys
 import numpy as np, torch
 from training.config import make_config
-from training.normalisation import TORCHVISION
-from training.pytorch_networks import build_network
+from training.weights.normalisation import TORCHVISION
+from training.torch.networks import build_network
 torch.manual_seed(0)
 network = build_network(make_config(arch="resnet18", image_size=96), 10, TORCHVISION).eval()
 pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
@@ -146,8 +146,8 @@ ANSWER_OF_KERAS = """
 import re, sys
 import numpy as np
 from training.config import make_config
-from training.normalisation import TORCHVISION
-from training.tensorflow_networks import build_network
+from training.weights.normalisation import TORCHVISION
+from training.keras.networks import build_network
 with np.load(sys.argv[1]) as arrays:
     pixels, logits, *weights = (arrays[name] for name in arrays.files)
 network = build_network(make_config(framework="keras", arch="resnet18", image_size=96), 10, TORCHVISION)
@@ -174,7 +174,7 @@ STEP = """
 import json
 import numpy as np
 from training.config import make_config
-from training.{module} import Trainer
+from training.{framework}.trainer import Trainer
 config = make_config(framework={framework!r}, optimizer={optimizer!r}, threads=1)
 generator = np.random.default_rng(0)
 trainer = Trainer(config, 4, np.full(3, 128, "f4"), np.full(3, 64, "f4"))
@@ -188,8 +188,8 @@ print(json.dumps(losses))
 @pytest.mark.parametrize("optimizer", ["muon", "sgd"])
 def test_both_frameworks_learn_one_batch_by_heart(optimizer: str, warm: WarmOf) -> None:
     losses = {}
-    for framework, module in MODULES.items():
-        code = STEP.format(module=module, framework=framework, optimizer=optimizer)
+    for framework in FRAMEWORKS:
+        code = STEP.format(framework=framework, optimizer=optimizer)
         losses[framework] = json.loads(printed(warm, framework, code))
 
     for values in losses.values():
@@ -201,5 +201,5 @@ def test_both_frameworks_learn_one_batch_by_heart(optimizer: str, warm: WarmOf) 
 def test_what_trains_in_one_framework_never_loads_the_other(framework: str, twins: str, warm: WarmOf) -> None:
     loaded = printed(warm, framework, "import sys; print(*sys.modules)").split()
 
-    assert f"training.{MODULES[framework]}" in loaded
+    assert f"training.{framework}.trainer" in loaded
     assert twins not in loaded

@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured
-from tests.service.test_problems import assert_problem
 
 REQUEST = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"

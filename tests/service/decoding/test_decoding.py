@@ -14,9 +14,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured, encode
-from tests.service.test_problems import assert_problem
 
 
 def decoders(server: Server) -> list[int]:

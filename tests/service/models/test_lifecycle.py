@@ -18,9 +18,9 @@ import httpx
 import pytest
 
 from tests.bundles import make_torch_bundle
+from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, assert_ended, serving
 from tests.service.images import coloured
-from tests.service.test_problems import assert_problem
 
 
 def edit_manifest(bundle: Path, change: Callable[[dict], None]) -> None:

@@ -1,0 +1,115 @@
+"""`--devices 2` on the CPU: the result of one device, in PyTorch by two processes, in Keras by two logical devices."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from bundle.format.manifest import read_manifest
+from tests.training.conftest import SMALL, environment, history, run_command, wait_for_epochs
+
+ONE_DEVICE = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from training.commands.options import load_data, load_framework
+from training.config import make_config
+from training.weights.initial import Initial
+from training.loop import train
+def one_device(data, folder, recipe, **options):
+    config = make_config(recipe, image_size=16, batch_size=10, threads=1, precision="fp32", **options)
+    module, _ = load_framework(config)
+    data_set = load_data(data, config)
+    trainer = module.Trainer(config, len(data_set.classes), *data_set.mean_and_std(), Initial())
+    train(trainer, module.EventWriter, config, data_set, Path(folder), Console(quiet=True))
+"""
+TORCH = 'one_device(*sys.argv[1:], "transfer", epochs=6, freeze_epochs=3)'
+# With the command first: TensorFlow divides the CPU before it computes.
+KERAS = """
+from training.__main__ import app
+data, folder, *options = sys.argv[1:]
+app(["train", *options], standalone_mode=False)
+one_device(data, folder, "transfer", epochs=2, freeze_epochs=1, finetune_factor=0.02, framework="keras")
+"""
+
+
+def run_python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", ONE_DEVICE + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=500,
+        check=False,
+    )
+
+
+def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_one(
+    colour_folder: Path, tmp_path: Path
+) -> None:
+    two = tmp_path / "two"
+    options = ("--data", colour_folder, "--out", tmp_path, "--run", two, "--name", "colours", *SMALL)
+    options = (
+        *options,
+        "--recipe",
+        "transfer",
+        "--epochs",
+        "6",
+        "--freeze-epochs",
+        "3",
+        "--precision",
+        "fp32",
+    )
+    options = (*options, "--devices", "2")
+
+    command = [sys.executable, "-m", "training", "train", *map(str, options)]
+    launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+    wait_for_epochs(1, two)
+    workers = psutil.Process(launcher.pid).children()
+    sockets = [c for p in (psutil.Process(launcher.pid), *workers) for c in p.net_connections("inet")]
+    to_all = [c.laddr for c in sockets if c.status == psutil.CONN_LISTEN and c.laddr.ip != "127.0.0.1"]
+    second = next(worker for worker in workers if worker.environ()["RANK"] == "1")
+    second.send_signal(signal.SIGKILL)
+    _, said = launcher.communicate(timeout=200)
+
+    assert to_all == [], "nobody else can reach the processes"
+    assert launcher.returncode == 1
+    assert "Process 2 of 2 was killed by SIGKILL" in said
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+
+    resumed = run_command("train", *options)
+    reference = run_python(TORCH, colour_folder, tmp_path / "one")
+
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert resumed.stdout.count("epoch 6/6: loss") == 1, "one process speaks"
+    assert reference.returncode == 0, reference.stderr
+    for key in ("loss", "train_accuracy", "validation_loss"):
+        # The statistics of batch normalisation, which are of a share of the batch here, come in when it trains.
+        frozen = [[epoch[key] for epoch in history(run)[:3]] for run in (two, tmp_path / "one")]
+        assert np.allclose(*frozen, rtol=1e-3), key
+    manifest = read_manifest(tmp_path / "colours" / "1")
+    assert manifest.training.config["devices"] == 2
+    assert manifest.metrics[0].value > 0.9
+
+
+def test_two_logical_devices_reach_the_result_of_one_in_keras(colour_folder: Path, tmp_path: Path) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
+    options = ("--data", colour_folder, "--out", tmp_path, "--run", two, "--name", "colours", *SMALL)
+    options = (*options, "--framework", "keras", "--recipe", "transfer", "--precision", "fp32")
+    options = (*options, "--epochs", "2", "--freeze-epochs", "1", "--finetune-factor", "0.02")
+
+    done = run_python(KERAS, colour_folder, one, *options, "--devices", "2")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for key in ("loss", "train_accuracy", "validation_loss"):
+        frozen, tuned = zip(*([epoch[key] for epoch in history(run)] for run in (one, two)), strict=True)
+        assert np.allclose(*frozen, rtol=1e-3), key
+        # Only rounding differs here too, but it decides for a ReLU at zero whether a gradient passes.
+        assert np.allclose(*tuned, rtol=0.02), key
+    manifest = read_manifest(tmp_path / "colours" / "1")
+    assert manifest.export.max_logit_difference < 1e-3

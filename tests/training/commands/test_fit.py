@@ -1,0 +1,187 @@
+"""`python -m training fit` as a user runs it: a folder of photos of all kinds, and folders that are broken."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bundle.format.manifest import read_manifest
+from tests.training.conftest import write_images
+
+ROOT = Path(__file__).resolve().parents[3]
+NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: no weights can be had, which is found out at once
+
+
+def fit(data: str, folder: Path, *options: str, columns: int = 200) -> subprocess.CompletedProcess[str]:
+    """`python -m training fit --data DATA` with `folder` as the current one, which gets models/ and runs/."""
+    places = {"PYTHONPATH": str(ROOT), "TORCH_HOME": str(folder / "cache"), "COLUMNS": str(columns)}
+    return subprocess.run(
+        [sys.executable, "-m", "training", "fit", "--data", data, "--threads", "1", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **places, "https_proxy": NOWHERE, "HTTPS_PROXY": NOWHERE},
+        timeout=500,
+        check=False,
+    )
+
+
+def write_photos(folder: Path, per_class: int = 10) -> Path:
+    """Dark and bright pictures of different sizes, formats and modes, some to be turned by 90 degrees."""
+    generator = np.random.default_rng(0)
+    modes = ("RGB", "L", "P", "RGBA", "CMYK", "LA")
+    for name, level in (("bright", 180), ("dark", 70)):
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            width, height = generator.integers(70, 240, 2)
+            coarse = np.clip(generator.normal(level, 40, (6, 6, 3)), 0, 255).astype(np.uint8)
+            mode = modes[i % len(modes)]
+            image = Image.fromarray(coarse).resize((width, height)).convert(mode)
+            exif = Image.Exif()
+            exif[0x0112] = 6 if i % 2 else 1
+            suffix = (
+                "png" if mode in ("P", "RGBA", "LA") else "webp" if i % 5 == 0 and mode == "RGB" else "jpg"
+            )
+            image.save(folder / name / f"{i:02}.{suffix}", exif=exif)
+    return folder
+
+
+def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "My photos")
+    elsewhere = write_photos(tmp_path / "elsewhere", 1)
+    (photos / "dark" / "notes.txt").write_text("no image")
+    (photos / "dark" / "old").mkdir()
+    shutil.copy(elsewhere / "dark" / "00.webp", photos / "dark" / "old" / "deep.webp")
+    (photos / "dark" / "link.webp").symlink_to(elsewhere / "dark" / "00.webp")
+    shutil.copy(photos / "dark" / "02.png", photos / "bright" / "wrong.png")
+    shutil.copy(photos / "dark" / "02.png", photos / "beside.png")
+
+    done = fit("My photos", tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    for choice in (
+        "test split",
+        "first weights",
+        "network",
+        "image size",
+        "batch size",
+        "epochs",
+        "imbalance",
+    ):
+        assert choice in done.stdout
+    assert "Notice: the network starts from random weights" in done.stdout
+    for note, file in (
+        ("no image by its suffix", "notes.txt"),
+        ("in a sub-folder of a class", "deep.webp"),
+        ("in no class folder", "beside.png"),
+        ("a link out of", "link.webp"),
+        ("under two labels", "wrong.png"),
+    ):
+        (line,) = (line for line in done.stdout.splitlines() if note in line)
+        assert line.startswith("Note: ")
+        assert file in line
+    manifest = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "1")
+    metric, config = manifest.metrics[0], manifest.training.config
+    assert metric.split == "test"
+    assert f"test accuracy {metric.value:.2%} (95 % interval" in done.stdout
+    assert (config["arch"], config["image_size"], config["init"]) == ("resnet20", 64, "random")
+    assert 1 <= config["kept_epoch"] <= manifest.training.epochs <= config["epochs"]
+    assert "SERVICE_MODELS_DIR=models SERVICE_DEFAULT_MODEL=my-photos-pytorch" in done.stdout
+
+    again = fit("My photos", tmp_path, "--epochs", "120")
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "with what was chosen when it began" in again.stdout
+    assert f"after epoch {manifest.training.epochs} of 120" in again.stdout
+    second = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "2")
+    assert second.metrics[0].value == metric.value
+
+
+def test_what_is_announced_is_what_is_held_out(tmp_path: Path) -> None:
+    write_images(tmp_path / "colours", 8)
+
+    done = fit("colours", tmp_path, "--epochs", "1", "--arch", "resnet20")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    announced = {row[1]: row[2] for row in rows if len(row) > 2}
+    training = read_manifest(tmp_path / "models" / "colours-pytorch" / "1").training
+    assert announced["test split"] == f"{training.test_samples} images"
+    assert announced["validation split"] == f"{training.validation_samples} images"
+
+
+def empty_class(folder: Path) -> None:
+    (folder / "neither").mkdir()
+
+
+def one_class(folder: Path) -> None:
+    shutil.rmtree(folder / "dark")
+
+
+def three_images(folder: Path) -> None:
+    for name in ("dark", "bright"):
+        for file in sorted((folder / name).iterdir())[2:]:
+            file.unlink()
+
+
+def nested(folder: Path) -> None:
+    shutil.move(folder / "dark", folder / "inner")
+    (folder / "dark").mkdir()
+    shutil.move(folder / "inner", folder / "dark" / "inner")
+
+
+def corrupt(folder: Path) -> None:
+    whole = (folder / "dark" / "01.jpg").read_bytes()
+    (folder / "dark" / "01.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "bright" / "empty.png").touch()
+
+
+def nothing(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (nothing, "There is no folder 'photos'"),
+        (empty_class, "holds no image"),
+        (one_class, "has one class folder"),
+        (three_images, "Received: bright 2, dark 2"),
+        (nested, "move them up"),
+        (corrupt, "2 of 21 images can't be read; --skip-unreadable leaves such files out."),
+    ],
+)
+def test_a_broken_folder_is_an_error_that_names_the_reason(
+    damage: Callable[[Path], None], text: str, tmp_path: Path
+) -> None:
+    damage(write_photos(tmp_path / "photos"))
+
+    done = fit("photos", tmp_path, "--init", "random")
+
+    assert done.returncode == 1
+    assert text in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list((tmp_path).glob("models/*/*"))
+
+
+def test_in_a_narrow_window_what_was_chosen_is_wrapped_and_not_cut(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
+    corrupt(write_photos(tmp_path / "photos"))  # it ends after the table
+    weights = "bundles/one-of-several-with-long-names-that-differ-at-the-end/1"
+    shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / weights)
+
+    done = fit("photos", tmp_path, "--arch", "resnet20", "--init", weights, columns=80)
+
+    assert "What was chosen for photos" in done.stdout, done.stderr
+    choices = "".join(line.split("│")[2].strip() for line in done.stdout.splitlines() if line.startswith("│"))
+    assert weights in choices

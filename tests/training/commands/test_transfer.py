@@ -1,0 +1,134 @@
+"""`python -m training transfer` as a user runs it, twice, and what it makes of the bundles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundle.format.manifest import Manifest, read_manifest
+from bundle.format.repository import list_bundles
+from tests.training.conftest import SMALL, Start
+from training.reports.transfer import Seeded, gain_text, markdown, results
+
+SEEDS = 2
+KINDS = ("source", "transferred", "scratch")
+
+
+@pytest.fixture(scope="module")
+def two_colours(colour_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two of the three colours, of which the test images are training images of the three."""
+    root = tmp_path_factory.mktemp("two")
+    for split in ("train", "test"):
+        for name in ("blue", "red"):
+            shutil.copytree(colour_folder / "train" / name, root / split / name)
+    return root
+
+
+def of(folder: Path, kind: str, seed: int = 0) -> Manifest:
+    """The newest bundle of a kind."""
+    *_, newest = (ref for ref in list_bundles(folder / "models") if ref.name == f"{kind}-{seed}")
+    return read_manifest(newest.path)
+
+
+def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothing(
+    start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
+) -> None:
+    options = ("--source", colour_folder, "--target", two_colours, *SMALL, "--train-limit", "40")
+    options = (*options, "--source-epochs", "1", "--epochs", "2", "--runs", tmp_path / "r", "--out", tmp_path)
+
+    first = start("transfer", *options, "--seeds", SEEDS).end()
+
+    assert first.returncode == 0, first.stdout + first.stderr
+    record = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
+    assert [run["seed"] for run in record["runs"]] == [0, 1]
+    for run in record["runs"]:
+        made = {kind: of(tmp_path / "r", kind, run["seed"]) for kind in KINDS}
+        assert {kind: run[kind]["value"] for kind in KINDS} == {
+            kind: manifest.metrics[0].value for kind, manifest in made.items()
+        }
+        assert run["gain"] == run["transferred"]["value"] - run["scratch"]["value"]
+        initial = {kind: manifest.training.config["initial"] for kind, manifest in made.items()}
+        assert initial["scratch"] == {"from": "random"}
+        assert initial["transferred"]["name"] == f"source-{run['seed']}"
+        for name in ("epochs", "train_samples", "validation_samples", "test_samples", "seed"):
+            assert getattr(made["transferred"].training, name) == getattr(made["scratch"].training, name)
+        assert made["scratch"].training.train_samples + made["scratch"].training.validation_samples == 40
+    low, high = record["gain"]["interval_95"]
+    assert low <= record["gain"]["mean"] <= high
+    assert f"Gain: {gain_text(record)}" in first.stdout
+    assert "78 test images of" in first.stdout, (
+        "of 80, less the two that the source holds out for calibration"
+    )
+    assert "which flatters the transfer" in first.stdout
+    page = (tmp_path / "transfer" / "index.html").read_text()
+    assert "<svg" in page
+    assert gain_text(record) in page
+    assert (tmp_path / "transfer" / "transfer.md").read_text() == markdown(record)
+
+    again = start("transfer", *options, "--seeds", "1").end()
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "epoch" not in again.stdout.replace("epochs", ""), "nothing was left to train"
+    record = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
+    assert record["gain"]["interval_95"] is None
+    assert "(seeds: 1; no interval)" in (tmp_path / "transfer" / "index.html").read_text()
+    assert [ref.version for ref in list_bundles(tmp_path / "r" / "models")] == [1] * SEEDS * len(KINDS)
+
+    other = start("transfer", *options, "--batch-size", "8").end()
+
+    assert other.returncode == 1
+    assert "batch_size: 10 there, 8 here" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_the_three_networks_differ_in_nothing_that_a_recipe_may_bring(
+    start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
+) -> None:
+    """`seed-resnet18` has a network and limits of its own, and `transfer` a frozen phase."""
+    options = ("--source", colour_folder, "--target", two_colours, *SMALL, "--seeds", "1", "--epochs", "1")
+    recipes = ("--source-recipe", "seed-resnet18", "--scratch-recipe", "transfer")
+    place = ("--source-epochs", "1", "--runs", tmp_path / "r", "--out", tmp_path)
+
+    done = start("transfer", *options, *recipes, *place).end()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = [of(tmp_path / "r", kind) for kind in KINDS]
+    assert {manifest.architecture.name for manifest in made} == {"resnet20"}
+    configs = [manifest.training.config for manifest in made]
+    assert [config["train_limit"] for config in configs] == [0, 0, 0]
+    assert configs[2]["freeze_epochs"] == 0
+
+    shutil.rmtree(tmp_path / "r" / "runs" / "source-0")
+    again = start("transfer", *options, *recipes, *place).end()
+
+    assert again.returncode == 1
+    assert "a network has been transferred from it as it was" in again.stderr
+
+
+def seeded(seed: int, transferred: Any, scratch: Any, manifest: Manifest) -> Seeded:
+    """What a seed ended with, with these accuracies in a manifest of a real bundle."""
+
+    def measured(value: float) -> Manifest:
+        metric = manifest.metrics[0].model_copy(update={"value": value, "interval_95": (0.0, 1.0)})
+        return manifest.model_copy(update={"metrics": [metric]})
+
+    return Seeded(
+        seed, {"source": manifest, "transferred": measured(transferred), "scratch": measured(scratch)}
+    )
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    manifest = read_manifest(Path("models/cifar10-resnet20-pytorch/1"))
+    seeds = [(0.80, 0.70), (0.82, 0.70), (0.81, 0.67)]  # gains of 10, 12 and 14 points
+
+    record = results([seeded(seed, *accuracies, manifest) for seed, accuracies in enumerate(seeds)])
+
+    # Two degrees of freedom: t = 4.3027; standard error 2 / sqrt(3) = 1.1547 points.
+    assert record["gain"]["mean"] == pytest.approx(0.12)
+    assert record["gain"]["interval_95"] == pytest.approx([0.12 - 0.04968, 0.12 + 0.04968], abs=1e-5)
+    assert gain_text(record) == "+12.00 points (95 % interval +7.03 to +16.97, 3 seeds)"
+    assert "| 1 | 70.00% | 82.00% | +12.00 |" in markdown(record)

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.training.conftest import write_images
+from training.data.dataset import DataSet
+from training.data.load import load_folder
+from training.errors import DataError
+
+
+def load(folder: Path, **changes: object) -> DataSet:
+    options = {"image_size": 16, "validation_fraction": 0.1, "seed": 0, **changes}
+    return load_folder(folder, **options)  # type: ignore[arg-type]
+
+
+def test_given_splits_are_kept_and_validation_comes_out_of_training(colour_folder: Path) -> None:
+    data = load(colour_folder)
+
+    assert data.classes == ["blue", "green", "red"]
+    assert (len(data.train), len(data.validation), len(data.test)) == (108, 12, 30)
+    assert np.bincount(data.validation.labels).tolist() == [4, 4, 4]
+    assert not {*data.train.files} & {*data.validation.files}
+
+
+def test_pixels_are_those_of_the_files(colour_folder: Path) -> None:
+    data = load(colour_folder)
+
+    for i in (0, 50, 107):
+        assert np.array_equal(data.train.pixels[i], np.asarray(Image.open(data.train.files[i])))
+        assert data.classes[data.train.labels[i]] == data.train.files[i].parent.name
+
+
+def test_a_folder_without_splits_is_divided_by_class_and_always_the_same_way(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 20)
+
+    data, again, other = load(folder), load(folder), load(folder, seed=1)
+
+    assert np.bincount(data.test.labels).tolist() == [4, 4, 4]
+    assert not {*data.train.files} & {*data.test.files}
+    assert data.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_limits_draw_each_class_by_its_share_and_always_the_same_way(colour_folder: Path) -> None:
+    (data, again, other) = (load(colour_folder, train_limit=30, test_limit=8, seed=s) for s in (0, 0, 1))
+
+    assert len(data.train) + len(data.validation) == 30
+    assert np.bincount(np.concatenate([data.train.labels, data.validation.labels])).tolist() == [10, 10, 10]
+    assert sorted(np.bincount(data.test.labels)) == [2, 3, 3]
+    assert data.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_limits_hold_where_the_split_is_made_and_keep_rare_classes(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 20)
+    for file in sorted((folder / "red").iterdir())[3:]:
+        file.unlink()
+
+    data = load(folder, train_limit=30, test_limit=3, validation_fraction=0.01)
+
+    assert len(data.train) + len(data.validation) == 30
+    assert np.bincount(data.train.labels, minlength=3).min() == 1
+    assert np.bincount(data.test.labels).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("per_class", "share", "held_out"), [(60, 0.1, 15), (125, 0.07, 21), (450, 0.02, 21)], ids=str
+)
+def test_few_images_give_more_of_them_to_the_validation_split_and_the_test_split_stays(
+    per_class: int, share: float, held_out: int, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "photos", per_class, size=8)
+    options = {"image_size": 8, "validation_fraction": 0.02}
+
+    said, grown = load(folder, **options), load(folder, **options, most_validation=0.1)
+
+    assert (grown.validation_fraction, len(grown.validation)) == (share, held_out)
+    assert len(np.unique(np.bincount(grown.validation.labels))) == 1, "each class has its share"
+    assert said.validation_fraction == 0.02
+    assert grown.test.files == said.test.files
+
+
+def test_a_limit_below_the_number_of_classes_is_refused(colour_folder: Path) -> None:
+    with pytest.raises(DataError, match=r"Expected 3 or more\. Received: 2"):
+        load(colour_folder, train_limit=2)
+
+
+def test_images_of_other_sizes_and_modes_are_brought_to_the_input_size(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    Image.new("L", (300, 200), 128).save(folder / "red" / "grey.jpg")
+    Image.new("RGBA", (20, 90), (255, 0, 0, 128)).save(folder / "red" / "alpha.png")
+
+    data = load(folder)
+
+    assert data.train.pixels.shape[1:] == (16, 16, 3)
+    assert len(data.train) + len(data.validation) + len(data.test) == 17
+
+
+def test_hidden_files_and_files_that_are_no_images_are_left_out(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red" / "notes.txt").write_text("no image")
+    (folder / "red" / "._000.png").write_bytes(b"junk of another system")
+    (folder / ".cache").mkdir()
+
+    data = load(folder)
+
+    assert len(data.classes) == 3
+    assert len(data.train) + len(data.validation) + len(data.test) == 15
+    (note,) = data.notes
+    assert note == f"no image by its suffix, left out: {folder / 'red' / 'notes.txt'}"
+
+
+def test_an_unreadable_image_is_named_and_stops_the_run(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "green" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+
+    with pytest.raises(DataError, match=r"--skip-unreadable.*bad\.png"):
+        load(folder)
+
+
+def test_an_unreadable_image_is_named_and_skipped_on_request(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "green" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+
+    data = load(folder, skip_unreadable=True)
+
+    assert len(data.notes) == 1
+    assert "bad.png" in data.notes[0]
+
+
+def test_copies_of_an_image_stay_in_one_split(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 6)
+    for i in range(20):
+        shutil.copy(folder / "red" / "000.png", folder / "red" / f"copy-{i}.png")
+
+    for seed in range(5):
+        data = load(folder, seed=seed)
+
+        copied = [
+            any(file.name.startswith("copy-") for file in split.files)
+            for split in (data.train, data.validation, data.test)
+        ]
+        assert sum(copied) == 1
+        assert data.notes == []
+
+
+def test_an_image_of_two_given_splits_or_of_two_classes_is_named(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "photos" / "train", 6, seed=1)
+    test = write_images(tmp_path / "photos" / "test", 3, seed=2)
+    shutil.copy(train / "red" / "003.png", test / "red" / "again.png")
+    shutil.copy(train / "blue" / "001.png", train / "green" / "wrong.png")
+
+    shared, contradicting = load(tmp_path / "photos").notes
+
+    assert shared.startswith("1 x the same pixels in two splits")
+    assert f"{test / 'red' / 'again.png'} (test) = {train / 'red' / '003.png'}" in shared
+    assert contradicting.startswith("1 x the same pixels under two labels")
+    assert "wrong.png (green)" in contradicting or "001.png (blue)" in contradicting
+
+
+def test_images_in_folders_below_a_class_are_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red" / "old").mkdir()
+    shutil.copy(folder / "red" / "000.png", folder / "red" / "old" / "deep.png")
+
+    data = load(folder)
+
+    assert len(data.train) + len(data.validation) + len(data.test) == 15
+    (note,) = data.notes
+    assert note == f"in a sub-folder of a class, left out: {folder / 'red' / 'old' / 'deep.png'}"
+
+
+def test_links_out_of_the_folder_are_followed_and_named(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    elsewhere = write_images(tmp_path / "elsewhere", 5, seed=9)
+    (folder / "red" / "link.png").symlink_to(elsewhere / "red" / "000.png")
+    (folder / "violet").symlink_to(elsewhere / "blue")
+
+    data = load(folder)
+
+    assert data.classes == ["blue", "green", "red", "violet"]
+    assert len(data.train) + len(data.validation) + len(data.test) == 21
+    (note,) = data.notes
+    assert note.startswith(f"a link out of {folder}, followed: ")
+    assert "link.png" in note
+    assert "violet" in note
+
+
+def test_images_beside_the_classes_and_folders_beside_the_splits_are_left_out_and_named(
+    colour_folder: Path, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    shutil.copy(folder / "red" / "000.png", folder / "beside.png")
+    shutil.copytree(colour_folder, tmp_path / "split")
+    (tmp_path / "split" / "val").mkdir()
+
+    assert load(folder).notes == [f"in no class folder, left out: {folder / 'beside.png'}"]
+    assert load(tmp_path / "split").notes == [
+        f"neither train nor test, left out: {tmp_path / 'split' / 'val'}"
+    ]
+
+
+def test_photos_of_trains_are_a_class_and_no_split(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red").rename(folder / "train")
+
+    assert load(folder).classes == ["blue", "green", "train"]
+
+
+def test_a_link_that_leads_nowhere_is_an_unreadable_image(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red" / "gone.png").symlink_to(tmp_path / "gone.png")
+
+    with pytest.raises(DataError, match=r"--skip-unreadable.*gone\.png"):
+        load(folder)
+
+
+def break_nothing_there(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def break_no_classes(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def break_empty_class(folder: Path) -> None:
+    (folder / "train" / "violet").mkdir()
+    (folder / "test" / "violet").mkdir()
+
+
+def break_nested(folder: Path) -> None:
+    for split in ("train", "test"):
+        (folder / split / "nested" / "deeper").mkdir(parents=True)
+        shutil.copy(folder / "train" / "red" / "000.png", folder / split / "nested" / "deeper")
+
+
+def break_three_images(folder: Path) -> None:
+    shutil.rmtree(folder)
+    write_images(folder, 1)
+
+
+def break_class_mismatch(folder: Path) -> None:
+    shutil.move(folder / "test" / "red", folder / "test" / "rouge")
+
+
+def break_no_test(folder: Path) -> None:
+    shutil.rmtree(folder / "test")
+
+
+def break_one_class(folder: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("green", "red"):
+            shutil.rmtree(folder / split / name)
+
+
+def break_one_image(folder: Path) -> None:
+    for file in sorted((folder / "train" / "red").iterdir())[1:]:
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (break_nothing_there, "There is no folder"),
+        (break_no_classes, "no sub-folders"),
+        (break_empty_class, "violet"),
+        (break_nested, "nested.*move them up.*deeper"),
+        (break_three_images, "training split.*no readable image.*blue, green, red"),
+        (break_class_mismatch, "red, rouge"),
+        (break_no_test, "no 'test'"),
+        (break_one_class, "one class folder.*blue"),
+        (break_one_image, "training split.*red"),
+    ],
+    ids=lambda value: value.__name__.removeprefix("break_") if callable(value) else "",
+)
+def test_a_data_set_that_cannot_be_used_is_refused_with_the_reason(
+    tmp_path: Path, damage: object, text: str
+) -> None:
+    folder = tmp_path / "photos"
+    write_images(folder / "train", 4)
+    write_images(folder / "test", 2)
+    damage(folder)  # type: ignore[operator]
+
+    with pytest.raises(DataError, match=text):
+        load(folder)

@@ -1,0 +1,132 @@
+"""Weights to start from: the networks must answer as the model did that the weights belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import WarmOf
+from training.errors import ConfigError
+from training.weights.initial import Initial, initial_path
+
+START = """
+import json, sys, warnings
+from pathlib import Path
+import numpy as np
+from training.config import make_config
+from training.errors import WeightsError
+from training.weights.initial import Initial, read_initial
+from training.{framework} import trainer as module, weights
+warnings.simplefilter("error", UserWarning)
+folder = Path(sys.argv[1])
+module.set_threads(1)
+def config(**changes):
+    return make_config(framework={framework!r}, threads=1, precision="fp32", **changes)
+def trainer(config, classes=3):
+    initial = read_initial(config, weights).for_labels([str(i) for i in range(classes)])
+    return module.Trainer(config, classes, np.full(3, 100, "f4"), np.full(3, 50, "f4"), initial)
+def error(call):
+    try:
+        call()
+    except WeightsError as exc:
+        return str(exc)
+pixels = np.random.default_rng(0).integers(0, 256, (2, 65, 65, 3), dtype=np.uint8)
+found = {{}}
+"""
+TORCH = """
+import torch, torchvision
+from torchvision.transforms.functional import normalize
+theirs = torchvision.models.resnet18(weights=None).eval()
+torch.save(theirs.state_dict(), folder / "resnet18.pth")
+made = trainer(config(arch="resnet18", image_size=65, init=str(folder / "resnet18.pth")))
+made.model.classifier.weight.data = theirs.fc.weight.data[:3]
+made.model.classifier.bias.data = theirs.fc.bias.data[:3]
+images = normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+with torch.no_grad():
+    found["difference"] = float(np.abs(made.predict(pixels) - theirs(images)[:, :3].numpy()).max())
+found["record"] = made.initial
+found["stem"] = error(lambda: trainer(config(arch="resnet18", image_size=32, init=str(folder / "resnet18.pth"))))
+(folder / "notes.pth").write_text("not weights")
+found["junk"] = error(lambda: trainer(config(init=str(folder / "notes.pth"))))
+cache = folder / "hub" / "checkpoints" / "resnet34-b627a593.pth"
+cache.parent.mkdir(parents=True)
+cache.write_text("half a file")
+found["cached"] = error(lambda: trainer(config(arch="resnet34", init="imagenet")))
+torch.save([1, 2], folder / "list.pth")
+found["list"] = error(lambda: trainer(config(init=str(folder / "list.pth"))))
+"""
+KERAS = """
+import keras
+def difference(arch, theirs, preprocess, file, classes):
+    theirs.save_weights(folder / file)
+    made = trainer(config(arch=arch, image_size=65, init=str(folder / file)))
+    features, _ = made.model(pixels, training=False)
+    images = preprocess(pixels.astype("f4"))
+    found["record"] = made.initial
+    return float(np.abs(features - theirs(images, training=False)).max())
+apps = keras.applications
+small = dict(weights=None, include_top=False, input_shape=(None, None, 3))
+found["difference"] = max(
+    difference("resnet50v2", apps.ResNet50V2(**small), apps.resnet_v2.preprocess_input, "v2.weights.h5", None),
+    difference("resnet50", apps.ResNet50(**small), apps.resnet.preprocess_input, "resnet50.weights.h5", None),
+)
+module.build_network(config(), 10, module.Normalisation((0,) * 3, (1,) * 3)).save_weights(folder / "own.weights.h5")
+found["own"] = trainer(config(init=str(folder / "own.weights.h5"))).initial["classifier"]
+found["stem"] = error(lambda: trainer(config(arch="resnet32", init=str(folder / "own.weights.h5"))))
+says = weights.published("resnet50")
+found["published"] = [len(says.labels), says.labels[0], says.accuracy, weights.is_published("resnet50", folder / "own.weights.h5")]
+(folder / "notes.h5").write_text("not weights")
+found["junk"] = error(lambda: trainer(config(init=str(folder / "notes.h5"))))
+found["list"] = error(lambda: trainer(config(init=str(folder / "notes.h5").replace(".h5", ".pth"))))
+"""
+END = """
+found["offline"] = error(lambda: trainer(config(arch="resnet50", init="imagenet", image_size=65)))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_weights_from_a_file_answer_as_the_model_that_they_belong_to(
+    framework: str, warm: WarmOf, tmp_path: Path
+) -> None:
+    """torchvision's and Keras's own preprocessing is the reference: the conventions lie inside our graph."""
+    code = START.format(framework=framework)
+    code += {"torch": TORCH, "keras": KERAS}[framework] + END
+    (tmp_path / "notes.pth").touch()  # a name that Keras does not read
+    # A proxy where nobody listens: no internet, whatever the machine has.
+    proxy = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+    done = warm(framework).start(code, tmp_path, TORCH_HOME=tmp_path, **proxy).end()
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["difference"] < 1e-3
+    assert found["record"]["from"] == "file"
+    assert found["record"]["classifier"] == "random"
+    assert len(found["record"]["sha256"]) == 64
+    assert "do not fit the network" in found["stem"]
+    assert "can't be read as weights" in found["junk"]
+    assert "Received" in found["list"]
+    assert "can't be downloaded" in found["offline"]
+    assert "--init FILE" in found["offline"]
+    assert found.get("published", [1000, "tench", 0.749, False]) == [1000, "tench", 0.749, False]
+    assert "Delete it" in found.get("cached", "Delete it")
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_classifier_is_taken_over_for_the_same_labels_in_the_same_order_only() -> None:
+    initial = Initial("backbone", "classifier", ("cat", "dog"), record={"from": "bundle"})
+
+    assert initial.for_labels(["cat", "dog"]).classifier == "classifier"
+    assert initial.for_labels(["cat", "dog"]).record["classifier"] == "taken over"
+    assert initial.for_labels(["dog", "cat"]).classifier is None
+    assert initial.for_labels(["dog", "cat"]).record["classifier"] == "random"
+    assert Initial().for_labels(["cat", "dog"]).record == {"from": "random"}
+
+
+def test_what_is_not_there_is_an_error_that_names_it() -> None:
+    assert initial_path("random") is None
+    with pytest.raises(ConfigError, match=r"no such file or folder.*weights/none\.pth"):
+        initial_path("weights/none.pth")

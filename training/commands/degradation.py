@@ -1,0 +1,103 @@
+"""`python -m training degradation --data cifar10 --framework torch|keras --epochs N --out report/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.options import (
+    Framework,
+    ImageSize,
+    TestLimit,
+    Threads,
+    TrainLimit,
+    console,
+    interrupted,
+    load_data,
+    load_framework,
+)
+from training.config import RECIPES, make_config
+from training.errors import ConfigError
+from training.loop import train as run_training
+from training.weights.initial import read_initial
+
+
+def degradation(
+    data: Annotated[
+        str | None,
+        typer.Option(help="Train on this, as `train` takes it; left out: draw the runs there are."),
+    ] = None,
+    framework: Framework = "torch",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "he2016",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    image_size: ImageSize = None,
+    train_limit: TrainLimit = None,
+    test_limit: TestLimit = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for mixed precision.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all four runs.")] = None,
+    threads: Threads = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the four run folders; default runs/degradation-<framework>."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of reports; this one becomes <out>/degradation.")] = Path(
+        "report"
+    ),
+) -> None:
+    """Train plain-20/56 and ResNet-20/56 alike and draw their errors (He et al. 2016, Fig. 6). It resumes."""
+    from training.reports.degradation import NETWORKS, read_runs, report_files, results  # noqa: PLC0415 - as in compare
+    from training.reports.page import publish, refuse_bad_target  # noqa: PLC0415
+
+    if data is None and runs is None:
+        raise ConfigError("Expected --data, to train the networks, or --runs, to draw runs that exist.")
+    target = out / "degradation"
+    refuse_bad_target(target)
+    folder = runs or Path("runs") / f"degradation-{framework}"
+    if data is not None:
+        configs = [
+            make_config(
+                recipe,
+                framework=framework,
+                arch=arch,
+                epochs=epochs,
+                batch_size=batch_size,
+                image_size=image_size,
+                train_limit=train_limit,
+                test_limit=test_limit,
+                precision=precision,
+                seed=seed,
+                threads=threads,
+            )
+            for arch in NETWORKS
+        ]
+        data_set = load_data(data, configs[0])
+        module, weights = load_framework(configs[0])
+        mean, std = data_set.mean_and_std()
+        try:
+            for config in configs:
+                console.print(f"{config.arch}, {config.epochs} epochs: {folder / config.arch}", markup=False)
+                initial = read_initial(config, weights).for_labels(data_set.classes)
+                trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
+                run_training(
+                    trainer,
+                    module.EventWriter,
+                    config,
+                    data_set,
+                    folder / config.arch,
+                    console,
+                    test_curve=True,
+                )
+        except KeyboardInterrupt:
+            raise interrupted() from None
+    record = results(read_runs(folder))
+    publish(report_files(record), target)
+    for network in record["networks"]:
+        console.print(
+            f"{network['name']}: training error {network['training_error']:.2%} after {network['epochs']} epochs"
+            + ("" if network["test_error"] is None else f", test error {network['test_error']:.2%}"),
+            markup=False,
+        )
+    console.print(f"The page: {target / 'index.html'}", markup=False)

@@ -1,0 +1,105 @@
+"""From a configuration and a data set to a bundle, with what is said on the way: what `train` and `fit` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from training.commands.options import (
+    command_line,
+    console,
+    interrupted,
+    load_framework,
+    say_how_to_serve,
+    say_what_was_made,
+)
+from training.config import TrainConfig
+from training.data.dataset import DataSet
+from training.loop import train as run_training
+from training.weights.initial import read_initial
+
+MOST_CLASSES = 10  # whose results are printed; of more, those of the worst ones
+
+
+def make_bundle(
+    config: TrainConfig,
+    data_set: DataSet,
+    *,
+    run: Path,
+    out: Path,
+    name: str,
+    golden: list[tuple[str, bytes]] | None = None,
+    accelerated: bool = True,
+    compile_ahead: bool | None = None,
+) -> Path:
+    """Train in the folder `run`, or go on there, and write the next version of `out`/`name`; returns its folder.
+
+    Args:
+        golden, accelerated, compile_ahead: as for `export_bundle`.
+
+    Raises:
+        TrainingError, BundleError: see `read_initial`, `training.loop.train` and `export_bundle`.
+        typer.Exit: Ctrl-C, or another process makes the bundle of what both have trained.
+    """
+    for note in data_set.notes:
+        console.print(f"Note: {note}", markup=False)
+    module, weights = load_framework(config)
+    mean, std = data_set.mean_and_std()
+    initial = read_initial(config, weights).for_labels(data_set.classes)
+    trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
+    console.print(
+        f"{config.arch} in {config.framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training and "
+        f"{len(data_set.validation):,} validation images, {len(data_set.classes)} classes. Checkpoints and curves: {run} (tensorboard --logdir {run})",
+        markup=False,
+    )
+    if config.freeze_epochs and config.init == "random":
+        console.print(
+            "Notice: the backbone is frozen at random weights. --init imagenet, a file or a bundle starts from better ones."
+        )
+    try:
+        record = run_training(trainer, module.EventWriter, config, data_set, run, console)
+    except KeyboardInterrupt:
+        raise interrupted() from None
+    if module.devices.leave():
+        raise typer.Exit
+    from training.export.calibration import why_not_fitted  # noqa: PLC0415 - scipy takes seconds to import
+    from training.export.export import export_bundle  # noqa: PLC0415 - likewise
+
+    exported = export_bundle(
+        trainer,
+        module,
+        config,
+        data_set,
+        record,
+        models=out,
+        name=name,
+        command=command_line(),
+        golden=golden,
+        accelerated=accelerated,
+        compile_ahead=compile_ahead,
+    )
+    low, high = exported.interval
+    before, after = exported.calibration_error
+    scaled = "without scaling" if after is None else f"before and {after:.4f} after scaling"
+    console.print(
+        f"{exported.path}: test accuracy {exported.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+        f"{len(data_set.test):,} images) through the exported artifact; calibration error {before:.4f} "
+        f"{scaled}; logits within {exported.max_logit_difference:.1e} of the network's.",
+        markup=False,
+    )
+    if after is None:
+        console.print(
+            f"Notice: the scores are not calibrated: {why_not_fitted(len(data_set.validation))}. More images help, or a "
+            f"larger share of them in `train`: --validation-fraction, here {config.validation_fraction:g}.",
+            markup=False,
+        )
+    worst_first = sorted(exported.by_class, key=lambda found: found[2] / found[1])
+    console.print(
+        "Right by class, worst first: "
+        + ", ".join(f"{label} {right} of {count}" for label, count, right in worst_first[:MOST_CLASSES]),
+        markup=False,
+    )
+    say_what_was_made(exported.path, exported.serving)
+    say_how_to_serve(out, name, data_set.test.files[0])
+    return exported.path

@@ -1,0 +1,81 @@
+"""`python -m training pretrained --framework torch|keras --arch resnet50 --out models/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.options import (
+    Accelerate,
+    Framework,
+    Out,
+    Threads,
+    command_line,
+    console,
+    default_name,
+    load_framework,
+    refuse_bad_target,
+    say_how_to_serve,
+    say_what_was_made,
+)
+from training.config import IMAGENET_WEIGHTS, make_config
+from training.errors import ConfigError
+
+
+def pretrained(
+    framework: Framework = "torch",
+    arch: Annotated[
+        str,
+        typer.Option(
+            help=f"torch: {', '.join(IMAGENET_WEIGHTS['torch'])}; keras: {', '.join(IMAGENET_WEIGHTS['keras'])}."
+        ),
+    ] = "resnet50",
+    out: Out = Path("models"),
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model; default imagenet-<arch>-<framework>.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="A file of weights, or the URL of one; default: where the framework publishes them."
+        ),
+    ] = None,
+    threads: Threads = None,
+    golden_images: Annotated[
+        Path | None, typer.Option(help="Folder of images for the golden samples; default: drawn ones.")
+    ] = None,
+    accelerate: Accelerate = True,
+) -> None:
+    """Write a bundle for the 1,000 classes of ImageNet from published weights. Nothing is trained."""
+    config = make_config(framework=framework, arch=arch, init="imagenet", threads=threads, precision="fp32")
+    if weights is not None and "://" not in weights and not Path(weights).is_file():
+        raise ConfigError(f"--weights is a file or a URL. There is no such file. Received: {weights!r}")
+    name = name or default_name("imagenet", framework, arch)
+    refuse_bad_target(out, name)
+    module, reader = load_framework(config)
+    # scipy takes seconds to import: not before the options are known to be right.
+    from training.export.pretrained import write_pretrained  # noqa: PLC0415
+
+    written = write_pretrained(
+        config,
+        module,
+        reader,
+        source=weights,
+        models=out,
+        name=name,
+        command=command_line(),
+        golden_folder=golden_images,
+        accelerated=accelerate,
+    )
+    accuracy = (
+        f"published accuracy {written.published.accuracy:.2%} ({written.published.source}), not measured here"
+        if written.genuine
+        else "these are not the published weights, so no accuracy is quoted"
+    )
+    console.print(
+        f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the network's."
+    )
+    say_what_was_made(written.path, written.serving)
+    say_how_to_serve(out, name)

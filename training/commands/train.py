@@ -1,0 +1,151 @@
+"""`python -m training train --framework torch|keras --arch resnet20 --data FOLDER --out models/`: train by a recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.commands.devices import on_devices
+from training.commands.make_bundle import make_bundle
+from training.commands.options import (
+    Accelerate,
+    CompileAhead,
+    Framework,
+    ImageSize,
+    Out,
+    Seed,
+    SkipUnreadable,
+    TestLimit,
+    Threads,
+    TrainLimit,
+    default_name,
+    load_data,
+    refuse_bad_target,
+)
+from training.config import ARCHITECTURES, RECIPES, make_config
+from training.errors import ConfigError
+from training.weights.initial import initial_path
+
+MOST_VALIDATION = 0.1  # of the training images, where nothing is said and the usual share is too few
+
+
+def train(
+    data: Annotated[str, typer.Option(help="A folder with one sub-folder per class, or `cifar10`.")],
+    framework: Framework = "torch",
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help=f"One of {', '.join(ARCHITECTURES['keras'])}, the v2 ones in Keras only; default resnet20."
+        ),
+    ] = None,
+    out: Out = Path("models"),
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="First weights: random, imagenet, a file, or the folder of a bundle; default random."
+        ),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
+    freeze_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs at the start in which only the classifier trains; all: a linear probe."),
+    ] = None,
+    finetune_factor: Annotated[
+        float | None, typer.Option(help="Share of the learning rate in the epochs after those.")
+    ] = None,
+    train_limit: TrainLimit = None,
+    test_limit: TestLimit = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    image_size: ImageSize = None,
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training images held out to calibrate on; default 0.02, and up to 0.1 of few images."
+        ),
+    ] = None,
+    seed: Seed = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
+    ] = None,
+    threads: Threads = None,
+    devices: Annotated[
+        str, typer.Option(help="Devices that share each batch: a number, or auto for every GPU.")
+    ] = "1",
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoints and curves; default runs/<name>.")
+    ] = None,
+    golden_images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images for the golden samples; default: from the test split."),
+    ] = None,
+    skip_unreadable: SkipUnreadable = False,
+    accelerate: Accelerate = True,
+    compile_ahead: CompileAhead = None,
+) -> None:
+    """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
+    _refuse_lonely_compilation(framework, accelerate, compile_ahead)
+    config = make_config(
+        recipe,
+        framework=framework,
+        arch=arch,
+        init=init,
+        freeze_epochs=freeze_epochs,
+        finetune_factor=finetune_factor,
+        train_limit=train_limit,
+        test_limit=test_limit,
+        epochs=epochs,
+        batch_size=batch_size,
+        image_size=image_size,
+        validation_fraction=validation_fraction,
+        seed=seed,
+        precision=precision,
+        threads=threads,
+    )
+    initial_path(config.init)  # before minutes of reading images
+    # Likewise the pictures that are needed at the end. scipy takes seconds to import: not before the options are right.
+    from training.export.golden import read_golden  # noqa: PLC0415
+
+    golden = read_golden(golden_images) if golden_images else None
+    config = on_devices(config, devices)
+    most = MOST_VALIDATION if validation_fraction is None else validation_fraction
+    data_set = load_data(data, config, skip_unreadable=skip_unreadable, most_validation=most)
+    config = dataclasses.replace(config, validation_fraction=data_set.validation_fraction)
+    name = name or default_name(data_set.name, framework, config.arch)
+    refuse_bad_target(out, name)
+    make_bundle(
+        config,
+        data_set,
+        run=run or Path("runs") / name,
+        out=out,
+        name=name,
+        golden=golden,
+        accelerated=accelerate,
+        compile_ahead=compile_ahead,
+    )
+
+
+def _refuse_lonely_compilation(framework: str, accelerate: bool, compile_ahead: bool | None) -> None:
+    """Find out before the training that what --compile-ahead asks for would not be made.
+
+    Raises:
+        ConfigError: AOTInductor does not compile this framework's networks, or no artifact is added at all.
+    """
+    if not compile_ahead:
+        return
+    if framework == "keras":
+        raise ConfigError(
+            "--compile-ahead is for PyTorch: AOTInductor compiles no network of TensorFlow, which compiles a SavedModel "
+            "when it is loaded. Leave it out, or use --framework torch. Received: --framework keras --compile-ahead"
+        )
+    if not accelerate:
+        raise ConfigError(
+            "--compile-ahead adds an artifact to those of --accelerate, and without these none is made. Use --accelerate, "
+            "or leave --compile-ahead out. Received: --no-accelerate (or TRAINING_ACCELERATE=0) and --compile-ahead"
+        )

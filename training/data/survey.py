@@ -1,0 +1,87 @@
+"""What can be said about a folder of images before its pixels are read: how many there are, and how large."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from bundle.errors import ImageError
+from bundle.imaging.decode import ImageLimits
+from bundle.imaging.headers import read_header, sniff
+from training.data.folders import list_splits, some
+from training.errors import DataError
+
+LOOKED_AT = 200  # files whose headers are read for the size of the images
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A folder of images as its directory and some headers show it."""
+
+    counts: dict[str, int]  # images of each class; those of train/ where a split is given
+    test: int | None  # images of test/; None: no split is given
+    side: int  # shorter side, in pixels: the median of the files that were looked at
+    digest: str  # of names and sizes of all files: a folder that changes is other data
+
+    @property
+    def images(self) -> int:
+        """All images, test images included."""
+        return sum(self.counts.values()) + (self.test or 0)
+
+    @property
+    def imbalance(self) -> float:
+        """How many images the commonest class has for each one of the rarest."""
+        return max(self.counts.values()) / min(self.counts.values())
+
+
+def survey(folder: Path) -> Survey:
+    """Look at the folder.
+
+    Raises:
+        DataError: it can't be used (see `list_splits`), a class has too few images, or not one of the files that were looked at is an image.
+    """
+    train, test = list_splits(folder)
+    least = 2 if test else 3  # one for each split that comes out of these
+    if few := [f"{name} {len(found)}" for name, found in train.files.items() if len(found) < least]:
+        raise DataError(
+            f"{folder} has too few images of a class to train, to validate and to test on. Expected {least} or more of "
+            f"each, and some hundred for a model of use. Received: {some(few)}"
+        )
+    files = list(chain(*train.files.values(), *(test.files.values() if test else ())))
+    chosen = np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).round().astype(int))
+    sides = [side for i in chosen if (side := _shorter_side(files[i]))]
+    if not sides:
+        raise DataError(
+            f"{len(chosen)} images were looked at, and none can be read. Expected JPEG, PNG, WebP, GIF, BMP or TIFF. "
+            f"Received: {files[chosen[0]]}, ..."
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size if file.exists() else 0
+        digest.update(f"{file.relative_to(folder)}\0{size}\0".encode())
+    return Survey(
+        counts={name: len(found) for name, found in train.files.items()},
+        test=sum(map(len, test.files.values())) if test else None,
+        side=int(median(sides)),
+        digest=digest.hexdigest(),
+    )
+
+
+def _shorter_side(file: Path) -> int | None:
+    """In pixels, from the header; None where there is none to read, which is said when the images are read."""
+    try:
+        content = file.read_bytes()
+        kind = sniff(content)
+        header = (
+            read_header(content, kind, ImageLimits.max_jpeg_scans, ImageLimits.max_gif_frames)
+            if kind
+            else None
+        )
+    except (ImageError, OSError):
+        return None
+    return min(header.width, header.height) if header else None

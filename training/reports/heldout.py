@@ -1,0 +1,92 @@
+"""The test images that models are compared on: the same files for each, decoded for each model's own geometry."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.errors import ImageError
+from bundle.format.manifest import Input
+from bundle.imaging.decode import read_input
+from bundle.imaging.geometry import prepare
+from training.config import TrainConfig
+from training.data.folders import TEST, list_classes
+from training.data.load import draw, load_cifar10, load_folder
+from training.errors import DataError
+
+CIFAR10_SIZE = 32  # of its images, in pixels: nothing is resized before a model's own geometry
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Test images, not yet resized: a file each, or pixels uint8 [H, W, 3] where there are no files."""
+
+    name: str
+    classes: list[str]
+    images: list[Path] | NDArray[np.uint8]
+    labels: NDArray[np.int64]  # [N]
+    available: int  # images of the whole test split
+    split_seed: int | None  # the seed that drew the split from a folder without one; None: the split is given
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, geometry: Input) -> NDArray[np.uint8]:
+        """uint8 [N, H, W, 3] as `geometry` wants them, through the decoder that serves requests.
+
+        Raises:
+            DataError: an image can't be read.
+        """
+
+        def read(image: Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
+            if not isinstance(image, Path):
+                return prepare(image, geometry)
+            try:
+                return read_input(image.read_bytes(), geometry).pixels
+            except (ImageError, OSError) as exc:
+                raise DataError(f"A test image can't be read; mend or remove it. {image}: {exc}") from exc
+
+        with ThreadPoolExecutor() as pool:  # the decoders of Pillow release the interpreter lock
+            return np.stack(list(pool.map(read, self.images)))
+
+
+def held_out(data: str, *, seed: int, image_size: int, limit: int | None) -> HeldOut:
+    """The test images of a data set that `training.data.load` knows: FOLDER/test, or the split that training drew.
+
+    Args:
+        seed: of the split where none is given, as in training, and of the choice that `limit` makes.
+        image_size: at which a folder without splits is read to draw its split, as training reads it.
+        limit: at most so many images, drawn as `--test-limit` of the training draws them; None: all.
+
+    Raises:
+        DataError: the data set can't be used, or the limit is less than one image of each class.
+    """
+    options = {"image_size": image_size, "validation_fraction": TrainConfig.validation_fraction, "seed": seed}
+    folder = Path(data)
+    if data == "cifar10" and not folder.is_dir():
+        loaded = load_cifar10(Path("data"), **options | {"image_size": CIFAR10_SIZE})
+        test = HeldOut(
+            "cifar10", loaded.classes, loaded.test.pixels, loaded.test.labels, len(loaded.test), None
+        )
+    elif any(entry.is_dir() for entry in (folder / TEST).glob("*")):
+        files = list_classes(folder / TEST).files
+        pairs = [(file, label) for label, name in enumerate(files) for file in files[name]]
+        images, labels = [file for file, _ in pairs], np.array([label for _, label in pairs], np.int64)
+        test = HeldOut(folder.resolve().name, list(files), images, labels, len(pairs), None)
+    else:
+        loaded = load_folder(folder, **options, skip_unreadable=True)
+        test = HeldOut(
+            loaded.name, loaded.classes, loaded.test.files, loaded.test.labels, len(loaded.test), seed
+        )
+    chosen = draw(test.labels, limit or 0, seed)
+    return replace(
+        test,
+        images=test.images[chosen]
+        if isinstance(test.images, np.ndarray)
+        else [test.images[i] for i in chosen],
+        labels=test.labels[chosen],
+    )
