@@ -33,18 +33,22 @@ console = Console(highlight=False)
 
 @app.command()
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds, whose medians are reported.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Interleaved rounds, whose medians are reported.")
+    ] = 3,
     seconds: Annotated[
         float, typer.Option(min=0.5, help="Length of each measurement, after its warm-up.")
     ] = 4,
-    peers: Annotated[str, typer.Option(help="Which peers, with commas between them; none: ''.")] = ",".join(
-        PEERS
-    ),
+    peers: Annotated[
+        str, typer.Option(help="Which peers, with commas between them; none: ''.")
+    ] = ",".join(PEERS),
 ) -> None:
     """Measure everything and write benchmarks/RESULTS.md with its plot."""
     chosen = [name for name in peers.split(",") if name]
     if unknown := sorted(set(chosen) - set(PEERS)):
-        raise typer.BadParameter(f"Expected some of {', '.join(PEERS)}. Received: {', '.join(unknown)}")
+        raise typer.BadParameter(
+            f"Expected some of {', '.join(PEERS)}. Received: {', '.join(unknown)}"
+        )
     for name in chosen:
         with console.status(f"environment of {name}"):
             environment(PEERS[name])
@@ -61,7 +65,12 @@ def main(
     }  # fmt: skip
     done = _resume(settings)
     todo = list(suite.steps(models, chosen, rounds, seconds, large))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(todo), completed=0)
         for step in todo:
@@ -79,9 +88,20 @@ def _enter_namespace() -> None:
     """Start this process again with loopback as its only network, if that may be."""
     if os.environ.get(INSIDE) or {name for _, name in socket.if_nameindex()} == {"lo"}:
         return
-    enter = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    enter = [
+        "unshare",
+        "--map-root-user",
+        "--net",
+        "sh",
+        "-c",
+        'ip link set lo up && exec "$@"',
+        "sh",
+    ]
     possible = [shutil.which(tool) for tool in ("unshare", "ip")]
-    if not all(possible) or subprocess.run([*enter, "true"], capture_output=True, check=False).returncode:
+    if (
+        not all(possible)
+        or subprocess.run([*enter, "true"], capture_output=True, check=False).returncode
+    ):
         return
     os.environ[INSIDE] = "1"
     os.execvp(enter[0], [*enter, sys.executable, "-m", "benchmarks", *sys.argv[1:]])  # noqa: S606 - no shell is wanted
@@ -103,7 +123,9 @@ def _resume(settings: dict[str, Any]) -> dict[str, suite.Result]:
     if RESULTS.exists():
         kept = json.loads(RESULTS.read_text())
         if kept["settings"] == settings:
-            console.print(f"Going on with {len(kept['results'])} measurements of an interrupted run.")
+            console.print(
+                f"Going on with {len(kept['results'])} measurements of an interrupted run."
+            )
             results: dict[str, suite.Result] = kept["results"]
             return results
     return {}
@@ -117,7 +139,9 @@ def _keep(content: dict[str, Any]) -> None:
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 if __name__ == "__main__":

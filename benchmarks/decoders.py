@@ -84,7 +84,9 @@ DECODERS: dict[str, Decoder] = {
 
 def main(
     data: Annotated[Path | None, typer.Option(help="A folder with test/<class>/ images.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A bundle folder, models/NAME/VERSION.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A bundle folder, models/NAME/VERSION.")
+    ] = None,
     images: Annotated[int, typer.Option(help="Test images of each class for the accuracy.")] = 100,
 ) -> None:
     """Print the times, and with --data and --model the accuracy."""
@@ -107,7 +109,9 @@ def times() -> None:
                     decode(picture, geometry)
                 seconds[decoder].append((time.process_time() - started) / repeats)
         base = statistics.median(seconds["Pillow"])
-        table = Table(f"{name}, {len(picture) / 1000:.0f} kB, to 256 x 256", "ms", "spread", "x Pillow")
+        table = Table(
+            f"{name}, {len(picture) / 1000:.0f} kB, to 256 x 256", "ms", "spread", "x Pillow"
+        )
         for decoder, values in seconds.items():
             middle = statistics.median(values)
             spread = f"{min(values) * 1000:.2f} to {max(values) * 1000:.2f}"
@@ -123,7 +127,9 @@ def accuracy(data: Path, model: Path, per_class: int) -> None:
     reductions: set[str] = set()
     files = [(i, file) for i, name in enumerate(manifest.labels) for file in sorted((data / "test" / name).iterdir())[:per_class]]  # fmt: skip
     for label, file in track(files, "Reading", console=console, transient=True):
-        enlarged = Image.open(file).convert("RGB").resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC)
+        enlarged = (
+            Image.open(file).convert("RGB").resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC)
+        )
         content = io.BytesIO()
         enlarged.save(content, "JPEG", quality=90)
         image = read_input(content.getvalue(), manifest.input)

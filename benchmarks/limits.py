@@ -23,7 +23,7 @@ import numpy as np
 from bundle.errors import RuntimeUnavailable
 from bundle.format.manifest import read_manifest
 from bundle.imaging.decode import read_input
-from bundle.machine import keep_freed_memory, usable_cores
+from bundle.machine import tune_malloc, usable_cores
 from bundle.runtimes import load_model
 
 PATIENCE_S = 120  # for the slowest process to load its model
@@ -55,7 +55,7 @@ def measure(work: Work) -> dict[str, float]:
 
 
 def _one(work: Work, together: Barrier, found: Any) -> None:
-    keep_freed_memory()
+    tune_malloc()
     manifest = read_manifest(Path(work.bundle))
     artifact = manifest.artifact(work.artifact)
     assert artifact is not None  # noqa: S101 - it is taken from this manifest

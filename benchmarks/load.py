@@ -26,7 +26,9 @@ from urllib.parse import urlsplit
 import httptools
 import numpy as np
 
-MOST_CONNECTIONS = 2_000  # of an open loop; beyond it requests wait here, which their latency counts
+MOST_CONNECTIONS = (
+    2_000  # of an open loop; beyond it requests wait here, which their latency counts
+)
 PATIENCE_S = 60.0  # for the last answers
 
 
@@ -116,7 +118,9 @@ class Generator:
             head = f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
             self._contents.append(head.encode() + body)
         self._load = load
-        self._answers: list[tuple[float, float, int]] = []  # when it was due, when it was answered, status
+        self._answers: list[
+            tuple[float, float, int]
+        ] = []  # when it was due, when it was answered, status
         self._sent = 0
 
     async def run(self) -> Report:
@@ -187,7 +191,9 @@ class Generator:
         # either is what was answered in the time: an overloaded server answers as many from before it as it leaves for later.
         moment = 0 if self._load.rate else 1
         counted = [answer for answer in self._answers if begin <= answer[moment] < end]
-        answered = sum(begin <= moment < end and status == 200 for _, moment, status in self._answers)
+        answered = sum(
+            begin <= moment < end and status == 200 for _, moment, status in self._answers
+        )
         statuses = Counter(status for _, _, status in counted)
         return Report(
             seconds=end - begin,

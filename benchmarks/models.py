@@ -61,7 +61,9 @@ class Model:
 def resnet20() -> Model:
     """The shipped ResNet-20 of PyTorch, and the sample pictures of the page."""
     pictures = tuple(sorted((ROOT / "frontend/samples").glob("*.jpg")))
-    return Model("ResNet-20, 32 pixels", ROOT / "models", "cifar10-resnet20-pytorch", 1, pictures, batch=32)
+    return Model(
+        "ResNet-20, 32 pixels", ROOT / "models", "cifar10-resnet20-pytorch", 1, pictures, batch=32
+    )
 
 
 def resnet50() -> Model:
@@ -71,7 +73,12 @@ def resnet50() -> Model:
         shutil.rmtree(repository, ignore_errors=True)
         _make(repository, photos)
     return Model(
-        "ResNet-50, 224 pixels", repository, "resnet50", 1, tuple(sorted(photos.glob("*.jpg"))), batch=8
+        "ResNet-50, 224 pixels",
+        repository,
+        "resnet50",
+        1,
+        tuple(sorted(photos.glob("*.jpg"))),
+        batch=8,
     )
 
 
@@ -82,9 +89,27 @@ def _make(repository: Path, photos: Path) -> None:
     weights, plain = BUILD / "resnet50.pth", BUILD / "plain"
     shutil.rmtree(plain, ignore_errors=True)
     _run("-c", _RANDOM_WEIGHTS, weights)
-    pretrained = ["--framework", "torch", "--arch", "resnet50", "--weights", weights, "--name", "resnet50"]
+    pretrained = [
+        "--framework",
+        "torch",
+        "--arch",
+        "resnet50",
+        "--weights",
+        weights,
+        "--name",
+        "resnet50",
+    ]
     _run("-m", "training", "pretrained", *pretrained, "--no-accelerate", "--out", plain)
-    _run("-m", "bundle", "accelerate", plain / "resnet50/1", "--calibration", photos, "--models", repository)
+    _run(
+        "-m",
+        "bundle",
+        "accelerate",
+        plain / "resnet50/1",
+        "--calibration",
+        photos,
+        "--models",
+        repository,
+    )
 
 
 _RANDOM_WEIGHTS = """
@@ -95,4 +120,6 @@ torch.save(torchvision.models.resnet50(weights=None).state_dict(), sys.argv[1])
 
 
 def _run(*arguments: str | Path) -> None:
-    subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+    )

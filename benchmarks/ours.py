@@ -43,7 +43,9 @@ class Service:
 def serving(model: Model, runtime: str, deadline_s: float = 120) -> Iterator[Service]:
     """Serve ``model`` with the artifact that ``runtime`` names, as SERVICE_RUNTIME does, and end it."""
     port = free_port()
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")} | {
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")
+    } | {
         "SERVICE_PORT": str(port),
         "SERVICE_MODELS_DIR": str(model.repository),
         "SERVICE_DEFAULT_MODEL": model.name,
@@ -53,7 +55,11 @@ def serving(model: Model, runtime: str, deadline_s: float = 120) -> Iterator[Ser
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "service"], cwd=ROOT, env=variables, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=variables,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             while not _answers(port, picture):

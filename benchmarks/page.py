@@ -83,7 +83,10 @@ class Target:
 
 
 def write(
-    settings: dict[str, Any], results: dict[str, Result], models: dict[Model, list[str]], overload: Model
+    settings: dict[str, Any],
+    results: dict[str, Result],
+    models: dict[Model, list[str]],
+    overload: Model,
 ) -> None:
     """Write the page and the plot."""
     rows = {model: table(results, model) for model in models}
@@ -118,7 +121,8 @@ def table(results: dict[str, Result], model: Model) -> list[Row]:
         key.removeprefix(prefix).rpartition("/")[0] for key in results if key.startswith(prefix)
     )
     rows = [
-        _row(key, [r for name, r in results.items() if name.startswith(f"{prefix}{key}/")]) for key in keys
+        _row(key, [r for name, r in results.items() if name.startswith(f"{prefix}{key}/")])
+        for key in keys
     ]
     return sorted(rows, key=lambda row: (not row.ours, -row.rate[CONNECTIONS[-1]].median))
 
@@ -146,7 +150,9 @@ def limit_table(results: dict[str, Result], model: Model) -> dict[str, dict[str,
     """Images per second by artifact: the forward pass, and decoding with it."""
     found = {}
     for artifact in model.manifest.artifacts:
-        rounds = [r for key, r in results.items() if key.startswith(f"limit/{model.name}/{artifact.id}/")]
+        rounds = [
+            r for key, r in results.items() if key.startswith(f"limit/{model.name}/{artifact.id}/")
+        ]
         if all(rounds):
             found[artifact.id] = {name: Spread.of(r[name] for r in rounds) for name in rounds[0]}
     return found
@@ -178,7 +184,9 @@ def targets(
         return next(row for row in rows[model] if row.key == f"{OURS}:{artifact}")
 
     def best(model: Model, connections: int) -> float:
-        return max((r.rate[connections].median for r in rows[model] if not r.ours), default=float("nan"))
+        return max(
+            (r.rate[connections].median for r in rows[model] if not r.ours), default=float("nan")
+        )
 
     fastest = own(large, models[large][0])
     limit = limits[large][models[large][0]]["decode_and_forward"].median
@@ -224,8 +232,21 @@ def targets(
     share, heaviest = overloads[-1]
     peak = capacity(results, overload, f"{OURS}:{models[overload][0]}")
     load = f"open loop at {share:.0%} of the capacity"
-    add(f"{load}: throughput, share of the peak", 100 * heaviest["requests_per_second"] / peak, 95, " %", 0)
-    add(f"{load}: refusals, median", heaviest["refusal_ms"].get("p50", float("nan")), 20, " ms", 1, most=True)
+    add(
+        f"{load}: throughput, share of the peak",
+        100 * heaviest["requests_per_second"] / peak,
+        95,
+        " %",
+        0,
+    )
+    add(
+        f"{load}: refusals, median",
+        heaviest["refusal_ms"].get("p50", float("nan")),
+        20,
+        " ms",
+        1,
+        most=True,
+    )
     queues = (
         2 * Settings.model_fields["queue_size"].default
     )  # images that wait for a decoder, and for the model
@@ -246,12 +267,21 @@ def targets(
         0,
         most=True,
     )
-    add("start of the service to its first answer, shipped models", few.start.median, 4, " s", 1, most=True)
+    add(
+        "start of the service to its first answer, shipped models",
+        few.start.median,
+        4,
+        " s",
+        1,
+        most=True,
+    )
     add("the same, ResNet-50", fastest.start.median, 6, " s", 1, most=True)
     for reference in list_bundles(small.repository):
         manifest = read_manifest(reference.path)
         artifact = choices(manifest, AUTO, cuda=False)[0].artifact
-        lost = 100 * ((accuracy(manifest, manifest.source) or 0) - (accuracy(manifest, artifact) or 0))
+        lost = 100 * (
+            (accuracy(manifest, manifest.source) or 0) - (accuracy(manifest, artifact) or 0)
+        )
         add(
             f"accuracy that `auto` gives up, {manifest.name}, {artifact.id}, recorded on all test images",
             lost,
@@ -278,17 +308,27 @@ def draw(
         values = [row.rate[last] for row in found]
         errors = [[v.median - v.low for v in values], [v.high - v.median for v in values]]
         colours = [OURS_COLOUR if row.ours else PEER_COLOUR for row in found]
-        axes.barh([row.title for row in found], [v.median for v in values], xerr=errors, color=colours)
+        axes.barh(
+            [row.title for row in found], [v.median for v in values], xerr=errors, color=colours
+        )
         limit = limits[model][models[model][0]]["decode_and_forward"].median
         axes.axvline(limit, color="#52514e", linestyle="--", linewidth=1)
         axes.annotate(
-            "limit", (limit, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", size=8
+            "limit",
+            (limit, 1.0),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="bottom",
+            size=8,
         )
         axes.set_xlabel(f"requests/s, {last} connections")
         axes.set_title(model.title, size=10, pad=14)
     offered = [result["rate"] for _, result in overloads]
     line.plot(
-        offered, [result["requests_per_second"] for _, result in overloads], marker="o", color=OURS_COLOUR
+        offered,
+        [result["requests_per_second"] for _, result in overloads],
+        marker="o",
+        color=OURS_COLOUR,
     )
     line.plot(offered, offered, color=PEER_COLOUR, linestyle="--", linewidth=1)
     line.set_ylim(0, 1.3 * max(result["requests_per_second"] for _, result in overloads))

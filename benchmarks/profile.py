@@ -49,13 +49,26 @@ def main(
     with serving(model, runtime or ("auto" if small else "openvino-int8")) as service:
         stages(service.url, model.pictures[0].read_bytes())
         table = Table(
-            "connections", "requests/s", *PROCESSES.values(), "the rest", title="CPU, ms per request"
+            "connections",
+            "requests/s",
+            *PROCESSES.values(),
+            "the rest",
+            title="CPU, ms per request",
         )
         for connections in CONNECTIONS:
             load = Load(
-                service.url, [str(p) for p in model.pictures], connections, warmup_s=WARMUP_S, seconds=seconds
+                service.url,
+                [str(p) for p in model.pictures],
+                connections,
+                warmup_s=WARMUP_S,
+                seconds=seconds,
             )
-            command = [sys.executable, "-m", "benchmarks.load", json.dumps(dataclasses.asdict(load))]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.load",
+                json.dumps(dataclasses.asdict(load)),
+            ]
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
             time.sleep(WARMUP_S + 0.1 * seconds)
             before, begun = used(service.process), time.perf_counter()
@@ -65,7 +78,10 @@ def main(
             share = {name: 1000 * spent[name] / passed / rate for name in PROCESSES.values()}
             rest = 1000 * usable_cores() / rate - sum(share.values())
             table.add_row(
-                str(connections), f"{rate:.0f}", *(f"{ms:.2f}" for ms in share.values()), f"{rest:.2f}"
+                str(connections),
+                f"{rate:.0f}",
+                *(f"{ms:.2f}" for ms in share.values()),
+                f"{rest:.2f}",
             )
         console.print(table)
 
@@ -76,12 +92,17 @@ def stages(url: str, picture: bytes) -> None:
     answers = []
     for _ in range(ASKED):
         began = time.perf_counter()
-        answer = session.post(url, picture, headers={"Content-Type": "image/jpeg"}, timeout=60).json()
+        answer = session.post(
+            url, picture, headers={"Content-Type": "image/jpeg"}, timeout=60
+        ).json()
         answers.append(answer["timing_ms"] | {"client": 1000 * (time.perf_counter() - began)})
     table = Table(
-        *answers[0], title="one connection, ms (medians); total and client include what is before them"
+        *answers[0],
+        title="one connection, ms (medians); total and client include what is before them",
     )
-    table.add_row(*(f"{statistics.median(answer[name] for answer in answers):.2f}" for name in answers[0]))
+    table.add_row(
+        *(f"{statistics.median(answer[name] for answer in answers):.2f}" for name in answers[0])
+    )
     console.print(table)
 
 

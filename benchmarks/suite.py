@@ -91,10 +91,16 @@ def steps(
     for model in models:
         for artifact in model.manifest.artifacts:
             work = Work(
-                str(model.bundle), artifact.id, [str(p) for p in model.pictures], model.batch, seconds
+                str(model.bundle),
+                artifact.id,
+                [str(p) for p in model.pictures],
+                model.batch,
+                seconds,
             )
             for number in range(rounds):
-                yield Step(f"limit/{model.name}/{artifact.id}/{number}", lambda _, work=work: _limit(work))  # type: ignore[misc]
+                yield Step(
+                    f"limit/{model.name}/{artifact.id}/{number}", lambda _, work=work: _limit(work)
+                )  # type: ignore[misc]
     for number in range(rounds):
         for model, artifacts in models.items():
             row = [ours(model, artifact) for artifact in artifacts]
@@ -124,7 +130,8 @@ def capacity(results: dict[str, Result], model: Model, key: str) -> float:
     """Requests per second of the closed loops, the best number of connections, the median of the rounds."""
     found = [r for name, r in results.items() if name.startswith(f"server/{model.name}/{key}/")]
     by_connections = (
-        statistics.median(r["loads"][str(c)]["requests_per_second"] for r in found) for c in CONNECTIONS
+        statistics.median(r["loads"][str(c)]["requests_per_second"] for r in found)
+        for c in CONNECTIONS
     )
     return max(by_connections)
 
@@ -140,7 +147,9 @@ def _server(contender: Contender, model: Model, seconds: float) -> Result:
         for connections in CONNECTIONS:
             before = server.cpu_s()
             begun = time.perf_counter()
-            process = _start("benchmarks.load", dataclasses.asdict(load) | {"connections": connections})
+            process = _start(
+                "benchmarks.load", dataclasses.asdict(load) | {"connections": connections}
+            )
             time.sleep(WARMUP_S + seconds / 2)
             result["memory_bytes"] = server.memory()  # of the last, the heaviest load
             report = _finish(process)
@@ -154,10 +163,15 @@ def _open(contender: Contender, model: Model, rate: float, seconds: float) -> Re
         load = _load(contender, server, model, Path(folder), 2 * seconds)
         warm = dataclasses.asdict(dataclasses.replace(load, connections=8, seconds=seconds / 2))
         _finish(_start("benchmarks.load", warm))
-        return {"rate": rate, **_finish(_start("benchmarks.load", dataclasses.asdict(load) | {"rate": rate}))}
+        return {
+            "rate": rate,
+            **_finish(_start("benchmarks.load", dataclasses.asdict(load) | {"rate": rate})),
+        }
 
 
-def _load(contender: Contender, server: Watched, model: Model, folder: Path, seconds: float) -> Load:
+def _load(
+    contender: Contender, server: Watched, model: Model, folder: Path, seconds: float
+) -> Load:
     """The load of one server: the pictures as it wants them, in files."""
     headers: dict[str, str] = {}
     bodies = []

@@ -58,7 +58,9 @@ def check(
     """Verify the manifest and every file, load each artifact, and compare the golden answers."""
     report = _Report(directory)
     manifest = report.step("manifest", lambda: read_manifest(directory), _describe_manifest)
-    report.step("files", lambda: verify_files(directory, manifest), lambda _: f"{len(manifest.files)} files")
+    report.step(
+        "files", lambda: verify_files(directory, manifest), lambda _: f"{len(manifest.files)} files"
+    )
     for artifact in manifest.artifacts:
 
         def load(artifact: Artifact = artifact) -> str:
@@ -95,7 +97,8 @@ def show(directory: Directory) -> None:
             total = sum(file.size for file in manifest.files.values())
             value = f"{len(manifest.files)} files, {total:,} bytes"
         table.add_row(
-            field, escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            field,
+            escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)),
         )
     console.print(table)
 
@@ -115,7 +118,9 @@ def accelerate(
     ] = None,
     models: Annotated[
         Path | None,
-        typer.Option(help="The model repository that gets the new version; default: the one of DIR."),
+        typer.Option(
+            help="The model repository that gets the new version; default: the one of DIR."
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the measurement; default: all.")
@@ -167,7 +172,13 @@ def _artifact_table(path: Path, manifest: Manifest, width: int) -> Table:
     whole = max(len(artifact.id) for artifact in manifest.artifacts) <= width // 3
     table.add_column("artifact", no_wrap=whole, overflow="fold")
     table.add_column("device", overflow="fold")
-    for figure in ("accuracy", "same best class", "logits within", "1 image, ms", "images/s (batch)"):
+    for figure in (
+        "accuracy",
+        "same best class",
+        "logits within",
+        "1 image, ms",
+        "images/s (batch)",
+    ):
         table.add_column(figure, justify="right", overflow="fold")
     for artifact in manifest.artifacts:
         for speed in artifact.speeds:
@@ -223,7 +234,9 @@ class _Report:
         started = time.monotonic()
 
         def add(result: str, detail: str) -> None:
-            self._table.add_row(escape(name), result, f"{time.monotonic() - started:.1f}", escape(detail))
+            self._table.add_row(
+                escape(name), result, f"{time.monotonic() - started:.1f}", escape(detail)
+            )
 
         try:
             with self._console.status(f"{name} ..."):

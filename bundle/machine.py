@@ -78,7 +78,7 @@ def cuda_device_name() -> str:
     return name.value.decode(errors="replace")
 
 
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """Let this process keep up to 64 MB that it frees, for pictures and batches come and go by the hundred per second.
 
     glibc gives such blocks back to the system at once, and the page faults that bring them again are a sixth of the time of
@@ -94,7 +94,9 @@ def processor(proc: Path = PROC) -> str:
     """The processor as the operating system names it."""
     cpuinfo = proc / "cpuinfo"
     names = [
-        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        line.partition(":")[2].strip()
+        for line in cpuinfo.read_text().splitlines()
+        if "model name" in line
     ]
     return names[0] if names else os.uname().machine
 

@@ -41,7 +41,9 @@ def top_k(scores: npt.ArrayLike, labels: Sequence[str], k: int) -> list[Predicti
     """
     row = np.asarray(scores)
     if row.shape != (len(labels),):
-        raise ValueError(f"One score per label: expected shape ({len(labels)},). Received: {row.shape}")
+        raise ValueError(
+            f"One score per label: expected shape ({len(labels)},). Received: {row.shape}"
+        )
     if k < 1:
         raise ValueError(f"k is at least 1. Received: {k}")
     among = np.arange(len(row))

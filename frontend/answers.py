@@ -57,7 +57,9 @@ class Catalogue(Answer):
     def ready(self) -> list[ServedModel]:
         """The models that answer now, the default one first."""
         models = [model for model in self.models if model.state == "ready"]
-        return sorted(models, key=lambda model: (model.name != self.default, model.name, -model.version))
+        return sorted(
+            models, key=lambda model: (model.name != self.default, model.name, -model.version)
+        )
 
 
 class Guess(Answer):

@@ -37,7 +37,12 @@ def describe(guesses: Sequence[Guess]) -> str:
 def score_chart(guesses: Sequence[Guess], ink: str = "#1d2430") -> alt.LayerChart:
     """Horizontal bars, best on top, each with its label and its percentage; `ink` is the colour of the text."""
     rows = [
-        {"rank": guess.rank, "label": guess.label, "score": guess.score, "text": percent(guess.score)}
+        {
+            "rank": guess.rank,
+            "label": guess.label,
+            "score": guess.score,
+            "text": percent(guess.score),
+        }
         for guess in guesses
     ]
     base = alt.Chart(alt.InlineData(values=rows)).encode(

@@ -23,7 +23,10 @@ from urllib3.util.retry import Retry
 from frontend.answers import Answer, Catalogue, Prediction, Problem, Readiness
 
 LOOK = (3.0, 5.0)  # seconds to connect, and between two bytes, for a GET
-ASK = (3.0, 65.0)  # the service itself gives up on a picture sooner; waiting longer keeps its own error text
+ASK = (
+    3.0,
+    65.0,
+)  # the service itself gives up on a picture sooner; waiting longer keeps its own error text
 PROBLEM_TYPE = "application/problem+json"
 
 A = TypeVar("A", bound=Answer)
@@ -151,7 +154,9 @@ class ServiceClient:
                 allow_redirects=False,
             )
         except requests.ConnectTimeout as exc:
-            raise ServiceAway(f"No connection to {self.url} within {timeout[0]:g} seconds.") from exc
+            raise ServiceAway(
+                f"No connection to {self.url} within {timeout[0]:g} seconds."
+            ) from exc
         except requests.Timeout as exc:
             raise ServiceSlow(f"No answer from {self.url} within {timeout[1]:g} seconds.") from exc
         except requests.ConnectionError as exc:

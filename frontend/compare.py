@@ -66,7 +66,8 @@ def _summary(answers: dict[str, Asked], models: Sequence[ServedModel]) -> None:
             st.info("One model is ready; comparing takes two.", icon=":material/info:")
         else:
             st.warning(
-                "Fewer than two models answered, so there is nothing to compare.", icon=":material/info:"
+                "Fewer than two models answered, so there is nothing to compare.",
+                icon=":material/info:",
             )
         return
     found = agreement({key: asked.prediction.predictions for key, asked in answers.items()}, SHOWN)
@@ -75,7 +76,9 @@ def _summary(answers: dict[str, Asked], models: Sequence[ServedModel]) -> None:
         with st.container(horizontal=True, gap="medium"):
             st.metric("Same first label", "yes" if found.unanimous else "no", width="content")
             st.metric(
-                f"Shared of the first {found.k}", f"{found.overlap:.0%}".replace("%", " %"), width="content"
+                f"Shared of the first {found.k}",
+                f"{found.overlap:.0%}".replace("%", " %"),
+                width="content",
             )
             if found.score_difference is not None:
                 st.metric(

@@ -12,12 +12,18 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$:!])")
 
 # By status: a title in the visitor's words, and what helps.
 _BY_STATUS = {
-    404: ("The service does not know this model any more", "Reload the page to see the models it holds now."),
+    404: (
+        "The service does not know this model any more",
+        "Reload the page to see the models it holds now.",
+    ),
     413: (
         "This picture is too large for the service",
         "Choose a smaller picture, or save it at a lower resolution.",
     ),
-    415: ("This is not a picture that the service reads", "Use a JPEG, PNG, WebP, GIF, BMP or TIFF file."),
+    415: (
+        "This is not a picture that the service reads",
+        "Use a JPEG, PNG, WebP, GIF, BMP or TIFF file.",
+    ),
     422: (
         "The service could not read this picture",
         "Open it in a picture viewer and save it again, or try another.",
@@ -88,11 +94,18 @@ def _refused(error: Refused) -> Message:
     problem = error.problem
     title, advice = _BY_STATUS.get(problem.status, (f"The service refused: {problem.title}", ""))
     if problem.code == "draining":
-        title, advice = "The service is shutting down", "It finishes what it has and takes no new pictures."
+        title, advice = (
+            "The service is shutting down",
+            "It finishes what it has and takes no new pictures.",
+        )
     if error.retry_after is not None:
         unit = "second" if error.retry_after == 1 else "seconds"
         advice = f"{advice} Try again in {error.retry_after} {unit}.".strip()
     reference = problem.code + (f" · request {problem.request_id}" if problem.request_id else "")
     return Message(
-        "warning" if problem.status in (429, 503) else "error", title, problem.detail, advice, reference
+        "warning" if problem.status in (429, 503) else "error",
+        title,
+        problem.detail,
+        advice,
+        reference,
     )

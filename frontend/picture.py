@@ -53,9 +53,7 @@ def size(count: int) -> str:
 
 def facts(picture: Picture, image: ImageRead) -> str:
     """Format, size and mode as stored."""
-    return (
-        f"{image.format} · {image.width} by {image.height} pixels · {image.mode} · {size(len(picture.data))}"
-    )
+    return f"{image.format} · {image.width} by {image.height} pixels · {image.mode} · {size(len(picture.data))}"
 
 
 def done(operation: str) -> str:

@@ -42,9 +42,13 @@ def _checked_url(value: str) -> str:
     except ValueError as exc:
         raise SettingsError(f"{expected}: {exc}. Received: {value!r}") from exc
     if parts.scheme not in ("http", "https"):
-        raise SettingsError(f"{expected}: it has to begin with http:// or https://. Received: {value!r}")
+        raise SettingsError(
+            f"{expected}: it has to begin with http:// or https://. Received: {value!r}"
+        )
     if not parts.hostname or any(character.isspace() for character in value):
-        raise SettingsError(f"{expected}: the name of the host is missing or not valid. Received: {value!r}")
+        raise SettingsError(
+            f"{expected}: the name of the host is missing or not valid. Received: {value!r}"
+        )
     if parts.username is not None or parts.password is not None:
         # The value is not repeated here: it holds a password, and this text is shown on a page.
         raise SettingsError(f"{expected}: it cannot hold a user name or a password.")

@@ -29,7 +29,9 @@ REMEMBERED = 16  # answers kept per visitor
 def configure() -> None:
     """Set the page's name, icon and width. Streamlit wants this first."""
     st.set_page_config(
-        page_title="What is in this picture?", page_icon=str(FOLDER / SAMPLES[0].file), layout="wide"
+        page_title="What is in this picture?",
+        page_icon=str(FOLDER / SAMPLES[0].file),
+        layout="wide",
     )
 
 
@@ -60,12 +62,16 @@ def tabs() -> tuple[TabContainer, TabContainer]:
 
 def state(catalogue: Catalogue) -> None:
     """One line: the service answers, and how many of its models do."""
-    counts = {name: sum(model.state == name for model in catalogue.models) for name in STATE_COLOURS}
+    counts = {
+        name: sum(model.state == name for model in catalogue.models) for name in STATE_COLOURS
+    }
     with st.container(horizontal=True, gap="small"):
         st.badge("Service ready", icon=":material/check_circle:", color="green")
         for name, count in counts.items():
             if count:
-                st.badge(f"{count} {'model' if count == 1 else 'models'} {name}", color=_colour(name))
+                st.badge(
+                    f"{count} {'model' if count == 1 else 'models'} {name}", color=_colour(name)
+                )
     st.space("xsmall")
 
 
@@ -120,7 +126,9 @@ def choose_picture() -> Picture:
             for sample in SAMPLES:
                 _sample_button(sample, chosen=uploaded is None and sample.name == memory["sample"])
     if uploaded is not None:
-        return Picture(uploaded.name, uploaded.getvalue(), f"Uploaded picture {uploaded.name}", ours=False)
+        return Picture(
+            uploaded.name, uploaded.getvalue(), f"Uploaded picture {uploaded.name}", ours=False
+        )
     sample = next(sample for sample in SAMPLES if sample.name == memory["sample"])
     return Picture(sample.file, sample.read(), sample.shows, ours=True)
 
@@ -149,19 +157,24 @@ def show_picture(picture: Picture, image: ImageRead | None) -> None:
     """The picture with its facts; `image` is None where no model has read it."""
     name = escaped(picture.name)
     if image is None and not picture.ours:
-        st.caption(f"{name} · {size(len(picture.data))}. It is shown here once the service has accepted it.")
+        st.caption(
+            f"{name} · {size(len(picture.data))}. It is shown here once the service has accepted it."
+        )
         return
     copy = _preview(picture.digest, picture.data)
     if copy is None:
         st.info(
-            "This picture cannot be drawn here. The answers stand all the same.", icon=":material/hide_image:"
+            "This picture cannot be drawn here. The answers stand all the same.",
+            icon=":material/hide_image:",
         )
     else:
         st.image(copy, width="stretch", alt=picture.shows)
     if image is not None:
         lines = [f"**{name}**", escaped(facts(picture, image))]
         if image.operations:
-            lines.append("Read as: " + escaped(", ".join(done(operation) for operation in image.operations)))
+            lines.append(
+                "Read as: " + escaped(", ".join(done(operation) for operation in image.operations))
+            )
         st.caption("  \n".join(lines))
 
 
@@ -191,7 +204,8 @@ def one_model(client: ServiceClient, catalogue: Catalogue, picture: Picture) -> 
 def no_model_ready() -> None:
     """The service answers, but every model in it is loading, restarting or refused."""
     st.warning(
-        "No model is ready. The list at the end of the page says why.", icon=":material/hourglass_empty:"
+        "No model is ready. The list at the end of the page says why.",
+        icon=":material/hourglass_empty:",
     )
 
 
@@ -202,7 +216,9 @@ def _choose_model(models: Sequence[ServedModel]) -> tuple[ServedModel, int]:
         model = by_key[st.selectbox("Model", list(by_key))]
     with narrow:
         most = model.classes or ANSWERS
-        top_k = st.number_input("Answers", min_value=1, max_value=most, value=min(ANSWERS, most), step=1)
+        top_k = st.number_input(
+            "Answers", min_value=1, max_value=most, value=min(ANSWERS, most), step=1
+        )
     return model, int(top_k)
 
 
@@ -211,7 +227,9 @@ def described(model: ServedModel) -> str:
     parts = [
         FRAMEWORKS.get(model.framework or "", model.framework),
         model.architecture,
-        f"{model.accuracy:.2%} test accuracy".replace("%", " %") if model.accuracy is not None else None,
+        f"{model.accuracy:.2%} test accuracy".replace("%", " %")
+        if model.accuracy is not None
+        else None,
         " ".join(part for part in (model.runtime, model.precision) if part),
         f"on {model.device}" if model.device else None,
     ]
@@ -224,7 +242,9 @@ def ask(client: ServiceClient, picture: Picture, model: ServedModel, top_k: int)
     Raises:
         ServiceError: as the client does; a failure is not remembered.
     """
-    remembered: MutableMapping[tuple[str, str, int], Asked] = st.session_state.setdefault("answers", {})
+    remembered: MutableMapping[tuple[str, str, int], Asked] = st.session_state.setdefault(
+        "answers", {}
+    )
     key = (picture.digest, model.key, top_k)
     if key not in remembered:
         asked = client.predict(picture.data, model=model.name, version=model.version, top_k=top_k)
@@ -281,7 +301,9 @@ def holdings(catalogue: Catalogue) -> None:
     with st.expander(f"All models of the service ({len(catalogue.models)})"):
         for model in catalogue.models:
             default = " · default" if model.name == catalogue.default else ""
-            st.markdown(f"**{escaped(model.key)}** :{_colour(model.state)}-badge[{model.state}]{default}")
+            st.markdown(
+                f"**{escaped(model.key)}** :{_colour(model.state)}-badge[{model.state}]{default}"
+            )
             st.caption(described(model) + (f"  \n{escaped(model.reason)}" if model.reason else ""))
 
 

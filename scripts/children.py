@@ -67,7 +67,11 @@ class Child:
     def how_it_ended(self) -> str:
         """ "ended with exit code 3" or "was killed by SIGKILL"."""
         code = self._process.returncode
-        return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        return (
+            f"ended with exit code {code}"
+            if code >= 0
+            else f"was killed by {signal.Signals(-code).name}"
+        )
 
     def last_lines(self) -> str:
         """The end of its output, indented."""

@@ -102,7 +102,10 @@ def page_answers() -> str:
 def not_root() -> str:
     """No process in either container belongs to root, and none can become it."""
     for name in ("service", "frontend"):
-        for status in inside(name, "cat", "/proc/1/status"), inside(name, "cat", "/proc/self/status"):
+        for status in (
+            inside(name, "cat", "/proc/1/status"),
+            inside(name, "cat", "/proc/self/status"),
+        ):
             fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
             if (
                 fields["Uid"].split()[0] != "10001"
@@ -141,9 +144,14 @@ def no_tools_inside() -> str:
     """No compiler, test runner, linter or installer of ours."""
     for name in ("service", "frontend"):
         found = inside(
-            name, "sh", "-c", "command -v uv gcc pytest ruff mypy git || true; ls /app /app/.venv/bin"
+            name,
+            "sh",
+            "-c",
+            "command -v uv gcc pytest ruff mypy git || true; ls /app /app/.venv/bin",
         )
-        unwanted = {"uv", "pytest", "ruff", "mypy", "training", "tests", "playwright"} & set(found.split())
+        unwanted = {"uv", "pytest", "ruff", "mypy", "training", "tests", "playwright"} & set(
+            found.split()
+        )
         if unwanted or "/gcc" in found:
             raise BrokenPromise(f"{name} holds {', '.join(sorted(unwanted)) or 'a compiler'}")
     return "no uv, compiler, pytest, ruff, mypy, training code"
@@ -162,7 +170,9 @@ def a_killed_service_comes_back() -> str:
     before = predict()["predictions"]
     crash = "import os; os.kill(int(open('/proc/1/task/1/children').read().split()[0]), 9)"  # 1 is the init
     begin = time.monotonic()
-    compose("exec", "-T", "service", "python", "-c", crash, check=False)  # it may end with its container
+    compose(
+        "exec", "-T", "service", "python", "-c", crash, check=False
+    )  # it may end with its container
     try:
         get(f"{SERVICE}/readyz")
     except NotYet:
@@ -213,7 +223,9 @@ def predict(model: str = "") -> dict[str, Any]:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             result: dict[str, Any] = json.loads(answer.read())
     except urllib.error.HTTPError as exc:
-        raise BrokenPromise(f"{model}: {exc.code} {exc.read().decode(errors='replace')[:300]}") from exc
+        raise BrokenPromise(
+            f"{model}: {exc.code} {exc.read().decode(errors='replace')[:300]}"
+        ) from exc
     return result
 
 
@@ -247,15 +259,21 @@ def container(name: str) -> str:
     return compose("ps", "--all", "--quiet", name).stdout.strip()
 
 
-def compose(*arguments: str, check: bool = True, quiet: bool = True) -> subprocess.CompletedProcess[str]:
+def compose(
+    *arguments: str, check: bool = True, quiet: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run `docker compose`."""
     return docker("compose", *arguments, check=check, quiet=quiet)
 
 
-def docker(*arguments: str, check: bool = True, quiet: bool = True) -> subprocess.CompletedProcess[str]:
+def docker(
+    *arguments: str, check: bool = True, quiet: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run `docker`, its output kept or shown."""
     command = ["docker", *arguments]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=quiet, text=True, check=check)
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=quiet, text=True, check=check
+    )
 
 
 if __name__ == "__main__":

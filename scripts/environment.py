@@ -22,7 +22,10 @@ OLDEST, NEWEST = (3, 11), (3, 13)  # TensorFlow has no wheels outside this range
 
 LOCK = ["-c", "requirements.lock"]  # pip and uv both know the short form
 CPU = "--torch-backend=cpu"  # uv's name for the index of the CPU builds
-PATIENCE = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "15"}  # while trying whether that index answers
+PATIENCE = {
+    "UV_HTTP_RETRIES": "0",
+    "UV_HTTP_TIMEOUT": "15",
+}  # while trying whether that index answers
 
 
 def main() -> int:
@@ -44,7 +47,11 @@ def main() -> int:
     say("installing what requirements.lock names (the first time takes minutes)")
     install = [uv, "pip", "install", *LOCK, "--build-constraints", "requirements.lock", *more]
     if options.dependencies_only:
-        install += ["-r", "pyproject.toml", *(f"--extra={extra}" for extra in options.extras.split(","))]
+        install += [
+            "-r",
+            "pyproject.toml",
+            *(f"--extra={extra}" for extra in options.extras.split(",")),
+        ]
     else:
         install += ["--editable", f".[{options.extras}]"]
     if options.gpu == "yes" or os.environ.get("UV_TORCH_BACKEND") or sys.platform != "linux":
@@ -64,9 +71,15 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     """The options, and what is meant for uv."""
     parser = argparse.ArgumentParser(description="Build .venv from requirements.lock.")
     parser.add_argument("--extras", default=EXTRAS, help="the extras of pyproject.toml to install")
-    parser.add_argument("--dependencies-only", action="store_true", help="leave the project itself out")
-    parser.add_argument("--gpu", choices=("auto", "yes", "no"), default="auto", help="which build of torch")
-    parser.add_argument("--uv", type=Path, help="the uv to use; without it, one is installed into .venv")
+    parser.add_argument(
+        "--dependencies-only", action="store_true", help="leave the project itself out"
+    )
+    parser.add_argument(
+        "--gpu", choices=("auto", "yes", "no"), default="auto", help="which build of torch"
+    )
+    parser.add_argument(
+        "--uv", type=Path, help="the uv to use; without it, one is installed into .venv"
+    )
     return parser.parse_known_args()
 
 
@@ -78,14 +91,18 @@ def make_venv(with_pip: bool) -> bool:
     say("making .venv")
     return run(
         sys.executable, "-m", "venv", "--clear", *([] if with_pip else ["--without-pip"]), ".venv"
-    ) == 0 or not fail("Python's venv module does not work here; on Debian: apt-get install python3-venv")
+    ) == 0 or not fail(
+        "Python's venv module does not work here; on Debian: apt-get install python3-venv"
+    )
 
 
 def install_uv() -> bool:
     """uv, in the version of the lock."""
     python = ROOT / ".venv/bin/python"
     say("installing uv into it")
-    if not works(python, "-m", "pip", "--version"):  # an interrupted venv, or one that another tool made
+    if not works(
+        python, "-m", "pip", "--version"
+    ):  # an interrupted venv, or one that another tool made
         run(python, "-m", "ensurepip", "--default-pip")
     return run(python, "-m", "pip", "install", "--quiet", *LOCK, "uv") == 0 or not fail(
         "uv can't be installed; is the package index reachable?"
@@ -96,7 +113,10 @@ def works(*command: str | Path, env: dict[str, str] | None = None) -> bool:
     """Whether the command exists and ends with 0; its output is not shown."""
     try:
         result = subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+            command,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
         )
     except OSError:
         return False

@@ -13,7 +13,9 @@ def is_taken(host: str, port: int) -> bool:
     """Whether another process holds `port` on `host`. Raises OSError where `host` is not an address of this machine."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # connections in TIME_WAIT do not count
         try:
             probe.bind(address)
             probe.listen(1)
@@ -31,7 +33,11 @@ def holder(port: int) -> str | None:
         try:
             if any(str(fd.readlink()) in sockets for fd in (process / "fd").iterdir()):
                 command = (
-                    (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                    (process / "cmdline")
+                    .read_bytes()
+                    .replace(b"\0", b" ")
+                    .decode(errors="replace")
+                    .strip()
                 )
                 return f"{command[:120]} (process {process.name})"
         except OSError:  # it ended meanwhile, or belongs to someone else

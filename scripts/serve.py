@@ -94,7 +94,9 @@ def require_free(host: str, wanted: dict[str, int]) -> None:
                     f"port {number} is taken by {who}. Choose another: {name}={number + 10} make serve"
                 )
         except OSError as exc:
-            reasons.append(f"can't listen on {host} port {number} ({exc.strerror}); see BIND_HOST and {name}")
+            reasons.append(
+                f"can't listen on {host} port {number} ({exc.strerror}); see BIND_HOST and {name}"
+            )
     if len(set(wanted.values())) < len(wanted):
         reasons.append(
             f"{' and '.join(wanted)} have to differ. Received: {', '.join(map(str, wanted.values()))}"
@@ -112,7 +114,10 @@ def url(host: str, number: int) -> str:
 def start_service(host: str, number: int) -> Child:
     """The HTTP service, as a child."""
     return Child(
-        "service", [sys.executable, "-m", "service"], {"SERVICE_HOST": host, "SERVICE_PORT": str(number)}, out
+        "service",
+        [sys.executable, "-m", "service"],
+        {"SERVICE_HOST": host, "SERVICE_PORT": str(number)},
+        out,
     )
 
 
@@ -121,10 +126,14 @@ def start_page(host: str, number: int, service_url: str) -> Child:
     options = [f"--server.address={host}", f"--server.port={number}", "--server.headless=true"]
     command = [sys.executable, "-m", "streamlit", "run", "frontend/app.py", *options]
     # Streamlit answers SIGTERM with a print, fails at it when nobody reads it any more, and stays.
-    return Child("frontend", command, {"SERVICE_URL": service_url}, out, when_orphaned=signal.SIGKILL)
+    return Child(
+        "frontend", command, {"SERVICE_URL": service_url}, out, when_orphaned=signal.SIGKILL
+    )
 
 
-def wait_until_both_answer(children: list[Child], stop: Stop, service_url: str, page_url: str) -> bool:
+def wait_until_both_answer(
+    children: list[Child], stop: Stop, service_url: str, page_url: str
+) -> bool:
     """Say what is still awaited, as it changes. Returns False when asked to stop before both answer."""
     patience = float(os.environ.get("START_TIMEOUT_S") or 300)
     begin, said = time.monotonic(), ""

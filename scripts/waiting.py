@@ -9,9 +9,7 @@ import urllib.request
 from typing import Any
 
 TIMEOUT_S = 5.0
-REQUEST_ID = (
-    "is-it-there-yet"  # the service logs it with each of these requests, so that they can be told apart
-)
+REQUEST_ID = "is-it-there-yet"  # the service logs it with each of these requests, so that they can be told apart
 
 # A proxy named in the environment is for the internet, not for this machine's own servers.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -41,7 +39,8 @@ def service_state(url: str) -> str:
         raise NotYet(_loading(url) or str(exc)) from exc
     models = ", ".join(f"{model['name']} version {model['version']}" for model in ready["models"])
     refused = "".join(
-        f"\n         refused {m['name']} version {m['version']}: {m['reason']}" for m in ready["refused"]
+        f"\n         refused {m['name']} version {m['version']}: {m['reason']}"
+        for m in ready["refused"]
     )
     return f"serving {models}{refused}"
 

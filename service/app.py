@@ -75,17 +75,23 @@ def create_app(settings: Settings) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         """The description, with the models that exist now as examples."""
-        schema = get_openapi(title=TITLE, version=VERSION, description=DESCRIPTION, routes=app.routes)
+        schema = get_openapi(
+            title=TITLE, version=VERSION, description=DESCRIPTION, routes=app.routes
+        )
         registry: Registry | None = getattr(app.state, "registry", None)
         schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
         default = registry.default_name if registry else None
         # What stands first is what "Try it out" fills in.
         names = (
-            sorted({model.name for model in registry.all()}, key=lambda name: (name != default, name))
+            sorted(
+                {model.name for model in registry.all()}, key=lambda name: (name != default, name)
+            )
             if registry
             else []
         )
-        body = schema["paths"]["/predict/batch"]["post"]["requestBody"]["content"]["multipart/form-data"]
+        body = schema["paths"]["/predict/batch"]["post"]["requestBody"]["content"][
+            "multipart/form-data"
+        ]
         body["schema"]["properties"]["files"]["maxItems"] = settings.batch_files
         for path in schema["paths"].values():
             for operation in path.values():

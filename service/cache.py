@@ -24,17 +24,21 @@ from bundle.format.manifest import Manifest
 from bundle.worker.blocking import RuntimeInfo
 from service.api.uploads import Upload
 from service.decoding.__main__ import Decoded
-from service.models.batcher import Answer, Logits
+from service.models.batcher import InferenceResult, Logits
 from service.models.model import ServedModel
 
 HEADER = "Cache-Status"  # RFC 9211
 NAME = "resnet-service"  # of this cache among those that a request may pass
-HASHED_AT_ONCE = 1_000_000  # bytes; more of them are hashed beside the event loop, which they would hold up
+HASHED_AT_ONCE = (
+    1_000_000  # bytes; more of them are hashed beside the event loop, which they would hold up
+)
 ENTRY_OVERHEAD = 500  # bytes of the key and of the tables' rows for one entry; a test measures them
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
-One = tuple[Decoded, float, Answer]  # of one image; the seconds are those of decoding
-Several = tuple[list[Decoded | Exception], float, list[Answer]]  # the answers are those of the decoded ones
+One = tuple[Decoded, float, InferenceResult]  # of one image; the seconds are those of decoding
+Several = tuple[
+    list[Decoded | Exception], float, list[InferenceResult]
+]  # the answers are those of the decoded ones
 
 
 class Entry(NamedTuple):
@@ -86,7 +90,9 @@ class Cache:
         """What they may take."""
         return int(self._entries.maxsize)
 
-    async def one(self, asked: Asked, data: bytes, work: Callable[[], Awaitable[One]]) -> tuple[One, str]:
+    async def one(
+        self, asked: Asked, data: bytes, work: Callable[[], Awaitable[One]]
+    ) -> tuple[One, str]:
         """What is kept for an image, or else what `work` gives, and how the header tells of it.
 
         Requests for one image that come together share one run of `work`. It goes on when the first of them leaves,
@@ -116,20 +122,29 @@ class Cache:
             return found, "fwd=miss; stored" if kept else "fwd=miss"
         # All that this request has done is to wait.
         decoded, _, answer = found
-        return (decoded, 0.0, Answer(answer.logits, time.perf_counter() - began, 0.0)), "fwd=miss; collapsed"
+        return (
+            decoded,
+            0.0,
+            InferenceResult(answer.logits, time.perf_counter() - began, 0.0),
+        ), "fwd=miss; collapsed"
 
     async def several(
-        self, asked: Asked, uploads: list[Upload], work: Callable[[list[Upload]], Awaitable[Several]]
+        self,
+        asked: Asked,
+        uploads: list[Upload],
+        work: Callable[[list[Upload]], Awaitable[Several]],
     ) -> tuple[Several, str]:
         """As `one`, of several images: `work` is given those that are not kept, each once."""
         keys = [await _key(asked, upload.data) for upload in uploads]
         entries = {key: self._entries.get(key) for key in keys}
-        missing = {key: upload for key, upload in zip(keys, uploads, strict=True) if entries[key] is None}
+        missing = {
+            key: upload for key, upload in zip(keys, uploads, strict=True) if entries[key] is None
+        }
         hits = sum(entries[key] is not None for key in keys)
         self.lookups["hit"] += hits
         self.lookups["miss"] += len(keys) - hits
 
-        found: dict[bytes, tuple[Decoded, Answer] | Exception] = {}
+        found: dict[bytes, tuple[Decoded, InferenceResult] | Exception] = {}
         for key, entry in entries.items():
             if entry is not None:
                 decoded, _, answer = _from(entry)
@@ -155,12 +170,14 @@ class Cache:
         status = "fwd=partial" if hits else "fwd=miss"
         return result, f"{status}; stored" if kept == len(missing) else status
 
-    async def _work(self, key: bytes, asked: Asked, work: Callable[[], Awaitable[One]]) -> tuple[One, bool]:
+    async def _work(
+        self, key: bytes, asked: Asked, work: Callable[[], Awaitable[One]]
+    ) -> tuple[One, bool]:
         found = await work()
         decoded, _, answer = found
         return found, self._keep(key, asked, decoded, answer)
 
-    def _keep(self, key: bytes, asked: Asked, decoded: Decoded, answer: Answer) -> bool:
+    def _keep(self, key: bytes, asked: Asked, decoded: Decoded, answer: InferenceResult) -> bool:
         """Whether the answer is kept: it fits, and the process that was asked has given it."""
         # A row of the logits of a batch would keep the whole batch in memory.
         entry = Entry(decoded._replace(pixels=NO_PIXELS), answer.logits.copy())
@@ -209,7 +226,9 @@ def _asked(model: ServedModel, manifest: Manifest) -> Asked:
 
 async def _key(asked: Asked, data: bytes) -> bytes:
     """32 bytes; the device counts, for the same artifact rounds otherwise on another."""
-    identity = f"{asked.manifest.digest}\0{asked.info['artifact_id']}\0{asked.info['device']}\0".encode()
+    identity = (
+        f"{asked.manifest.digest}\0{asked.info['artifact_id']}\0{asked.info['device']}\0".encode()
+    )
     if len(data) > HASHED_AT_ONCE:
         return await asyncio.to_thread(_sha256, identity, data)
     return _sha256(identity, data)
@@ -223,7 +242,7 @@ def _sha256(*parts: bytes) -> bytes:
 
 
 def _from(entry: Entry) -> One:
-    return entry.decoded, 0.0, Answer(entry.logits, 0.0, 0.0)
+    return entry.decoded, 0.0, InferenceResult(entry.logits, 0.0, 0.0)
 
 
 def _size(entry: Entry) -> int:

@@ -11,7 +11,13 @@ from typing import get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -65,7 +71,10 @@ class Metrics(Collector):
             registry=self._library,
         )
         self._problems = Counter(
-            "resnet_problems", "Problems that were answered, by code.", ["code"], registry=self._library
+            "resnet_problems",
+            "Problems that were answered, by code.",
+            ["code"],
+            registry=self._library,
         )
         for code in catalogue():
             self._problems.labels(code)  # they start at 0, so that the first one is an increase
@@ -86,7 +95,10 @@ class Metrics(Collector):
         children = self._of_requests.get(key)
         if children is None:
             method = key[0] if key[0] in METHODS else OTHER_METHOD
-            children = self._requests.labels(method, *key[1:]), self._request_s.labels(method, key[1])
+            children = (
+                self._requests.labels(method, *key[1:]),
+                self._request_s.labels(method, key[1]),
+            )
             if method == key[0]:
                 self._of_requests[key] = children
         children[0].inc()
@@ -99,7 +111,9 @@ class Metrics(Collector):
         key = model.name, model.version
         children = self._of_stages.get(key)
         if children is None:
-            children = self._of_stages[key] = [self._stage_s.labels(*key, stage) for stage in STAGES]
+            children = self._of_stages[key] = [
+                self._stage_s.labels(*key, stage) for stage in STAGES
+            ]
         for stage, child in zip(STAGES, children, strict=True):
             child.observe(timing_ms[stage] / 1000)
 
@@ -111,7 +125,9 @@ class Metrics(Collector):
         """Everything there is, for the library to write down."""
         for metric in self._library.collect():
             # When a series began; it would be one more series beside each of them.
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            metric.samples = [
+                sample for sample in metric.samples if not sample.name.endswith("_created")
+            ]
             yield metric
         if self._models is not None:
             yield from _of_models(self._models.all())
@@ -124,8 +140,12 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
         "resnet_model_state", "1 for the state that the model is in.", labels=[*MODEL, "state"]
     )
     info = InfoMetricFamily("resnet_model", "What runs.", labels=MODEL)
-    waiting = GaugeMetricFamily("resnet_queue_images", "Images that wait for the model.", labels=MODEL)
-    batches = HistogramMetricFamily("resnet_batch_images", "Images of a forward pass.", labels=MODEL)
+    waiting = GaugeMetricFamily(
+        "resnet_queue_images", "Images that wait for the model.", labels=MODEL
+    )
+    batches = HistogramMetricFamily(
+        "resnet_batch_images", "Images of a forward pass.", labels=MODEL
+    )
     for model in models:
         labels = [model.name, str(model.version)]
         for each in get_args(State):
@@ -144,7 +164,9 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
         waiting.add_metric(labels, model.waiting)
         sizes = model.batch_sizes
         below = [sum(count for size, count in sizes.items() if size <= bound) for bound in IMAGES]
-        buckets = [(str(float(bound)), float(count)) for bound, count in zip(IMAGES, below, strict=True)]
+        buckets = [
+            (str(float(bound)), float(count)) for bound, count in zip(IMAGES, below, strict=True)
+        ]
         batches.add_metric(
             labels,
             [*buckets, ("+Inf", float(sizes.total()))],
@@ -155,19 +177,28 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
 
 def _of_cache(cache: Cache) -> Iterator[Metric]:
     lookups = CounterMetricFamily(
-        "resnet_cache_lookups", "Images that were looked up among the answers kept.", labels=["result"]
+        "resnet_cache_lookups",
+        "Images that were looked up among the answers kept.",
+        labels=["result"],
     )
     for result, count in cache.lookups.items():
         lookups.add_metric([result], count)
     yield lookups
     yield GaugeMetricFamily("resnet_cache_entries", "Answers that are kept.", len(cache))
-    yield GaugeMetricFamily("resnet_cache_bytes", "Memory of the answers that are kept.", cache.held_bytes)
+    yield GaugeMetricFamily(
+        "resnet_cache_bytes", "Memory of the answers that are kept.", cache.held_bytes
+    )
     yield GaugeMetricFamily("resnet_cache_max_bytes", "Memory that they may take.", cache.max_bytes)
 
 
 @router.get(
-    "/metrics", response_class=PlainTextResponse, summary="What is measured, for Prometheus", tags=["health"]
+    "/metrics",
+    response_class=PlainTextResponse,
+    summary="What is measured, for Prometheus",
+    tags=["health"],
 )
 async def metrics(request: Request) -> PlainTextResponse:
     """Requests, stages, models and the cache in the text format of Prometheus; docs/operation.md lists the metrics."""
-    return PlainTextResponse(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return PlainTextResponse(
+        generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_PLAIN_0_0_4
+    )

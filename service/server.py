@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from bundle.machine import keep_freed_memory
+from bundle.machine import tune_malloc
 from service.api.protocol import deadline_protocol
 from service.app import create_app
 from service.settings import Settings, SettingsError, read_settings
@@ -43,12 +43,16 @@ class DrainingServer(uvicorn.Server):
         if self._delay_s and not self._signalled:
             self._signalled = True
             logging.getLogger("service").info("draining: serving on for %g s", self._delay_s)
-            self._loop.call_soon_threadsafe(self._loop.call_later, self._delay_s, self._end_delay, sig, frame)
+            self._loop.call_soon_threadsafe(
+                self._loop.call_later, self._delay_s, self._end_delay, sig, frame
+            )
             return
         super().handle_exit(sig, frame)
 
     def _end_delay(self, sig: int, frame: FrameType | None) -> None:
-        if not self.should_exit:  # uvicorn would take it for one more signal, and drop the requests under way
+        if (
+            not self.should_exit
+        ):  # uvicorn would take it for one more signal, and drop the requests under way
             super().handle_exit(sig, frame)
 
     @contextmanager
@@ -83,7 +87,7 @@ def main() -> int:
         return USAGE
     configure_logging(settings)
     _allow_connections()
-    keep_freed_memory()
+    tune_malloc()
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bundle.format.manifest import NAME_PATTERN
-from bundle.imaging.decode import MOST_PIXELS, ImageLimits
+from bundle.imaging.decode import MAX_PIXELS, ImageLimits
 
 PREFIX = "SERVICE_"
 FOREIGN = {"SERVICE_URL"}  # the frontend's, which has the prefix too
@@ -27,10 +27,13 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """The settings, from variables with the prefix SERVICE_."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )
 
     models_dir: Path = Field(
-        default=Path("models"), description="The model repository: `<name>/<version>/manifest.json`."
+        default=Path("models"),
+        description="The model repository: `<name>/<version>/manifest.json`.",
     )
     default_model: str | None = Field(
         default=None,
@@ -57,11 +60,15 @@ class Settings(BaseSettings):
     load_timeout_s: Seconds = Field(
         default=120, description="Time that a model has to load and pass its self-test, in seconds."
     )
-    max_image_bytes: Positive = Field(default=20_000_000, description="Largest image file, in bytes.")
-    max_image_pixels: Positive = Field(
-        default=50_000_000, le=MOST_PIXELS, description="Most pixels of an image, by its header."
+    max_image_bytes: Positive = Field(
+        default=20_000_000, description="Largest image file, in bytes."
     )
-    max_image_side: Positive = Field(default=16_384, description="Longest side of an image, in pixels.")
+    max_image_pixels: Positive = Field(
+        default=50_000_000, le=MAX_PIXELS, description="Most pixels of an image, by its header."
+    )
+    max_image_side: Positive = Field(
+        default=16_384, description="Longest side of an image, in pixels."
+    )
     max_aspect_ratio: float = Field(
         default=50.0, ge=1, allow_inf_nan=False, description="Largest ratio of an image's sides."
     )
@@ -76,7 +83,9 @@ class Settings(BaseSettings):
         default=None, description="Decoder processes; unset: one per core."
     )
     decode_memory_mb: int = Field(
-        default=1024, ge=256, description="Memory that a decoder may add to what it starts with, in MB."
+        default=1024,
+        ge=256,
+        description="Memory that a decoder may add to what it starts with, in MB.",
     )
     request_timeout_s: Seconds = Field(
         default=30, description="Time that a request has to arrive in full, in seconds."
@@ -88,7 +97,9 @@ class Settings(BaseSettings):
         default=32,
         description="Most images of one forward pass; fewer where the bundle was measured to be best with fewer.",
     )
-    queue_size: Positive = Field(default=256, description="Most images that wait for a model; beyond it 429.")
+    queue_size: Positive = Field(
+        default=256, description="Most images that wait for a model; beyond it 429."
+    )
     max_files: Positive = Field(
         default=64,
         description="Most files of one /predict/batch request; never more than may wait for a model.",

@@ -57,7 +57,9 @@ def make_keras_bundle(
     return _make("keras", root, name, labels, size, version)
 
 
-def colour_picture(label: str, size: tuple[int, int] = (48, 40), seed: int = 0) -> npt.NDArray[np.uint8]:
+def colour_picture(
+    label: str, size: tuple[int, int] = (48, 40), seed: int = 0
+) -> npt.NDArray[np.uint8]:
     """A noisy uint8 [H, W, 3] picture that is mostly of the colour that ``label`` names."""
     noise = np.random.default_rng(seed).integers(0, 90, (*size, 3))
     noise[..., RGB_CHANNEL[label]] += 140
@@ -105,7 +107,10 @@ def manifest_fields(
                 "speeds": [],
             }
         ],
-        "framework": {"name": "pytorch" if torch else "tensorflow", "versions": {"numpy": np.__version__}},
+        "framework": {
+            "name": "pytorch" if torch else "tensorflow",
+            "versions": {"numpy": np.__version__},
+        },
         "architecture": {
             "name": "tiny",
             "parameters": 24,
@@ -151,7 +156,13 @@ def manifest_fields(
 def _make(
     framework: str, root: Path, name: str, labels: tuple[str, ...], size: int, version: int | None
 ) -> Path:
-    request = {"root": str(root.resolve()), "name": name, "labels": labels, "size": size, "version": version}
+    request = {
+        "root": str(root.resolve()),
+        "name": name,
+        "labels": labels,
+        "size": size,
+        "version": version,
+    }
     done = subprocess.run(
         # Not as a file: its folder would be the first to look for modules in, and has a `bundle` too.
         [sys.executable, "-m", __name__, framework, json.dumps(request)],
@@ -227,7 +238,9 @@ def _export_keras(directory: Path, labels: tuple[str, ...], size: int) -> Any:
             scaled = tf.cast(pixels, tf.float32) / 255.0
             return tf.nn.relu(tf.nn.conv2d(scaled, self.convolution, 1, "VALID"))
 
-        @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, name="pixels")])
+        @tf.function(
+            input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, name="pixels")]
+        )
         def serve(self, pixels: Any) -> Any:
             return {"logits": tf.reduce_mean(self.features(pixels), [1, 2]) @ self.linear}
 
@@ -245,7 +258,9 @@ def _export_keras(directory: Path, labels: tuple[str, ...], size: int) -> Any:
 
     model = Tiny()
     tf.saved_model.save(
-        model, str(directory / "saved_model"), {"serving_default": model.serve, "explain": model.explain}
+        model,
+        str(directory / "saved_model"),
+        {"serving_default": model.serve, "explain": model.explain},
     )
     return lambda pixels: model.serve(tf.constant(pixels))["logits"].numpy()
 
@@ -264,7 +279,8 @@ def _write(framework: str, request: dict[str, Any]) -> Path:
             pixels = read_input(data, Input.model_validate(input_record(size))).pixels
             scores = calibrated_softmax(infer(pixels[None]), TEMPERATURE)[0]
             top = [
-                {key: item[key] for key in ("index", "label", "score")} for item in top_k(scores, labels, 5)
+                {key: item[key] for key in ("index", "label", "score")}
+                for item in top_k(scores, labels, 5)
             ]
             golden.append({"file": file, "top": top})
         return writer.commit(manifest_fields(framework, labels, size, golden))

@@ -48,8 +48,12 @@ def accelerated(torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactor
     labels = np.arange(60) % len(LABELS)
     pixels = np.stack([colour_picture(LABELS[c], (32, 32), seed=i) for i, c in enumerate(labels)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acceleration, "cuda_devices", lambda: 0)  # the same artifacts on every machine
-        patch.setattr(speed, "TURN_S", 0.0)  # one call each: the order of such a small net is noise anyway
+        patch.setattr(
+            acceleration, "cuda_devices", lambda: 0
+        )  # the same artifacts on every machine
+        patch.setattr(
+            speed, "TURN_S", 0.0
+        )  # one call each: the order of such a small net is noise anyway
         return accelerate(
             torch_bundle_root / "tiny-torch" / "1",
             tmp_path_factory.mktemp("accelerated"),

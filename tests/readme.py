@@ -64,7 +64,9 @@ FILES = {
 def tracked() -> list[str]:
     """The files git knows, added ones included; what is deleted in the work tree does not count."""
     command = ["git", "-c", "core.quotePath=false", "ls-files"]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     return [name for name in names if (ROOT / name).exists()]
 
 
@@ -100,7 +102,11 @@ def entries(names: list[str]) -> Iterator[tuple[str, str]]:
     folders = {}
     for name in names:
         model = re.match(r"models/[^/]+/\d+/", name)
-        folder = model[0] if model else next((folder for folder in FOLDERS if name.startswith(folder)), None)
+        folder = (
+            model[0]
+            if model
+            else next((folder for folder in FOLDERS if name.startswith(folder)), None)
+        )
         if folder:
             folders[folder] = FOLDERS.get(folder) or describe_model(ROOT / folder)
         else:
@@ -117,7 +123,12 @@ def describe(path: Path) -> str:
         )
     else:
         first = next(
-            (line.lstrip("# ") for line in text.splitlines() if line.strip("#! ") and "#!" not in line), ""
+            (
+                line.lstrip("# ")
+                for line in text.splitlines()
+                if line.strip("#! ") and "#!" not in line
+            ),
+            "",
         )
     return re.sub(r":\w+:`|`", "", first.split("\n")[0]).rstrip(".")
 
@@ -134,7 +145,11 @@ def paths_of(text: str) -> set[str]:
         name = line.split()[0]
         parents[depth:] = [name.rstrip("/")]
         found.append("/".join(parents) + ("/" if name.endswith("/") else ""))
-    return {path for path in found if not any(other != path and other.startswith(path) for other in found)}
+    return {
+        path
+        for path in found
+        if not any(other != path and other.startswith(path) for other in found)
+    }
 
 
 def part(name: str, text: str | None = None) -> str:
@@ -167,7 +182,9 @@ def main() -> None:
         parts["answer"] = f"```json\n{json.dumps(result, indent=2)}\n```"
     text = README.read_text()
     for name, content in parts.items():
-        text = re.sub(marks(name), lambda m, content=content: m[1] + content + m[3], text, flags=re.DOTALL)
+        text = re.sub(
+            marks(name), lambda m, content=content: m[1] + content + m[3], text, flags=re.DOTALL
+        )
     README.write_text(text)
 
 

@@ -63,7 +63,9 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """The top-level name of each import and whether it happens when the file is imported."""
     tree = ast.parse(path.read_text())
     functions = [
-        n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     ]
     late = {id(node) for function in functions for node in ast.walk(function)}
     typing_only = {
@@ -107,15 +109,17 @@ def normalised(distribution: str) -> str:
 
 def modules(package: str) -> list[str]:
     paths = [path.relative_to(ROOT).with_suffix("") for path in files(package)]
-    return [".".join(path.parts).removesuffix(".__init__") for path in paths if path.name != "__main__"]
+    return [
+        ".".join(path.parts).removesuffix(".__init__") for path in paths if path.name != "__main__"
+    ]
 
 
 def loaded_by(*names: str) -> set[str]:
     """The top-level modules in a fresh interpreter that has imported `names`."""
-    program = (
-        f"import json, sys\nfor name in {names!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
+    program = f"import json, sys\nfor name in {names!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return {name.split(".")[0] for name in json.loads(result.stdout.splitlines()[-1])}
 
@@ -143,7 +147,8 @@ def test_third_party_imports_are_declared_in_the_extras_of_the_package(package: 
     undeclared = {
         name: sorted(map(str, paths))
         for name, paths in third_party(package).items()
-        if not allowed & {normalised(distribution) for distribution in distributions.get(name, [name])}
+        if not allowed
+        & {normalised(distribution) for distribution in distributions.get(name, [name])}
     }
 
     assert not undeclared

@@ -14,7 +14,11 @@ from tests.test_architecture import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-FIXED = {"host", "port", "models_dir"}  # by the image: what is inside stays, compose says where it is outside
+FIXED = {
+    "host",
+    "port",
+    "models_dir",
+}  # by the image: what is inside stays, compose says where it is outside
 NAMES = ("service", "frontend")
 
 
@@ -25,7 +29,9 @@ def dockerfile(name: str) -> str:
 def test_compose_passes_every_setting_of_the_service_on_and_no_other() -> None:
     passed = COMPOSE["service"]["environment"]
 
-    assert set(passed) == {PREFIX + name.upper() for name in Settings.model_fields if name not in FIXED}
+    assert set(passed) == {
+        PREFIX + name.upper() for name in Settings.model_fields if name not in FIXED
+    }
     assert set(passed.values()) == {None}
 
 
@@ -36,7 +42,9 @@ def test_each_image_installs_its_own_extras_only(name: str) -> None:
     assert installed is not None
     wanted = set(RULES[name][1])
     for imported in RULES[name][0]:
-        wanted |= RULES[imported][1] - {"accelerate"}  # a container serves OpenVINO artifacts and makes none
+        wanted |= RULES[imported][1] - {
+            "accelerate"
+        }  # a container serves OpenVINO artifacts and makes none
     assert set(installed[1].split(",")) == wanted
 
 
@@ -79,5 +87,8 @@ def test_the_models_are_mounted_read_only_and_the_page_waits_for_the_service() -
 def test_the_service_has_longer_to_stop_than_it_drains() -> None:
     grace = int(COMPOSE["service"]["stop_grace_period"].removesuffix("s"))
 
-    drain = Settings.model_fields["drain_timeout_s"].default + Settings.model_fields["drain_delay_s"].default
+    drain = (
+        Settings.model_fields["drain_timeout_s"].default
+        + Settings.model_fields["drain_delay_s"].default
+    )
     assert grace > drain

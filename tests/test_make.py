@@ -74,7 +74,9 @@ class Launcher:
         deadline = time.monotonic() + 10
         while self.pids() and time.monotonic() < deadline:
             time.sleep(0.1)
-        left = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ") for pid in self.pids()]
+        left = [
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ") for pid in self.pids()
+        ]
         assert left == []
 
 
@@ -102,7 +104,9 @@ def ports() -> tuple[int, int]:
 
 
 @pytest.fixture
-def launcher(request: pytest.FixtureRequest, tmp_path: Path, ports: tuple[int, int]) -> Iterator[Launcher]:
+def launcher(
+    request: pytest.FixtureRequest, tmp_path: Path, ports: tuple[int, int]
+) -> Iterator[Launcher]:
     """Serves the repository whose fixture the test is parametrised with; by default one small PyTorch model."""
     models = request.getfixturevalue(getattr(request, "param", "torch_bundle_root"))
     running = Launcher(
@@ -281,7 +285,9 @@ def test_the_environment_refuses_a_python_that_is_too_old_or_too_new() -> None:
             f"import runpy, sys; sys.version_info = {version!r}; sys.argv = ['environment.py'];"
             "runpy.run_path('scripts/environment.py', run_name='__main__')"
         )
-        result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+        )
 
         assert result.returncode == 1
         assert "this project needs Python 3.11 to 3.13" in result.stderr

@@ -50,7 +50,9 @@ def executed(folder: Path) -> Any:
         "TMPDIR": str(folder / "tmp"),
         "TOUR_DATA": "drawn",
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")
+    }
     notebook = read()
     kernel = AsyncKernelManager(
         # Without folders to look into there is one kernel, that of the ipykernel beside this interpreter.
@@ -86,7 +88,9 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     assert outputs(notebook) == []
     assert [cell for cell in notebook.cells if cell.get("execution_count")] == []
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert notebook.metadata.language_info == {"name": "python"}, "no version: it would change by itself"
+    assert notebook.metadata.language_info == {"name": "python"}, (
+        "no version: it would change by itself"
+    )
 
 
 def test_what_the_notebook_links_to_exists() -> None:
@@ -127,7 +131,9 @@ def test_the_shipped_models_are_asked_about_every_sample(executed: Any) -> None:
 def test_each_figure_is_a_picture_and_nothing_is_said_on_stderr(executed: Any) -> None:
     found = outputs(executed)
 
-    pictures = [output.data["image/png"] for output in found if "image/png" in output.get("data", {})]
+    pictures = [
+        output.data["image/png"] for output in found if "image/png" in output.get("data", {})
+    ]
     assert len(pictures) == 6
     for picture in pictures:
         with Image.open(io.BytesIO(base64.b64decode(picture))) as image:

@@ -15,10 +15,22 @@ import pytest
 from bundle.format.manifest import read_manifest
 from bundle.machine import processor
 from service.settings import PREFIX, Settings
-from tests.readme import FILES, FOLDERS, README, ROOT, answer, entries, part, paths_of, tracked, tree
+from tests.readme import (
+    FILES,
+    FOLDERS,
+    README,
+    ROOT,
+    answer,
+    entries,
+    part,
+    paths_of,
+    tracked,
+    tree,
+)
 
 in_git = pytest.mark.skipif(
-    shutil.which("git") is None or not (ROOT / ".git").exists(), reason="the list of files comes from git"
+    shutil.which("git") is None or not (ROOT / ".git").exists(),
+    reason="the list of files comes from git",
 )
 
 
@@ -28,7 +40,9 @@ def test_the_tree_names_every_file_and_no_other() -> None:
     folders = {path for path in listed if path.endswith("/")}
 
     missing = {
-        n for n in tracked() if n not in listed and not any(n.startswith(folder) for folder in folders)
+        n
+        for n in tracked()
+        if n not in listed and not any(n.startswith(folder) for folder in folders)
     }
     gone = {path for path in listed if not (ROOT / path).exists()}
 
@@ -39,7 +53,9 @@ def test_the_tree_names_every_file_and_no_other() -> None:
 @in_git
 def test_only_folders_chosen_for_it_stand_for_their_files() -> None:
     folders = {
-        path for path in paths_of(part("tree")) if path.endswith("/") and not path.startswith("models/")
+        path
+        for path in paths_of(part("tree"))
+        if path.endswith("/") and not path.startswith("models/")
     }
 
     assert folders <= set(FOLDERS)
@@ -84,7 +100,9 @@ def test_the_verbs_of_the_readme_exist() -> None:
 
     makefile = (ROOT / "Makefile").read_text()
     assert {"serve", "test"} <= verbs
-    assert [verb for verb in sorted(verbs) if not re.search(rf"^{verb}:", makefile, re.MULTILINE)] == []
+    assert [
+        verb for verb in sorted(verbs) if not re.search(rf"^{verb}:", makefile, re.MULTILINE)
+    ] == []
 
 
 def test_links_and_commands_point_to_files_that_exist() -> None:
@@ -112,7 +130,9 @@ def test_the_answer_in_the_readme_is_the_answer_of_the_shipped_model() -> None:
     assert shown.keys() == real.keys()
     assert shown["model"] == real["model"] or shown["model"]["device"] != real["model"]["device"]
     assert shown["image"] == real["image"]
-    manifest = read_manifest(ROOT / "models" / real["model"]["name"] / str(real["model"]["version"]))
+    manifest = read_manifest(
+        ROOT / "models" / real["model"]["name"] / str(real["model"]["version"])
+    )
     measured_on = {speed.hardware for artifact in manifest.artifacts for speed in artifact.speeds}
     pairs = list(zip(shown["predictions"], real["predictions"], strict=True))
     if measured_on == {processor()}:

@@ -19,7 +19,9 @@ from training.commands.transfer import transfer
 from training.errors import TrainingError
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Train ResNets, write servable bundles, compare them."
+    add_completion=False,
+    no_args_is_help=True,
+    help="Train ResNets, write servable bundles, compare them.",
 )
 for command in (train, fit, pretrained, compare, degradation, transfer):
     app.command()(command)

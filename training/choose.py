@@ -38,14 +38,22 @@ SCRATCH_EPOCHS = (30, 120)  # least and most
 # steadily. In one run (154 training, 38 validation images) the epoch that they prefer had 87.7 % of 400 test images with
 # it, 86.0 % without.
 AVERAGED_EPOCHS = 5
-LEAST_PATIENCE = 5  # epochs; above the frozen ones of a transfer, so that what comes after them has a chance
+LEAST_PATIENCE = (
+    5  # epochs; above the frozen ones of a transfer, so that what comes after them has a chance
+)
 NAMED_CLASSES = 6  # with their numbers; of more it is said how many there are
 IMBALANCE = 1.5  # images of the commonest class for one of the rarest, up to which nothing is done
 OVERSAMPLING = 10.0
 
 # What a training step keeps, in bytes for each pixel of an image: the outputs of convolutions and normalisations in
 # fp32, and as much again for their gradients.
-STEP_MEMORY = {"resnet18": 800, "resnet34": 1200, "resnet50": 3600, "resnet101": 5200, "resnet152": 7200}
+STEP_MEMORY = {
+    "resnet18": 800,
+    "resnet34": 1200,
+    "resnet50": 3600,
+    "resnet101": 5200,
+    "resnet152": 7200,
+}
 STEP_MEMORY_OF_A_LAYER = 150  # of the networks for small images
 SMALL_STEM_FACTOR = 12  # of a stem that keeps the size of the image
 STEP_SHARE = 0.25  # of the free memory, for a training step
@@ -83,7 +91,11 @@ def wanted_weights(survey: Survey, machine: Machine, said: Mapping[str, Any]) ->
     if init is not None:
         return None
     if arch is not None:
-        return arch if arch in IMAGENET_WEIGHTS[said["framework"]] and survey.side > SMALL_IMAGE else None
+        return (
+            arch
+            if arch in IMAGENET_WEIGHTS[said["framework"]] and survey.side > SMALL_IMAGE
+            else None
+        )
     return _transfer_network(machine, said["framework"]) if survey.side > SMALL_IMAGE else None
 
 
@@ -120,7 +132,8 @@ def choose(
         image_size=size,
         validation_fraction=held_out,
         batch_size=batch,
-        epochs=said.get("epochs") or (None if transfer else round(_between(SEEN / trained, *SCRATCH_EPOCHS))),
+        epochs=said.get("epochs")
+        or (None if transfer else round(_between(SEEN / trained, *SCRATCH_EPOCHS))),
         ema_decay=None if transfer else 1 - 1 / (AVERAGED_EPOCHS * max(1, trained // batch)),
         oversampling=OVERSAMPLING if survey.imbalance > IMBALANCE else None,
         precision="bf16" if machine.bf16 and not machine.gpu else "fp32",
@@ -176,7 +189,10 @@ def _image_size(
     elif survey.side <= SMALL_IMAGE:
         size, why = -(-survey.side // 8) * 8, f"the images have {survey.side} on their shorter side"
     else:
-        size, why = PHOTO_SIZE[family], f"of {survey.side} on the shorter side; more is slow without a start"
+        size, why = (
+            PHOTO_SIZE[family],
+            f"of {survey.side} on the shorter side; more is slow without a start",
+        )
     wished = size
     while _pixel_memory(survey, size) > PIXELS_SHARE * machine.memory:
         size -= SIZE_STEP
@@ -186,14 +202,19 @@ def _image_size(
                 f"{_gigabytes(PIXELS_SHARE * machine.memory)}, half of what is free. Use fewer images. "
                 f"Received: {survey.images:,} images, {_gigabytes(_pixel_memory(survey, size + SIZE_STEP))}"
             )
-    return size, why if size == wished else f"{wished} would take more memory than half of what is free"
+    return (
+        size,
+        why if size == wished else f"{wished} would take more memory than half of what is free",
+    )
 
 
 def _pixel_memory(survey: Survey, size: int) -> int:
     return PIXEL_COPIES * survey.images * 3 * size**2
 
 
-def _batch_size(trained: int, machine: Machine, arch: str, size: int, transfer: bool) -> tuple[int, str]:
+def _batch_size(
+    trained: int, machine: Machine, arch: str, size: int, transfer: bool
+) -> tuple[int, str]:
     """Images per step, and why."""
     small_stem = SMALL_STEM_FACTOR if arch in SMALL_STEM and size <= SMALL_IMAGE else 1
     if arch in CIFAR_NETWORKS:
@@ -207,7 +228,10 @@ def _batch_size(trained: int, machine: Machine, arch: str, size: int, transfer: 
     while batch > 2 and batch * per_pixel * size**2 > STEP_SHARE * machine.memory:
         batch //= 2
     memory = f"{_gigabytes(batch * per_pixel * size**2)} of the {_gigabytes(machine.memory)} that are free"
-    return batch, memory if batch == wished else f"{memory}; {wished} would take more than a quarter"
+    return (
+        batch,
+        memory if batch == wished else f"{memory}; {wished} would take more than a quarter",
+    )
 
 
 def _gigabytes(count: float) -> str:
@@ -223,9 +247,7 @@ def _why_weights(survey: Survey, said: Mapping[str, Any], arch: str, imagenet: b
     if said.get("init"):
         return "as said"
     if imagenet:
-        return (
-            f"the images are photos ({survey.side} pixels on the shorter side), and these weights know photos"
-        )
+        return f"the images are photos ({survey.side} pixels on the shorter side), and these weights know photos"
     if survey.side <= SMALL_IMAGE:
         return f"small images ({survey.side} pixels on the shorter side); ImageNet weights know large ones"
     if arch not in IMAGENET_WEIGHTS[said["framework"]] and "arch" in said:
@@ -244,9 +266,15 @@ def _why_network(machine: Machine, said: Mapping[str, Any], transfer: bool) -> s
 
 
 def _why_epochs(config: TrainConfig) -> str:
-    frozen = f"the first {config.freeze_epochs} train the classifier only; " if config.freeze_epochs else ""
+    frozen = (
+        f"the first {config.freeze_epochs} train the classifier only; "
+        if config.freeze_epochs
+        else ""
+    )
     average = f"weights are averaged over {AVERAGED_EPOCHS}; " if config.ema_decay else ""
-    end = f"{config.patience} without a lower validation loss end it, and the best one's weights stay"
+    end = (
+        f"{config.patience} without a lower validation loss end it, and the best one's weights stay"
+    )
     return frozen + average + end
 
 
@@ -257,7 +285,10 @@ def _imbalance(survey: Survey, config: TrainConfig) -> tuple[str, str]:
     ratio = f"{survey.imbalance:.1f} images of {most} for one of {least}"
     if config.oversampling == 1:
         return "none to speak of", ratio
-    return f"evened out, up to {config.oversampling:.0f} times", f"{ratio}: rare classes are drawn more often"
+    return (
+        f"evened out, up to {config.oversampling:.0f} times",
+        f"{ratio}: rare classes are drawn more often",
+    )
 
 
 def _why_precision(machine: Machine) -> str:

@@ -20,14 +20,16 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "torch": (*CIFAR_NETWORKS, *IMAGENET_NETWORKS),
     "keras": (*CIFAR_NETWORKS, *IMAGENET_NETWORKS, *V2_NETWORKS),
 }
-IMAGENET_SIZE = 224  # side of the images of the ImageNet networks where nothing else is said, in pixels
+IMAGENET_SIZE = (
+    224  # side of the images of the ImageNet networks where nothing else is said, in pixels
+)
 IMAGENET_WEIGHTS = {
     "torch": IMAGENET_NETWORKS,
     "keras": (*IMAGENET_NETWORKS[2:], *V2_NETWORKS),
 }  # published ones
 SMALL_STEM = ("resnet18", "resnet34")  # the networks that have another stem for small images
 SMALL_IMAGE = 64  # the largest side that counts as small, in pixels
-LEAST_VALIDATION = 20  # images that a temperature is fitted on; fewer know next to nothing of it
+MIN_VALIDATION = 20  # images that a temperature is fitted on; fewer know next to nothing of it
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,23 @@ class TrainConfig:
     init: str = "random"  # random, imagenet, a file of weights, or the folder of a bundle
     # data
     image_size: int = 32  # side of the square that the network sees when it is evaluated, in pixels
-    validation_fraction: float = 0.02  # share of the training split held out, stratified, for calibration
-    train_limit: int = 0  # most training images, validation included: stratified, drawn with the seed; 0: all
+    validation_fraction: float = (
+        0.02  # share of the training split held out, stratified, for calibration
+    )
+    train_limit: int = (
+        0  # most training images, validation included: stratified, drawn with the seed; 0: all
+    )
     test_limit: int = 0  # most test images, likewise
     # schedule
     epochs: int = 60
     freeze_epochs: int = (
         0  # epochs at the start in which only the classifier trains; the backbone runs as served
     )
-    finetune_factor: float = 0.1  # rates of the epochs after those, as a share of the rates given here
-    batch_size: int = 128  # images per step
-    patience: int = (
-        0  # epochs without a lower validation loss that end the run; the best epoch's weights stay. 0: off
+    finetune_factor: float = (
+        0.1  # rates of the epochs after those, as a share of the rates given here
     )
+    batch_size: int = 128  # images per step
+    patience: int = 0  # epochs without a lower validation loss that end the run; the best epoch's weights stay. 0: off
     warmup_fraction: float = (
         0.1  # share of the steps (of each phase) in which the rate climbs linearly from 0
     )
@@ -70,12 +76,20 @@ class TrainConfig:
         0.0  # of the moving average of the weights, which is what is served; 0: the last weights
     )
     # augmentation
-    oversampling: float = 1.0  # most times that an image of a rare class is drawn for one of the commonest
-    crop_padding: int = 4  # pixels of zero padding around the image before the random crop (He et al. 4.2)
-    small_crop: int = 24  # side of the random crop in the first part of the run, in pixels; 0: never
+    oversampling: float = (
+        1.0  # most times that an image of a rare class is drawn for one of the commonest
+    )
+    crop_padding: int = (
+        4  # pixels of zero padding around the image before the random crop (He et al. 4.2)
+    )
+    small_crop: int = (
+        24  # side of the random crop in the first part of the run, in pixels; 0: never
+    )
     small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
     flip: bool = True  # horizontal, alternating between epochs (Jordan 2024)
-    augment: Literal["none", "trivial", "randaugment"] = "none"  # the policy of training/data/augment.py
+    augment: Literal["none", "trivial", "randaugment"] = (
+        "none"  # the policy of training/data/augment.py
+    )
     mixup_alpha: float = (
         0.0  # of the beta distribution from which the share of an image is drawn; 0: no mixup
     )
@@ -117,25 +131,35 @@ class TrainConfig:
             )
         for name in ("train_limit", "test_limit"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is a number of images, 0 for all. Received: {getattr(self, name)}")
+                raise ConfigError(
+                    f"{name} is a number of images, 0 for all. Received: {getattr(self, name)}"
+                )
         if not 0 <= self.freeze_epochs <= self.epochs:
             raise ConfigError(
                 f"freeze_epochs lies between 0 and epochs ({self.epochs}). Received: {self.freeze_epochs}"
             )
         if self.finetune_factor <= 0:
-            raise ConfigError(f"finetune_factor is a number above 0. Received: {self.finetune_factor}")
+            raise ConfigError(
+                f"finetune_factor is a number above 0. Received: {self.finetune_factor}"
+            )
         for name in ("warmup_fraction", "small_crop_fraction", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is a share between 0 and 1. Received: {getattr(self, name)}")
+                raise ConfigError(
+                    f"{name} is a share between 0 and 1. Received: {getattr(self, name)}"
+                )
         if self.augment not in ("none", "trivial", "randaugment"):
-            raise ConfigError(f"augment is none, trivial or randaugment. Received: {self.augment!r}")
+            raise ConfigError(
+                f"augment is none, trivial or randaugment. Received: {self.augment!r}"
+            )
         for name in ("mixup_alpha", "cutmix_alpha"):
             if getattr(self, name) < 0:
                 raise ConfigError(
                     f"{name} is a number above 0, or 0 for off. Received: {getattr(self, name)}"
                 )
         if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay lies between 0 and 1, 1 excluded. Received: {self.ema_decay}")
+            raise ConfigError(
+                f"ema_decay lies between 0 and 1, 1 excluded. Received: {self.ema_decay}"
+            )
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(
                 "validation_fraction lies strictly between 0 and 1: the temperature is fitted on that share. "

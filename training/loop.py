@@ -62,7 +62,9 @@ class TrainerLike(Protocol):
     feature_map: tuple[int, int, int]  # height, width, channels
     normalisation: Normalisation
     initial: dict[str, Any]  # where the weights came from, as in the manifest
-    share: tuple[int, int]  # which part of each batch is for this process, and how many parts there are
+    share: tuple[
+        int, int
+    ]  # which part of each batch is for this process, and how many parts there are
 
     def freeze(self, frozen: bool) -> None: ...
     def train_step(
@@ -100,7 +102,9 @@ class Run:
     def stopped_early(self) -> bool:
         """Whether the validation loss has been no better for `patience` epochs."""
         patience = self.config["patience"]
-        return bool(self.history and patience and len(self.history) - best_epoch(self.history) >= patience)
+        return bool(
+            self.history and patience and len(self.history) - best_epoch(self.history) >= patience
+        )
 
     @property
     def seconds(self) -> float:
@@ -121,7 +125,9 @@ def open_run(folder: Path, config: TrainConfig, data: DataSet, initial: dict[str
     old = Run(**json.loads(path.read_text()))
     old.config = ADDED | old.config
     changed = sorted(
-        name for name in new.config if name not in CHANGEABLE and old.config.get(name) != new.config[name]
+        name
+        for name in new.config
+        if name not in CHANGEABLE and old.config.get(name) != new.config[name]
     )
     if changed:
         shown = ", ".join(
@@ -294,7 +300,9 @@ def predict(trainer: TrainerLike, pixels: NDArray[np.uint8]) -> NDArray[np.float
     return np.concatenate([trainer.predict(part) for part in in_batches(pixels)])
 
 
-def evaluate(trainer: TrainerLike, split: Split, weights: NDArray[np.float64]) -> tuple[float, float]:
+def evaluate(
+    trainer: TrainerLike, split: Split, weights: NDArray[np.float64]
+) -> tuple[float, float]:
     """The mean cross-entropy on `split` with the classes weighted float64 [C], and the share that is right."""
     logits = predict(trainer, split.pixels).astype(np.float64)
     with np.errstate(invalid="ignore"):  # of a run that has diverged, whose logits are no numbers
@@ -318,7 +326,9 @@ def _save(folder: Path, run: Run, trainer: TrainerLike) -> None:
         part.replace(folder / f"checkpoint-{epoch}")
         record = folder / f".{RUN_FILE}.part"
         with record.open("w") as file:
-            json.dump({"config": run.config, "data": run.data, "history": run.history}, file, indent=1)
+            json.dump(
+                {"config": run.config, "data": run.data, "history": run.history}, file, indent=1
+            )
             file.flush()
             os.fsync(file.fileno())
         record.replace(folder / RUN_FILE)

@@ -15,7 +15,9 @@ def rate_factor(config: TrainConfig, step: int, steps: int) -> float:
     frozen = steps * config.freeze_epochs // config.epochs
     if step < frozen:
         return _one_phase(config, step, frozen)
-    return (config.finetune_factor if frozen else 1.0) * _one_phase(config, step - frozen, steps - frozen)
+    return (config.finetune_factor if frozen else 1.0) * _one_phase(
+        config, step - frozen, steps - frozen
+    )
 
 
 def _one_phase(config: TrainConfig, step: int, steps: int) -> float:

@@ -23,7 +23,9 @@ def environment(peer: Peer) -> Path:
     if (folder / STAMP).exists() and (folder / STAMP).read_text() == wanted:
         return folder
     uv = str(ROOT / ".venv/bin/uv")
-    subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
+    subprocess.run(
+        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True
+    )
     # The lock as constraints, as in scripts/environment.py: it also names what only the CUDA build of torch needs.
     asked = ["-r", str(peer.folder / "requirements.in"), "-c", str(peer.lock)]
     install = [uv, "pip", "install", "--python", str(folder), *asked]

@@ -25,7 +25,9 @@ class Peer:
     wait_ms: float  # longest wait for a batch to fill
     predict_path: str = "/predict"
     ready_path: str = "/ready"
-    form_field: str | None = None  # of the file in a multipart body; None: the body is the JPEG itself
+    form_field: str | None = (
+        None  # of the file in a multipart body; None: the body is the JPEG itself
+    )
     variables: Mapping[str, str] = field(default_factory=dict)  # of its environment
     every_interface: bool = False  # it opens ports on all of them, whatever is set
 

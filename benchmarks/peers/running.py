@@ -21,9 +21,7 @@ import psutil
 from .environments import ROOT, environment
 from .registry import Peer, top5
 
-MARK = (
-    "PEER_RUN"  # a variable that all processes of one run inherit, wherever they end up in the process tree
-)
+MARK = "PEER_RUN"  # a variable that all processes of one run inherit, wherever they end up in the process tree
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PAUSE_S = 0.05
 GRACE_S = 10  # to end by itself after SIGTERM
@@ -124,7 +122,11 @@ def running(
         try:
             while not answers(peer, port, jpeg, started + deadline_s):
                 if process.poll() is not None or time.perf_counter() > started + deadline_s:
-                    how = "is silent" if process.returncode is None else f"ended with {process.returncode}"
+                    how = (
+                        "is silent"
+                        if process.returncode is None
+                        else f"ended with {process.returncode}"
+                    )
                     lines = log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
                     raise NotRunning(f"{peer.title} {how}:\n" + "\n".join(lines))
                 time.sleep(PAUSE_S)
@@ -136,7 +138,9 @@ def running(
 def answers(peer: Peer, port: int, jpeg: bytes, until: float) -> bool:
     """Whether the peer classifies the image now, which some do by letting it wait."""
     headers, body = peer.request(jpeg)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=max(1.0, until - time.perf_counter()))
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", port, timeout=max(1.0, until - time.perf_counter())
+    )
     try:
         connection.request("POST", peer.predict_path, body, headers)
         answer = connection.getresponse()

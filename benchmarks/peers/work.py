@@ -16,9 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-REDUCING_GAP = (
-    2  # as in Image.thumbnail: a JPEG is decoded at a fraction that leaves twice the pixels that are needed
-)
+REDUCING_GAP = 2  # as in Image.thumbnail: a JPEG is decoded at a fraction that leaves twice the pixels that are needed
 
 
 Answer = list[dict[str, str | float]]  # [{"label": ..., "score": ...}, ...], the best first
@@ -93,7 +91,10 @@ class Classifier:
             scores = self._module(self._torch.from_numpy(pixels)).softmax(1)
             best = scores.topk(min(5, len(self._labels)))
         return [
-            [{"label": self._labels[i], "score": score} for i, score in zip(indices, values, strict=True)]
+            [
+                {"label": self._labels[i], "score": score}
+                for i, score in zip(indices, values, strict=True)
+            ]
             for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 

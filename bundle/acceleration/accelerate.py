@@ -44,7 +44,10 @@ from bundle.worker.process import environment
 from bundle.worker.selection import choices
 
 FOLDER = "openvino"
-CONVERT, QUANTIZE = "bundle.acceleration.convert", "bundle.acceleration.quantize"  # the child processes
+CONVERT, QUANTIZE = (
+    "bundle.acceleration.convert",
+    "bundle.acceleration.quantize",
+)  # the child processes
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,15 @@ def accelerate(
     verify_files(directory, manifest)
     with tempfile.TemporaryDirectory(prefix="accelerate-") as scratch, ExitStack() as stack:
         left_out: list[str] = []
-        if "cuda" not in _devices() and any(artifact.speed("cuda") for artifact in manifest.artifacts):
+        if "cuda" not in _devices() and any(
+            artifact.speed("cuda") for artifact in manifest.artifacts
+        ):
             left_out.append(
                 f"what was measured on a CUDA device: this machine has none, and version {manifest.version} has it"
             )
-        draft = _draft(directory, manifest, Path(scratch), calibration, compile_ahead, left_out, say)
+        draft = _draft(
+            directory, manifest, Path(scratch), calibration, compile_ahead, left_out, say
+        )
         made = read_manifest(draft)
         running: list[tuple[Artifact, RuntimeProcess]] = []
         for artifact in made.artifacts:
@@ -114,10 +121,14 @@ def accelerate(
                     leave_out(artifact, device, exc, left_out)
                 else:
                     running.append((artifact, process))
-        records, metrics = measure(draft, manifest, running, calibration, test, threads, left_out, say)
+        records, metrics = measure(
+            draft, manifest, running, calibration, test, threads, left_out, say
+        )
         with BundleWriter(models, manifest.name) as writer:
             kept = {record["id"] for record in records}
-            dropped = [a.path for a in made.artifacts if a.format == "aotinductor" and a.id not in kept]
+            dropped = [
+                a.path for a in made.artifacts if a.format == "aotinductor" and a.id not in kept
+            ]
             _copy(draft, made, writer.directory, without=dropped)
             path = writer.commit(
                 manifest.model_dump(mode="json") | {"artifacts": records, "metrics": metrics}
@@ -169,7 +180,9 @@ def _draft(
             made += [_artifact("torchscript", half, manifest.source.path) for half in halves]
         compiled: Mapping[str, str] = {}
         if compile_ahead is None:
-            compiled = {a.precision: a.path for a in manifest.artifacts if a.format == "aotinductor"}
+            compiled = {
+                a.precision: a.path for a in manifest.artifacts if a.format == "aotinductor"
+            }
         else:
             say("compiling with AOTInductor")
             try:
@@ -178,7 +191,8 @@ def _draft(
                 left_out.append(f"aotinductor: {exc}")
         made += [_artifact("aotinductor", precision, path) for precision, path in compiled.items()]
         return writer.commit(
-            manifest.model_dump(mode="json") | {"artifacts": [manifest.source.model_dump(mode="json"), *made]}
+            manifest.model_dump(mode="json")
+            | {"artifacts": [manifest.source.model_dump(mode="json"), *made]}
         )
 
 
@@ -239,7 +253,9 @@ def _run(module: str, *arguments: Path) -> None:
         check=False,
     )
     if done.returncode:
-        last = [line.strip() for line in done.stdout.splitlines() if line.strip()][-1:] or ["nothing"]
+        last = [line.strip() for line in done.stdout.splitlines() if line.strip()][-1:] or [
+            "nothing"
+        ]
         raise AccelerationFailed(
             f"The model can't be converted ({module}, exit status {done.returncode}). Serve the source artifact, or "
             f"report this with the versions of the packages. Received: {last[0][:500]}"

@@ -50,9 +50,13 @@ def _from_torchscript(ov: Any, path: Path, manifest: Manifest) -> Any:
         # TorchScript is deprecated upstream (torch 2.9) but is the format of the source artifact.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.(load|script)` is deprecated")
         scripted = torch.jit.script(Explain(torch.jit.load(str(path)).eval()).eval())  # type: ignore[no-untyped-call]
-    names = [value.debugName() for value in scripted.graph.inputs()][1:]  # the first is the module itself
+    names = [value.debugName() for value in scripted.graph.inputs()][
+        1:
+    ]  # the first is the module itself
     shapes = _inputs(ov, manifest)
-    return ov.convert_model(scripted, input=[(name, *what) for name, what in zip(names, shapes, strict=True)])
+    return ov.convert_model(
+        scripted, input=[(name, *what) for name, what in zip(names, shapes, strict=True)]
+    )
 
 
 def _from_savedmodel(ov: Any, path: Path, manifest: Manifest) -> Any:
@@ -71,7 +75,8 @@ def _from_savedmodel(ov: Any, path: Path, manifest: Manifest) -> Any:
     # OpenVINO's reader of SavedModel folders does not find the variables of ours (2026.4); constants it reads.
     size = (None, manifest.input.height, manifest.input.width, 3)
     concrete = tf.function(explain).get_concrete_function(
-        tf.TensorSpec(size, tf.uint8, name="pixels"), tf.TensorSpec([None], tf.int64, name="class_index")
+        tf.TensorSpec(size, tf.uint8, name="pixels"),
+        tf.TensorSpec([None], tf.int64, name="class_index"),
     )
     frozen = convert_variables_to_constants_v2(concrete)
     with tempfile.NamedTemporaryFile(suffix=".pb") as file:

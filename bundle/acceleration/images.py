@@ -28,7 +28,9 @@ def calibration_pixels(
     return _pixels([files[i] for i in sorted(order)], geometry)
 
 
-def labelled_pixels(folder: Path, manifest: Manifest) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def labelled_pixels(
+    folder: Path, manifest: Manifest
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """uint8 [N, H, W, 3] and int64 [N] of the images in ``folder``/<label>/.
 
     Raises:
@@ -62,7 +64,9 @@ def _pixels(files: list[Path], geometry: Input) -> npt.NDArray[np.uint8]:
         try:
             return read_input(file.read_bytes(), geometry).pixels
         except (ImageError, OSError) as exc:
-            raise AccelerationFailed(f"An image can't be read; mend or remove it. {file}: {exc}") from exc
+            raise AccelerationFailed(
+                f"An image can't be read; mend or remove it. {file}: {exc}"
+            ) from exc
 
     with ThreadPoolExecutor() as pool:  # the decoders release the interpreter lock
         return np.stack(list(pool.map(read, files)))

@@ -70,7 +70,9 @@ def measure(
     """
     golden = _golden_pixels(draft, manifest)
     compared = test.pixels if test else calibration if calibration is not None else golden
-    metrics = [m.model_dump(mode="json") for m in manifest.metrics if m.name != "accuracy" or not test]
+    metrics = [
+        m.model_dump(mode="json") for m in manifest.metrics if m.name != "accuracy" or not test
+    ]
     answers: dict[str, list[Answers]] = {}
     answering: list[tuple[Artifact, RuntimeProcess]] = []
     for artifact, process in running:
@@ -128,7 +130,9 @@ def _derivation(
         "versions": {package: importlib.metadata.version(package) for package in packages},
         "calibration_samples": 0 if quantised_with is None else len(quantised_with),
         "compared_samples": len(of_source.logits),
-        "max_logit_difference": max(float(np.abs(answer.logits - of_source.logits).max()) for answer in own),
+        "max_logit_difference": max(
+            float(np.abs(answer.logits - of_source.logits).max()) for answer in own
+        ),
         "top1_agreement": min(float((answer.logits.argmax(1) == best).mean()) for answer in own),
         "golden_tolerance": min(LARGEST_TOLERANCE, TOLERANCE_FACTOR * observed + TOLERANCE_ROOM),
     }

@@ -41,7 +41,9 @@ def measure(
             for size, batch in inputs.items():
                 found[size].append(_turn(process, batch))
     return [
-        _record({size: median(taken) for size, taken in found.items()}, process.info["device"], threads)
+        _record(
+            {size: median(taken) for size, taken in found.items()}, process.info["device"], threads
+        )
         for process, found in zip(running, seconds, strict=True)
     ]
 

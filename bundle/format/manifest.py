@@ -88,7 +88,9 @@ class Manifest(Record):
             raise ValueError("artifacts: exactly one has source true")
         for artifact in self.artifacts:
             if artifact.format == "torchscript" and artifact.path != self.source.path:
-                raise ValueError("artifacts: torchscript in half precision is the file of the source")
+                raise ValueError(
+                    "artifacts: torchscript in half precision is the file of the source"
+                )
             if not any(f == artifact.path or f.startswith(artifact.path + "/") for f in self.files):
                 raise ValueError(f"artifacts: 'files' does not list the path {artifact.path!r}")
         for sample in self.golden.samples:
@@ -192,7 +194,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+        raise ValueError(
+            f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice"
+        )
     return result
 
 
@@ -204,6 +208,10 @@ def _describe(exc: ValidationError) -> str:
         what = {"missing": "the field is missing", "extra_forbidden": "the field is unknown"}.get(
             error["type"], error["msg"]
         )
-        found = "" if error["type"] == "missing" or not error["loc"] else f"; received {error['input']!r:.80}"
+        found = (
+            ""
+            if error["type"] == "missing" or not error["loc"]
+            else f"; received {error['input']!r:.80}"
+        )
         lines.append(f"{where}: {what}{found}")
     return f"The manifest is not of schema version {SCHEMA_VERSION}. " + " | ".join(lines)

@@ -50,11 +50,15 @@ def scan(root: Path) -> tuple[list[BundleRef], list[IgnoredFolder]]:
     ignored: list[IgnoredFolder] = []
     for model in _folders(root):
         if not _NAME.fullmatch(model.name):
-            ignored.append(IgnoredFolder(model, f"the name does not match {NAME_PATTERN}: {model.name!r}"))
+            ignored.append(
+                IgnoredFolder(model, f"the name does not match {NAME_PATTERN}: {model.name!r}")
+            )
             continue
         for version in _folders(model):
             if not _VERSION.fullmatch(version.name):
-                ignored.append(IgnoredFolder(version, f"the version is not 1, 2, 3, ...: {version.name!r}"))
+                ignored.append(
+                    IgnoredFolder(version, f"the version is not 1, 2, 3, ...: {version.name!r}")
+                )
             elif not (version / MANIFEST_FILE).is_file():
                 ignored.append(IgnoredFolder(version, f"there is no {MANIFEST_FILE}"))
             else:
@@ -76,13 +80,19 @@ def verify_files(path: Path, manifest: Manifest) -> None:
     present = set(_regular_files(path)) - {MANIFEST_FILE}
     listed = set(manifest.files)
     if missing := sorted(listed - present):
-        raise IntegrityFailed(_text(f"{len(missing)} file(s) of the manifest are missing", missing[0]))
+        raise IntegrityFailed(
+            _text(f"{len(missing)} file(s) of the manifest are missing", missing[0])
+        )
     if extra := sorted(present - listed):
-        raise IntegrityFailed(_text(f"{len(extra)} file(s) are not listed in the manifest", extra[0]))
+        raise IntegrityFailed(
+            _text(f"{len(extra)} file(s) are not listed in the manifest", extra[0])
+        )
     for name, record in sorted(manifest.files.items()):
         size, digest = _digest(path / name, name)
         if size != record.size:
-            raise IntegrityFailed(_text(f"a file has {size} bytes, the manifest says {record.size}", name))
+            raise IntegrityFailed(
+                _text(f"a file has {size} bytes, the manifest says {record.size}", name)
+            )
         if digest != record.sha256:
             raise IntegrityFailed(
                 _text(f"a file has the sha256 {digest}, the manifest says {record.sha256}", name)
@@ -111,7 +121,9 @@ def _regular_files(root: Path) -> Iterator[str]:
         try:
             entries = list(os.scandir(root / folder))
         except OSError as exc:
-            raise IntegrityFailed(_text(f"a folder cannot be read ({exc.strerror})", folder or ".")) from exc
+            raise IntegrityFailed(
+                _text(f"a folder cannot be read ({exc.strerror})", folder or ".")
+            ) from exc
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             mode = entry.stat(follow_symlinks=False).st_mode
@@ -121,7 +133,10 @@ def _regular_files(root: Path) -> Iterator[str]:
                 yield name
             else:
                 raise IntegrityFailed(
-                    _text("something is neither a regular file nor a folder (a symlink, a device)", name)
+                    _text(
+                        "something is neither a regular file nor a folder (a symlink, a device)",
+                        name,
+                    )
                 )
 
 

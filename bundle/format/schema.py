@@ -26,7 +26,9 @@ def _safe_path(value: str) -> str:
     if "\\" in value or ":" in value or _CONTROL.search(value):
         raise ValueError("a path holds no backslash, colon or control character")
     if value.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        raise ValueError("a path is relative and stays inside the bundle: no leading '/', no '.', no '..'")
+        raise ValueError(
+            "a path is relative and stays inside the bundle: no leading '/', no '.', no '..'"
+        )
     if value == MANIFEST_FILE:
         raise ValueError(f"{MANIFEST_FILE} does not list itself")
     return str(PurePosixPath(*parts))
@@ -123,7 +125,11 @@ class Speed(Record):
 _SOURCES = (("torchscript", "fp32"), ("savedmodel", "fp32"))
 _DERIVED = (
     *(("openvino", precision) for precision in ("fp32", "bf16", "int8")),
-    *((form, precision) for form in ("torchscript", "aotinductor") for precision in ("bf16", "fp16")),
+    *(
+        (form, precision)
+        for form in ("torchscript", "aotinductor")
+        for precision in ("bf16", "fp16")
+    ),
 )
 
 

@@ -19,7 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from bundle.errors import ManifestInvalid
-from bundle.format.manifest import MANIFEST_FILE, NAME_PATTERN, SCHEMA_VERSION, Manifest, parse_manifest
+from bundle.format.manifest import (
+    MANIFEST_FILE,
+    NAME_PATTERN,
+    SCHEMA_VERSION,
+    Manifest,
+    parse_manifest,
+)
 from bundle.format.repository import file_digest
 
 _PREFIX = ".writing-"
@@ -64,7 +70,9 @@ class BundleWriter:
     def __enter__(self) -> Self:
         self._home.mkdir(parents=True, exist_ok=True)
         if self._wanted is not None and (self._home / str(self._wanted)).exists():
-            raise FileExistsError(f"The version exists already: {str(self._home / str(self._wanted))!r}")
+            raise FileExistsError(
+                f"The version exists already: {str(self._home / str(self._wanted))!r}"
+            )
         _remove_leftovers(self._home)
         directory = self._home / f"{_PREFIX}{self.version}-{os.getpid()}-{id(self):x}"
         while self._directory is None:
@@ -79,7 +87,10 @@ class BundleWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -95,9 +106,13 @@ class BundleWriter:
         ``created`` and ``files`` are filled in here, whatever it has. Returns the bundle folder. Raises :class:`ManifestInvalid` for wrong
         fields and ``FileExistsError`` when the version asked for has appeared meanwhile.
         """
-        fields = manifest.model_dump(mode="json") if isinstance(manifest, Manifest) else dict(manifest)
+        fields = (
+            manifest.model_dump(mode="json") if isinstance(manifest, Manifest) else dict(manifest)
+        )
         files = {}
-        for path in sorted(p for p in self.directory.rglob("*") if not p.is_dir() or p.is_symlink()):
+        for path in sorted(
+            p for p in self.directory.rglob("*") if not p.is_dir() or p.is_symlink()
+        ):
             size, sha256 = file_digest(path)
             files[path.relative_to(self.directory).as_posix()] = {"size": size, "sha256": sha256}
             _fsync(path)
@@ -120,7 +135,9 @@ class BundleWriter:
         try:
             text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         except (TypeError, ValueError) as exc:
-            raise ManifestInvalid(f"The manifest cannot be written as JSON. Received: {exc}") from exc
+            raise ManifestInvalid(
+                f"The manifest cannot be written as JSON. Received: {exc}"
+            ) from exc
         parse_manifest(text.encode())
         path = self.directory / MANIFEST_FILE
         path.write_text(text, encoding="utf-8")

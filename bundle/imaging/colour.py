@@ -61,7 +61,9 @@ def _scaled_sample(value: int, bits: int) -> int:
 
 def _from_16_bit(image: Image.Image, key: object) -> Image.Image:
     """High byte of each 16-bit grey sample; LA when one value is stated to be transparent."""
-    values = np.asarray(image).astype(np.uint16, copy=False)  # native byte order, whatever the file has
+    values = np.asarray(image).astype(
+        np.uint16, copy=False
+    )  # native byte order, whatever the file has
     grey = Image.fromarray((values >> 8).astype(np.uint8))
     if not isinstance(key, int):
         return grey

@@ -26,7 +26,7 @@ from bundle.imaging.geometry import prepare
 from bundle.imaging.headers import Header, read_header, sniff
 from bundle.imaging.jpeg import lacks_data
 
-MOST_PIXELS = 178_956_970
+MAX_PIXELS = 178_956_970
 """Pillow's own bound (twice its warning level of a quarter gigabyte of RGB), which stays as it is."""
 _ORIENTATION = 0x0112
 _TURNED = range(2, 9)  # orientations other than upright
@@ -48,8 +48,8 @@ class ImageLimits:
             value = getattr(self, field.name)
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{field.name} is a number above 0. Received: {value!r}")
-        if self.max_pixels > MOST_PIXELS:
-            raise ValueError(f"max_pixels is at most {MOST_PIXELS}. Received: {self.max_pixels}")
+        if self.max_pixels > MAX_PIXELS:
+            raise ValueError(f"max_pixels is at most {MAX_PIXELS}. Received: {self.max_pixels}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,11 @@ def decode_image(
     if kind is None:
         raise UnsupportedImageType(
             "The file is not a picture of a known type. Expected JPEG, PNG, WebP, GIF, BMP or TIFF. "
-            + (f"Received: a file that starts with {data[:8]!r}" if data else "Received: an empty file")
+            + (
+                f"Received: a file that starts with {data[:8]!r}"
+                if data
+                else "Received: an empty file"
+            )
         )
     header = read_header(data, kind, limits.max_jpeg_scans, limits.max_gif_frames)
     _judge(header, limits)
@@ -129,7 +133,9 @@ def decode_image(
             ) from exc
 
 
-def _decode(data: bytes, header: Header, limits: ImageLimits, shorter_side: int | None) -> DecodedImage:
+def _decode(
+    data: bytes, header: Header, limits: ImageLimits, shorter_side: int | None
+) -> DecodedImage:
     kind = header.format
     image: Image.Image = Image.open(BytesIO(data), formats=[kind])
     mode = image.mode
@@ -224,7 +230,9 @@ def _too_large(what: str, limit: float, found: object) -> ImageTooLarge:
 
 
 def _out_of_memory(kind: str) -> UnreadableImage:
-    return UnreadableImage(f"The {kind} picture needs more memory than there is. Send a smaller one.")
+    return UnreadableImage(
+        f"The {kind} picture needs more memory than there is. Send a smaller one."
+    )
 
 
 def _send_smaller(limits: ImageLimits) -> str:

@@ -24,7 +24,9 @@ def prepare(pixels: npt.NDArray[np.uint8], input: Input) -> npt.NDArray[np.uint8
     Raises ``ValueError`` for another shape or dtype.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(f"Expected uint8 pixels [H, W, 3]. Received: {pixels.dtype} {list(pixels.shape)}")
+        raise ValueError(
+            f"Expected uint8 pixels [H, W, 3]. Received: {pixels.dtype} {list(pixels.shape)}"
+        )
     height, width = _resized(pixels.shape[0], pixels.shape[1], input)
     if (height, width) != pixels.shape[:2]:
         image = Image.fromarray(np.ascontiguousarray(pixels), "RGB")
@@ -40,4 +42,6 @@ def _resized(height: int, width: int, input: Input) -> tuple[int, int]:  # noqa:
     if not isinstance(rule, ShorterSide):
         return rule.height, rule.width
     short = min(height, width)
-    return (2 * height * rule.size + short) // (2 * short), (2 * width * rule.size + short) // (2 * short)
+    return (2 * height * rule.size + short) // (2 * short), (2 * width * rule.size + short) // (
+        2 * short
+    )

@@ -85,7 +85,9 @@ def quick_pixels(data: bytes) -> int | None:
         match sniff(data):
             case "JPEG":
                 return scanned_pixels(data)
-            case "PNG" if data.startswith(_PNG_HEADER, 8) and not any(kind in data for kind in _PNG_TEXT):
+            case "PNG" if data.startswith(_PNG_HEADER, 8) and not any(
+                kind in data for kind in _PNG_TEXT
+            ):
                 width, height = struct.unpack_from(">II", data, 16)
                 return int(width * height)
             case "WEBP":
@@ -116,7 +118,9 @@ def _png(data: bytes) -> Header:
             kind in _PNG_CRITICAL
             and zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]
         ):
-            raise UnreadableImage(f"The PNG file is truncated or corrupt. Checksum of chunk: {kind!r}")
+            raise UnreadableImage(
+                f"The PNG file is truncated or corrupt. Checksum of chunk: {kind!r}"
+            )
         if kind == b"IHDR" and chunks:
             raise UnreadableImage("A PNG file has one header. Received: several chunks IHDR")
         if kind == b"IEND":
@@ -154,7 +158,23 @@ def _bmp(data: bytes) -> Header:
     return Header("BMP", abs(width), abs(height))  # a negative height stores the rows from the top
 
 
-_TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8}
+_TIFF_TYPES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+}
 _TIFF_BYTE_TYPES = (1, 2, 6, 7)
 _WIDTH, _HEIGHT = 256, 257
 

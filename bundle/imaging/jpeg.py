@@ -32,7 +32,9 @@ _OTHER_DATA = _NOISE + b"".join(bytes([0xFF, 0xD0 + number]) + _NOISE for number
 
 def absurd(format: str, what: str) -> UnreadableImage:  # noqa: A002
     """The error for a file of more parts than any picture needs."""
-    return UnreadableImage(f"The {format} file is built to be slow, not to be looked at. Received: {what}")
+    return UnreadableImage(
+        f"The {format} file is built to be slow, not to be looked at. Received: {what}"
+    )
 
 
 def read_jpeg(data: bytes, max_scans: int) -> tuple[int, int, int, int]:
@@ -86,7 +88,9 @@ def scanned_pixels(data: bytes) -> int | None:
         if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
             height, width = struct.unpack_from(">HH", data, position + 5)
             # To count takes longer than all else here, and scans of the other kind are few, or cost little each.
-            return int(height * width * (data.count(bytes([0xFF, _SOS])) if marker == _PROGRESSIVE else 1))
+            return int(
+                height * width * (data.count(bytes([0xFF, _SOS])) if marker == _PROGRESSIVE else 1)
+            )
         if marker not in _USUAL_SEGMENTS:
             return None
         position += 2 + length
@@ -113,5 +117,9 @@ def lacks_data(data: bytes, end: int, image: Image.Image) -> bool:
 
 def _same(one: Image.Image, other: Image.Image) -> bool:
     """Whether all pixels are equal, compared in bands so that no third copy of the picture exists."""
-    bands = [(0, top, one.width, min(top + _BAND, one.height)) for top in range(0, one.height, _BAND)]
-    return all(np.array_equal(np.asarray(one.crop(band)), np.asarray(other.crop(band))) for band in bands)
+    bands = [
+        (0, top, one.width, min(top + _BAND, one.height)) for top in range(0, one.height, _BAND)
+    ]
+    return all(
+        np.array_equal(np.asarray(one.crop(band)), np.asarray(other.crop(band))) for band in bands
+    )

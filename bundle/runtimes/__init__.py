@@ -16,21 +16,23 @@ from bundle.format.manifest import Artifact
 Device = Literal["auto", "cpu", "cuda"]
 Logits = npt.NDArray[np.float32]
 Heatmap = npt.NDArray[np.float32]
-_FOLDERS = re.compile(r"(?<![\w.:/])(?:/[^/\s'\":]+)+/(?=[^/\s])")  # at the start of an absolute path
+_FOLDERS = re.compile(
+    r"(?<![\w.:/])(?:/[^/\s'\":]+)+/(?=[^/\s])"
+)  # at the start of an absolute path
 
 
 class Model(Protocol):
-    """A loaded artifact. Not safe for concurrent calls, but for :meth:`infer_beside`."""
+    """A loaded artifact. Not safe for concurrent calls, but for :meth:`infer_on_stream`."""
 
     runtime: str
     runtime_version: str
     device: str
-    streams: int  # calls of infer_beside that are worked on at once, from as many threads
+    streams: int  # calls of infer_on_stream that are worked on at once, from as many threads
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """uint8 [N, H, W, 3] to float32 logits [N, C], with all that the machine has."""
 
-    def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """As :meth:`infer`, on one of the streams; other threads may have the others meanwhile."""
 
     def explain(
@@ -48,7 +50,11 @@ _MODULES = {
 
 
 def load_model(
-    bundle: Path, artifact: Artifact, device: Device, threads: int | None, compiled: Path | None = None
+    bundle: Path,
+    artifact: Artifact,
+    device: Device,
+    threads: int | None,
+    compiled: Path | None = None,
 ) -> Model:
     """Load ``artifact`` of the bundle folder on ``device``.
 
@@ -59,7 +65,9 @@ def load_model(
     """
     module = importlib.import_module(_MODULES[artifact.format])
     try:
-        model: Model = module.load(bundle / artifact.path, device, threads, artifact.precision, compiled)
+        model: Model = module.load(
+            bundle / artifact.path, device, threads, artifact.precision, compiled
+        )
     except RuntimeUnavailable:
         raise
     except ImportError as exc:
@@ -67,7 +75,9 @@ def load_model(
             f"The framework for {artifact.format} is not installed. Install the matching extra "
             f"(torch, tensorflow or openvino). Received: {exc}"
         ) from exc
-    except Exception as exc:  # the frameworks raise every kind, RuntimeError and ValueError above all
+    except (
+        Exception
+    ) as exc:  # the frameworks raise every kind, RuntimeError and ValueError above all
         raise RuntimeUnavailable(
             f"The artifact {artifact.id!r} does not load. Export it again with this framework version. "
             f"Received: {describe(exc, bundle)}"
@@ -87,6 +97,8 @@ def describe(exc: BaseException, folder: Path | None = None) -> str:
 
     Clients may read it, so of paths it has only the last part, or what comes after `folder`.
     """
-    text = str(exc).replace(f"{folder}/", "").replace(str(folder), folder.name) if folder else str(exc)
+    text = (
+        str(exc).replace(f"{folder}/", "").replace(str(folder), folder.name) if folder else str(exc)
+    )
     text = _FOLDERS.sub("", " ".join(text.split()))
     return f"{type(exc).__name__}: {text[:500]}"

@@ -21,7 +21,11 @@ from bundle.runtimes.torchscript import to_device
 
 MODEL = "model"  # the name of the one model in a package
 DEVICE_KEY = "AOTI_DEVICE_KEY"  # PyTorch's own: cpu or cuda
-RELEASE, INSTRUCTIONS, CAPABILITY = "pytorch_release", "instruction_sets", "compute_capability"  # ours
+RELEASE, INSTRUCTIONS, CAPABILITY = (
+    "pytorch_release",
+    "instruction_sets",
+    "compute_capability",
+)  # ours
 
 
 def marks(torch: ModuleType, device: str) -> dict[str, str]:
@@ -59,7 +63,9 @@ def _refuse_elsewhere(metadata: dict[str, str], here: dict[str, str]) -> None:
     """Raise :class:`RuntimeUnavailable` unless the machine that ``here`` describes has what the package needs."""
     for key, found in here.items():
         needed = metadata.get(key, "unknown")
-        if key == INSTRUCTIONS:  # a processor may have more of them than the one that it was compiled on
+        if (
+            key == INSTRUCTIONS
+        ):  # a processor may have more of them than the one that it was compiled on
             needed, found = " ".join(sorted(set(needed.split()) - set(found.split()))), ""
         if found != needed:
             raise RuntimeUnavailable(
@@ -84,7 +90,7 @@ class AotInductorModel:
         """See :class:`bundle.runtimes.Model`. The heat map comes along: it costs one small product."""
         return self.explain(pixels, np.zeros(len(pixels), np.int64))[0]
 
-    def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """See :class:`bundle.runtimes.Model`."""
         return self.infer(pixels)
 

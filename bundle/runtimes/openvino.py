@@ -88,7 +88,9 @@ def load(
 def _compile(core: Any, model: Any, images: int, config: dict[str, Any]) -> Any:
     """The model compiled for batches of so many images."""
     _, *sides = model.input("pixels").partial_shape
-    model.reshape({"pixels": [images, *(side.get_length() for side in sides)], "class_index": [images]})
+    model.reshape(
+        {"pixels": [images, *(side.get_length() for side in sides)], "class_index": [images]}
+    )
     return core.compile_model(model, "CPU", config)
 
 
@@ -100,7 +102,9 @@ def _is_short(compiled: Any) -> bool:
     stream.run(pixels, class_index)  # makes the kernels
     begun = time.perf_counter()
     shortest = math.inf
-    while (before := time.perf_counter()) < begun + (CLOSE_TRIAL_S if shortest < CLOSE_S else TRIAL_S):
+    while (before := time.perf_counter()) < begun + (
+        CLOSE_TRIAL_S if shortest < CLOSE_S else TRIAL_S
+    ):
         stream.run(pixels, class_index)
         shortest = min(shortest, time.perf_counter() - before)
         if shortest < SHORT_S:
@@ -122,10 +126,14 @@ class Stream:
         start = 0
         while start < len(pixels):
             size, request = next(
-                (size, request) for size, request in self._requests.items() if size <= len(pixels) - start
+                (size, request)
+                for size, request in self._requests.items()
+                if size <= len(pixels) - start
             )
             part = slice(start, start + size)
-            request.infer({"pixels": pixels[part], "class_index": class_index[part]}, share_inputs=True)
+            request.infer(
+                {"pixels": pixels[part], "class_index": class_index[part]}, share_inputs=True
+            )
             found.append([request.get_tensor(name).data.copy() for name in ("logits", "heatmap")])
             start += size
         logits, heatmaps = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
@@ -155,7 +163,7 @@ class OpenVinoModel:
         """See :class:`bundle.runtimes.Model`. The heat map comes along: it costs one small product."""
         return self.explain(pixels, np.zeros(len(pixels), np.int64))[0]
 
-    def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """See :class:`bundle.runtimes.Model`."""
         with self._streams(1) as (stream,):
             return stream.run(pixels, np.zeros(len(pixels), np.int64))[0]

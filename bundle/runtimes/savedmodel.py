@@ -60,7 +60,7 @@ class SavedModel:
         logits: Logits = answer["logits"].numpy()
         return logits
 
-    def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """See :class:`bundle.runtimes.Model`."""
         return self.infer(pixels)
 
@@ -68,5 +68,7 @@ class SavedModel:
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
         """See :class:`bundle.runtimes.Model`."""
-        answer = self._explain(pixels=self._tf.constant(pixels), class_index=self._tf.constant(class_index))
+        answer = self._explain(
+            pixels=self._tf.constant(pixels), class_index=self._tf.constant(class_index)
+        )
         return answer["logits"].numpy(), answer["heatmap"].numpy()

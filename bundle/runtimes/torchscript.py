@@ -49,7 +49,9 @@ def load(
 
 def _refuse_slow(precision: str, device: str) -> None:
     """Raise :class:`RuntimeUnavailable` for a precision that a processor computes by conversion, at a fraction of the speed."""
-    if device == "cpu" and (precision == "fp16" or (precision == "bf16" and not computes_in_bf16())):
+    if device == "cpu" and (
+        precision == "fp16" or (precision == "bf16" and not computes_in_bf16())
+    ):
         raise RuntimeUnavailable(
             "This precision needs a CUDA device, or for bf16 a processor with instructions for it. Use the artifact of "
             f"another precision. Received: {precision!r}"
@@ -85,7 +87,7 @@ class TorchScriptModel:
         with self._computing():
             return self._numpy(self._module(to_device(self._torch, pixels, self.device)))
 
-    def infer_beside(self, pixels: npt.NDArray[np.uint8]) -> Logits:
+    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """See :class:`bundle.runtimes.Model`."""
         return self.infer(pixels)
 

@@ -23,7 +23,7 @@ import numpy as np
 from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import verify_files
-from bundle.machine import cuda_devices, keep_freed_memory, usable_cores
+from bundle.machine import cuda_devices, tune_malloc, usable_cores
 from bundle.runtimes import Device, Model, describe, load_model
 from bundle.worker.process import end_with
 from bundle.worker.selection import Choice, choices
@@ -34,7 +34,7 @@ from bundle.worker.wire import Array, Wire, WireClosed
 def main(arguments: dict[str, Any]) -> None:
     """Load and serve. ``arguments``: bundle, artifact, device, threads, compiled, socket (fd), parent (pid)."""
     end_with(arguments["parent"])
-    keep_freed_memory()
+    tune_malloc()
     wire = Wire(socket.socket(fileno=arguments["socket"]))
     try:
         ready, model = _load(
@@ -48,10 +48,10 @@ def main(arguments: dict[str, Any]) -> None:
         wire.send({"error": exc.code, "detail": str(exc)})
         return
     wire.send(ready)
-    Answering(wire, model).run()
+    RequestLoop(wire, model).run()
 
 
-class Answering:
+class RequestLoop:
     """Takes one request after another; with several streams the model works on as many, and they are answered in order."""
 
     def __init__(self, wire: Wire, model: Model) -> None:
@@ -147,8 +147,8 @@ def _load_first(
 def _answer(model: Model, method: str, arrays: list[Array]) -> list[Array]:
     if method == "infer":
         answer: list[Array] = [model.infer(arrays[0])]
-    elif method == "infer_beside":
-        answer = [model.infer_beside(arrays[0])]
+    elif method == "infer_on_stream":
+        answer = [model.infer_on_stream(arrays[0])]
     else:
         answer = list(model.explain(arrays[0], arrays[1]))
     if not all(np.isfinite(array).all() for array in answer):

@@ -144,8 +144,13 @@ class RuntimeProcess:
                 f"Expected class_index int64 [{count}]. Received: {class_index.dtype} {list(class_index.shape)}"
             )
         if class_index.min() < 0 or class_index.max() >= classes:
-            raise ValueError(f"A class index is from 0 to {classes - 1}. Received: {class_index.tolist()}")
-        shapes = [(count, classes), (count, self.info["feature_height"], self.info["feature_width"])]
+            raise ValueError(
+                f"A class index is from 0 to {classes - 1}. Received: {class_index.tolist()}"
+            )
+        shapes = [
+            (count, classes),
+            (count, self.info["feature_height"], self.info["feature_width"]),
+        ]
         logits, heatmap = self._call("explain", [pixels, class_index], timeout_s, shapes)
         return logits, heatmap
 
@@ -164,7 +169,10 @@ class RuntimeProcess:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -217,7 +225,12 @@ class RuntimeProcess:
 
     def _check_pixels(self, pixels: npt.NDArray[np.uint8]) -> None:
         shape = (self.info["height"], self.info["width"], 3)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != shape or not len(pixels):
+        if (
+            pixels.dtype != np.uint8
+            or pixels.ndim != 4
+            or pixels.shape[1:] != shape
+            or not len(pixels)
+        ):
             raise ValueError(
                 f"Expected pixels uint8 [N, {', '.join(map(str, shape))}] with N >= 1. "
                 f"Received: {pixels.dtype} {list(pixels.shape)}"
@@ -232,7 +245,9 @@ def raise_error(header: dict[str, Any]) -> None:
 
 def check_shapes(answer: list[Array], shapes: list[tuple[int, ...]]) -> None:
     """Raise :class:`RuntimeUnavailable` unless a worker has answered with float32 arrays of ``shapes``."""
-    if [array.shape for array in answer] != shapes or any(array.dtype != np.float32 for array in answer):
+    if [array.shape for array in answer] != shapes or any(
+        array.dtype != np.float32 for array in answer
+    ):
         raise RuntimeUnavailable(
             f"The model answers in another shape. Expected float32 {shapes}. "
             f"Received: {[f'{array.dtype} {array.shape}' for array in answer]}"
@@ -245,4 +260,6 @@ def _died(child: Child, exc: WireClosed | WireTimeout) -> WorkerDied:
         what, grace_s = "did not answer in time and is killed", 0.0
     else:
         what, grace_s = "ended", 0.5  # the socket closes a moment before the exit status is there
-    return WorkerDied(f"The process that runs the model {what}. Start another one. {child.end(grace_s)}")
+    return WorkerDied(
+        f"The process that runs the model {what}. Start another one. {child.end(grace_s)}"
+    )

@@ -9,14 +9,14 @@ from contextlib import suppress
 from typing import Any
 
 from bundle.worker.process import Child, environment
-from bundle.worker.wire import MAX_ARRAY_BYTES, Answer, Array, FrameConnection, WireClosed
+from bundle.worker.wire import MAX_ARRAY_BYTES, Array, Frame, FrameConnection, WireClosed
 
 GRACE_S = 0.5  # for one that has closed its socket, to end as it would
 POLL_S = 0.005  # between two looks at a process that is being killed
 OUTPUT_S = 1.0  # for what it printed last; a process that it started may hold the pipe
 
 
-class Bystander(WireClosed):
+class NotStarted(WireClosed):
     """The process ended on the frame before this one."""
 
 
@@ -26,7 +26,7 @@ class FramedProcess:
     Args:
         arguments: what the module's ``main`` takes.
         threads: CPU threads of the libraries in it; None: what they choose.
-        most_bytes: that one of its frames may have; with more it counts as ended.
+        max_bytes: that one of its frames may have; with more it counts as ended.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class FramedProcess:
         arguments: dict[str, Any],
         device: str,
         threads: int | None,
-        most_bytes: int = MAX_ARRAY_BYTES,
+        max_bytes: int = MAX_ARRAY_BYTES,
     ) -> None:
-        self._most_bytes = most_bytes
+        self._most_bytes = max_bytes
         self._start = (module, arguments, environment(device, threads))
         self._child: Child | None = None
         self._output: Output | None = None
         self._connection: FrameConnection | None = None
-        self._last: asyncio.Future[Answer] | None = None  # the answer that comes before the next one
+        self._last: asyncio.Future[Frame] | None = None  # the answer that comes before the next one
 
     async def start(self, timeout_s: float) -> dict[str, Any]:
         """Start it and return its first frame.
@@ -65,7 +65,11 @@ class FramedProcess:
         # TimeoutError is an OSError; a machine that is short of something says so in either of the others.
         except (OSError, MemoryError, RuntimeError, WireClosed) as exc:
             what = "ended" if self._child is not None else "can't be started"
-            what = "was not ready in time" if isinstance(exc, TimeoutError) else f"{what} ({text_of(exc)})"
+            what = (
+                "was not ready in time"
+                if isinstance(exc, TimeoutError)
+                else f"{what} ({text_of(exc)})"
+            )
             ending = await self.kill(GRACE_S if isinstance(exc, WireClosed) else 0)
             raise WireClosed(f"The process {what}. {ending}") from exc
         except BaseException:
@@ -84,11 +88,11 @@ class FramedProcess:
 
     async def ask(
         self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]], timeout_s: float
-    ) -> Answer:
+    ) -> Frame:
         """Send a frame; the answer. Several may be under way; the time counts from the end of the one before.
 
         Raises:
-            WireClosed: it has ended on this frame; :class:`Bystander`: on the one before.
+            WireClosed: it has ended on this frame; :class:`NotStarted`: on the one before.
             TimeoutError: it takes longer; whatever it answers later belongs to nobody, so the caller kills it.
         """
         if self._connection is None:
@@ -98,7 +102,7 @@ class FramedProcess:
         if before is not None and not before.done():
             await asyncio.wait([before])
             if answer.done() and answer.exception() is not None:
-                raise Bystander("the process ended on the frame before")
+                raise NotStarted("the process ended on the frame before")
         async with asyncio.timeout(timeout_s):
             return await answer
 

@@ -23,8 +23,16 @@ _KEPT_LINES = 40
 _LOOKED_AT_LINES = 400  # of what comes at once, some of which can be empty
 _LINE_BYTES = 2_000
 _BUFFER_BYTES = 4 * 2**20
-_OF_THE_PARENT = (signal.SIGINT, signal.SIGTERM)  # a terminal, and some who stop a service, send them to all
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+_OF_THE_PARENT = (
+    signal.SIGINT,
+    signal.SIGTERM,
+)  # a terminal, and some who stop a service, send them to all
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+)
 
 
 class Child:
@@ -39,7 +47,10 @@ class Child:
 
     def __init__(self, module: str, arguments: dict[str, Any], variables: dict[str, str]) -> None:
         self._socket, theirs = socket.socketpair()
-        for end in (self._socket, theirs):  # so that a batch goes through at once; the system may allow less
+        for end in (
+            self._socket,
+            theirs,
+        ):  # so that a batch goes through at once; the system may allow less
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._pidfd: int | None = None
         self._reader: threading.Thread | None = None
@@ -60,7 +71,9 @@ class Child:
             except BaseException:
                 self._socket.close()
                 raise
-        with contextlib.suppress(OSError):  # a kernel or sandbox without pidfd: the socket's end is enough
+        with contextlib.suppress(
+            OSError
+        ):  # a kernel or sandbox without pidfd: the socket's end is enough
             self._pidfd = os.pidfd_open(self.process.pid)
         self.wire = Wire(self._socket, self._pidfd)
 

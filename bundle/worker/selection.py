@@ -9,7 +9,9 @@ from bundle.format.manifest import Artifact, Manifest
 
 AUTO, SOURCE = "auto", "source"
 ACCURACY_TOLERANCE = 0.005  # what `auto` may lose against the source, as a share of the test images
-SAME_FUNCTION = 1e-3  # logits this close are the source's own, whether their accuracy was measured or not
+SAME_FUNCTION = (
+    1e-3  # logits this close are the source's own, whether their accuracy was measured or not
+)
 DEVICE_NAMES = {"cpu": "a CPU", "cuda": "a CUDA device"}
 RUNTIME_NAMES = {
     "torchscript": "torchscript",
@@ -42,7 +44,9 @@ def choices(manifest: Manifest, wanted: str, *, cuda: bool) -> list[Choice]:
     if wanted != AUTO:
         return [Choice(_by_id(manifest, wanted), "set by its id")]
     device = "cuda" if cuda else "cpu"
-    gains = ((_gain(artifact, manifest.source, device), artifact) for artifact in manifest.artifacts)
+    gains = (
+        (_gain(artifact, manifest.source, device), artifact) for artifact in manifest.artifacts
+    )
     faster = sorted((pair for pair in gains if pair[0] > 1), key=lambda pair: pair[0], reverse=True)
     found = [
         Choice(artifact, f"measured {gain:.1f} times as fast as the source, with {good}")
@@ -74,7 +78,9 @@ def _by_id(manifest: Manifest, wanted: str) -> Artifact:
     if artifact := manifest.artifact(wanted):
         return artifact
     ids = ", ".join(artifact.id for artifact in manifest.artifacts)
-    raise RuntimeUnavailable(f"The bundle has no such artifact. It has: {ids}. Received: {wanted!r}")
+    raise RuntimeUnavailable(
+        f"The bundle has no such artifact. It has: {ids}. Received: {wanted!r}"
+    )
 
 
 def _gain(artifact: Artifact, source: Artifact, device: str) -> float:

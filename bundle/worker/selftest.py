@@ -45,7 +45,9 @@ def run_golden(directory: Path, manifest: Manifest, artifact: Artifact, model: M
         try:
             image = read_input((directory / sample.file).read_bytes(), manifest.input)
         except ImageError as exc:
-            raise GoldenMismatch(f"A golden picture is refused: {exc} File: {sample.file!r}") from exc
+            raise GoldenMismatch(
+                f"A golden picture is refused: {exc} File: {sample.file!r}"
+            ) from exc
         logits = _checked_logits(manifest, model, image.pixels[None], sample.top[0].index)
         for difference in golden_differences(sample, logits[0], manifest.calibration.temperature):
             if not difference.size <= tolerance:
@@ -82,7 +84,11 @@ def golden_differences(
 
 
 def _mismatch(file: str, artifact: Artifact, difference: Difference, tolerance: float) -> str:
-    model = "At temperature 1, among the recorded classes, the model" if difference.at_one else "The model"
+    model = (
+        "At temperature 1, among the recorded classes, the model"
+        if difference.at_one
+        else "The model"
+    )
     remedy = "Export the model" if artifact.source else "Run `python -m bundle accelerate`"
     return (
         f"{model} scores {difference.label!r} as {difference.found:.6f}; the bundle records {difference.recorded:.6f} "
@@ -92,11 +98,16 @@ def _mismatch(file: str, artifact: Artifact, difference: Difference, tolerance: 
 
 def golden_tolerance(manifest: Manifest, artifact: Artifact) -> float:
     """The largest difference of a score that the self-test of ``artifact`` allows."""
-    return artifact.derivation.golden_tolerance if artifact.derivation else manifest.golden.tolerance
+    return (
+        artifact.derivation.golden_tolerance if artifact.derivation else manifest.golden.tolerance
+    )
 
 
 def _checked_logits(
-    manifest: Manifest, model: Model, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], index: int
+    manifest: Manifest,
+    model: Model,
+    pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    index: int,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Logits [1, C] of both methods, after their shapes, dtypes and agreement are checked."""
     try:
@@ -115,7 +126,9 @@ def _checked_logits(
             f"and heat map. Received: {[f'{array.dtype} {array.shape}' for array in (logits, again, heatmap)]}"
         )
     if not (np.isfinite(logits).all() and np.isfinite(heatmap).all()):
-        raise RuntimeUnavailable("The model answers NaN or infinity on a golden picture. Train it again.")
+        raise RuntimeUnavailable(
+            "The model answers NaN or infinity on a golden picture. Train it again."
+        )
     if not np.allclose(logits, again, rtol=1e-3, atol=1e-3):
         raise GoldenMismatch(
             "The model's explain gives other logits than its forward. Export it again. "

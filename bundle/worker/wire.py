@@ -26,7 +26,9 @@ DTYPES = ("uint8", "int64", "float32")
 MAX_HEADER_BYTES = 1_000_000
 MAX_ARRAY_BYTES = 1 << 31
 MAX_SIDES = 8
-HEADER = TypeAdapter(dict[str, Any])  # unlike json.loads it takes no half characters, which can't be sent on
+HEADER = TypeAdapter(
+    dict[str, Any]
+)  # unlike json.loads it takes no half characters, which can't be sent on
 _HEAD = struct.Struct(">4sI")
 
 Array = npt.NDArray[Any]
@@ -40,7 +42,9 @@ class WireTimeout(Exception):
     """The deadline passed before the frame was through."""
 
 
-def frame(header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()) -> list[memoryview]:
+def frame(
+    header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
+) -> list[memoryview]:
     """The bytes of one frame, to be sent one after another; the arrays are not copied.
 
     A sequence of arrays of one shape and dtype arrives as one array, in which they are stacked.
@@ -61,24 +65,24 @@ def frame(header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
     ]
 
 
-Answer = tuple[dict[str, Any], list[Array]]
+Frame = tuple[dict[str, Any], list[Array]]
 
 
 class FrameConnection(asyncio.Protocol):
     """One end of a stream socket on an event loop. What the other side sends answers the posts in their order.
 
-    ``most_bytes``: that a frame may have; one with more closes the connection before it is read.
+    ``max_bytes``: that a frame may have; one with more closes the connection before it is read.
     """
 
-    def __init__(self, most_bytes: int = MAX_ARRAY_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int = MAX_ARRAY_BYTES) -> None:
+        self._most_bytes = max_bytes
         self._received = bytearray()
-        self._waiting: deque[asyncio.Future[Answer]] = deque()
+        self._waiting: deque[asyncio.Future[Frame]] = deque()
         self.closed = False
 
-    def receive(self) -> asyncio.Future[Answer]:
+    def receive(self) -> asyncio.Future[Frame]:
         """The next frame, or :class:`WireClosed`."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         if self.closed:
             _fail(answer, "the other side closed the connection")
         else:
@@ -87,7 +91,7 @@ class FrameConnection(asyncio.Protocol):
 
     def post(
         self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
-    ) -> asyncio.Future[Answer]:
+    ) -> asyncio.Future[Frame]:
         """Send one frame; the frame that answers it, or :class:`WireClosed`."""
         if not self.closed:
             self._transport.writelines(frame(header, arrays))
@@ -130,7 +134,7 @@ class FrameConnection(asyncio.Protocol):
                 _fail(answer, str(exc or "the other side closed the connection"))
 
 
-def _fail(answer: asyncio.Future[Answer], text: str) -> None:
+def _fail(answer: asyncio.Future[Frame], text: str) -> None:
     answer.set_exception(WireClosed(text))
     answer.exception()  # looked at, or asyncio logs it when whoever waited for it was cancelled before
 
@@ -200,14 +204,16 @@ class Wire:
             raise WireClosed("the other process ended")
 
 
-def _whole(data: bytearray, most_bytes: int) -> tuple[dict[str, Any], list[_Shape], int, int] | None:
+def _whole(data: bytearray, max_bytes: int) -> tuple[dict[str, Any], list[_Shape], int, int] | None:
     """Of the frame that ``data`` begins with: header, arrays, where they start, where it ends; None: more is to come."""
-    if len(data) < _HEAD.size or len(data) < (start := _HEAD.size + _header_size(data[: _HEAD.size])):
+    if len(data) < _HEAD.size or len(data) < (
+        start := _HEAD.size + _header_size(data[: _HEAD.size])
+    ):
         return None
     header, shapes = _header(data[_HEAD.size : start])
     size = start + sum(_size(*shape) for shape in shapes)
-    if size > most_bytes:
-        raise WireClosed(f"the other side sends {size} bytes at once, and {most_bytes} are the most")
+    if size > max_bytes:
+        raise WireClosed(f"the other side sends {size} bytes at once, and {max_bytes} are the most")
     return (header, shapes, start, size) if len(data) >= size else None
 
 

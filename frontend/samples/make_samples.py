@@ -52,11 +52,17 @@ class Scene:
     def oval(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
         self.draw.ellipse(self._at([(x - rx, y - ry), (x + rx, y + ry)]), fill=colour)
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, radius: float = 0) -> None:
-        self.draw.rounded_rectangle(self._at([(x0, y0), (x1, y1)]), radius * self.side / 100, fill=colour)
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, radius: float = 0
+    ) -> None:
+        self.draw.rounded_rectangle(
+            self._at([(x0, y0), (x1, y1)]), radius * self.side / 100, fill=colour
+        )
 
     def line(self, points: list[Point], colour: Colour, width: float) -> None:
-        self.draw.line(self._at(points), fill=colour, width=round(width * self.side / 100), joint="curve")
+        self.draw.line(
+            self._at(points), fill=colour, width=round(width * self.side / 100), joint="curve"
+        )
 
     def wheel(self, x: float, y: float, r: float) -> None:
         self.oval(x, y, r, r, (22, 22, 24))
@@ -72,7 +78,9 @@ class Scene:
         """Reduce, and add the grain that a camera would."""
         small = self.image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         grain = Image.frombytes("L", (SIDE, SIDE), self.random.randbytes(SIDE * SIDE))
-        grain = grain.filter(ImageFilter.GaussianBlur(1.2)).point(lambda value: (value - 128) * 0.35 + 128)
+        grain = grain.filter(ImageFilter.GaussianBlur(1.2)).point(
+            lambda value: (value - 128) * 0.35 + 128
+        )
         return ImageChops.add(small, Image.merge("RGB", [grain] * 3), scale=1, offset=-128)
 
 
@@ -86,10 +94,23 @@ def airplane() -> Image.Image:
     scene.shape([(47, 48), (66, 24), (72, 24), (63, 47)], shade)
     scene.shape([(14, 57), (9, 36), (17, 35), (28, 54)], (36, 84, 160))
     scene.shape(
-        [(10, 55), (26, 50), (60, 44), (80, 40), (90, 42), (93, 46), (86, 51), (62, 57), (28, 63), (14, 61)],
+        [
+            (10, 55),
+            (26, 50),
+            (60, 44),
+            (80, 40),
+            (90, 42),
+            (93, 46),
+            (86, 51),
+            (62, 57),
+            (28, 63),
+            (14, 61),
+        ],
         white,
     )
-    scene.shape([(14, 61), (28, 63), (62, 57), (86, 51), (93, 46), (88, 47), (60, 53), (26, 59)], shade)
+    scene.shape(
+        [(14, 61), (28, 63), (62, 57), (86, 51), (93, 46), (88, 47), (60, 53), (26, 59)], shade
+    )
     for window in range(10):
         scene.oval(34 + window * 4.6, 52.4 - window * 0.98, 0.9, 1.1, (58, 74, 100))
     scene.shape([(83, 42.2), (88, 42.4), (89, 44.6), (83.5, 45)], (42, 54, 78))
@@ -108,7 +129,18 @@ def automobile() -> Image.Image:
     scene.oval(50, 80, 42, 4, (58, 58, 62))
     red, deep, glass = (196, 30, 34), (148, 18, 26), (46, 60, 76)
     scene.shape(
-        [(8, 74), (8, 60), (14, 55), (27, 53), (38, 39), (64, 38), (77, 52), (89, 55), (94, 61), (93, 75)],
+        [
+            (8, 74),
+            (8, 60),
+            (14, 55),
+            (27, 53),
+            (38, 39),
+            (64, 38),
+            (77, 52),
+            (89, 55),
+            (94, 61),
+            (93, 75),
+        ],
         red,
     )
     scene.shape([(8, 74), (8, 66), (94, 66), (93, 75)], deep)
@@ -132,7 +164,9 @@ def cat() -> Image.Image:
     scene.oval(50, 108, 18, 24, light)
     for side in (-1, 1):
         scene.shape([(50 + side * 12, 26), (50 + side * 31, 6), (50 + side * 35, 46)], fur)
-        scene.shape([(50 + side * 18, 27), (50 + side * 28.5, 14), (50 + side * 31, 38)], (222, 158, 146))
+        scene.shape(
+            [(50 + side * 18, 27), (50 + side * 28.5, 14), (50 + side * 31, 38)], (222, 158, 146)
+        )
     scene.oval(50, 52, 35, 30, fur)
     for x, length in [(50, 14), (43, 11), (57, 11)]:
         scene.line([(x, 24), (50 + (x - 50) * 0.8, 24 + length)], dark, 2.4)
@@ -152,7 +186,9 @@ def cat() -> Image.Image:
     for side in (-1, 1):
         for dy in (-4, 0, 4):
             scene.line(
-                [(50 + side * 13, 66 + dy * 0.4), (50 + side * 42, 64 + dy * 1.8)], (250, 246, 240), 0.5
+                [(50 + side * 13, 66 + dy * 0.4), (50 + side * 42, 64 + dy * 1.8)],
+                (250, 246, 240),
+                0.5,
             )
     return scene.finish()
 
@@ -161,7 +197,11 @@ def frog() -> Image.Image:
     """A green frog sitting on brown ground."""
     scene = Scene((122, 104, 72), (86, 70, 48), seed=4)
     for _ in range(240):
-        x, y, r = scene.random.uniform(0, 100), scene.random.uniform(0, 100), scene.random.uniform(1, 4)
+        x, y, r = (
+            scene.random.uniform(0, 100),
+            scene.random.uniform(0, 100),
+            scene.random.uniform(1, 4),
+        )
         tone = scene.random.randint(-26, 26)
         scene.oval(x, y, r * 1.5, r, (104 + tone, 88 + tone, 60 + tone))
     scene.blur(0.7)
@@ -204,7 +244,13 @@ def ship() -> Image.Image:
     scene.box(18, 24, 25, 35, (202, 60, 44))
     for row in range(3):
         scene.box(16.5, 41 + row * 5, 26.5, 43 + row * 5, (62, 84, 108))
-    colours: list[Colour] = [(190, 74, 52), (60, 112, 160), (206, 162, 62), (90, 132, 88), (168, 170, 174)]
+    colours: list[Colour] = [
+        (190, 74, 52),
+        (60, 112, 160),
+        (206, 162, 62),
+        (90, 132, 88),
+        (168, 170, 174),
+    ]
     for column in range(8):
         for level in range(3 - (column > 5)):
             x, y = 32 + column * 6.6, 53 - level * 5.4

@@ -71,7 +71,9 @@ def _arguments(query: bytes) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     try:
         fields = (
-            parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=True) if query else []
+            parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=True)
+            if query
+            else []
         )
     except ValueError:
         return None

@@ -20,7 +20,10 @@ IMAGE_BODY: dict[str, Any] = {
                 "properties": {"file": {**_BINARY, "description": "The image file."}},
             }
         },
-        **{f"image/{kind}": {"schema": _BINARY} for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff")},
+        **{
+            f"image/{kind}": {"schema": _BINARY}
+            for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+        },
         "application/octet-stream": {"schema": _BINARY},
     },
 }
@@ -34,7 +37,11 @@ BATCH_BODY: dict[str, Any] = {
                 "type": "object",
                 "required": ["files"],
                 "properties": {
-                    "files": {"type": "array", "items": _BINARY, "description": "One part for each image."}
+                    "files": {
+                        "type": "array",
+                        "items": _BINARY,
+                        "description": "One part for each image.",
+                    }
                 },
             }
         }
@@ -58,9 +65,15 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries for the problems with these statuses, each with its codes and an example."""
     entries: dict[int | str, dict[str, Any]] = {}
     for status in (*statuses, 500):
-        codes = {code: (title, meaning) for code, (s, title, meaning) in catalogue().items() if s == status}
+        codes = {
+            code: (title, meaning)
+            for code, (s, title, meaning) in catalogue().items()
+            if s == status
+        }
         entries[status] = {
-            "description": "; ".join(f"`{code}`: {meaning}" for code, (_, meaning) in codes.items()),
+            "description": "; ".join(
+                f"`{code}`: {meaning}" for code, (_, meaning) in codes.items()
+            ),
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"$ref": "#/components/schemas/Problem"},

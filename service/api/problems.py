@@ -34,7 +34,9 @@ def problem(error: Exception, request_id: str) -> dict[str, Any]:
     """The body of the answer to `error`, one of ServiceError, BundleError, ImageError."""
     status, code = error.status, error.code  # type: ignore[attr-defined]
     title = (
-        error.title if isinstance(error, ServiceError) else BUNDLE_TITLES.get(type(error), ServiceError.title)
+        error.title
+        if isinstance(error, ServiceError)
+        else BUNDLE_TITLES.get(type(error), ServiceError.title)
     )
     detail = str(error)
     return {
@@ -49,7 +51,9 @@ def problem(error: Exception, request_id: str) -> dict[str, Any]:
     }
 
 
-def problem_response(error: Exception, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem_response(
+    error: Exception, request_id: str, headers: Mapping[str, str] | None = None
+) -> Response:
     """The answer to `error`."""
     body = problem(error, request_id)
     extra = dict(headers or {})
@@ -76,7 +80,9 @@ def request_id(request: Request) -> str:
 def install(app: FastAPI, count: Callable[[str], None]) -> None:
     """Make every failure of `app` leave in the one shape, its code counted; crashes are `service.api.middleware`'s."""
 
-    def answer(request: Request, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+    def answer(
+        request: Request, error: Exception, headers: Mapping[str, str] | None = None
+    ) -> Response:
         count(error.code)  # type: ignore[attr-defined]
         return problem_response(error, request_id(request), headers)
 

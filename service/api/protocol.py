@@ -63,7 +63,10 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._other_bytes = 0
             return
         self._other_bytes += len(data) - (self._body_bytes - body_before)
-        if self._other_bytes > MAX_HEAD_BYTES + MAX_FRAMING * self._body_bytes and not self._discarding:
+        if (
+            self._other_bytes > MAX_HEAD_BYTES + MAX_FRAMING * self._body_bytes
+            and not self._discarding
+        ):
             self._refuse(
                 MalformedRequest(
                     f"The head of the request is too long. Expected at most {MAX_HEAD_BYTES} bytes of request line "
@@ -80,7 +83,9 @@ class DeadlineProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
-            if self.parser.get_method() == b"CONNECT":  # an upgrade with or without the headers of one
+            if (
+                self.parser.get_method() == b"CONNECT"
+            ):  # an upgrade with or without the headers of one
                 self._refuse(
                     MalformedRequest(
                         "CONNECT asks for a proxy, and this service is none. Expected GET, HEAD or POST. "
@@ -186,7 +191,9 @@ class DeadlineProtocol(HttpToolsProtocol):
                 self.transport.close()
                 return
             if current:
-                cycle.disconnected = True  # the application, if it waits for the rest of the body, stops
+                cycle.disconnected = (
+                    True  # the application, if it waits for the rest of the body, stops
+                )
                 cycle.message_event.set()
         self.count(error.code)
         identity = uuid.uuid4().hex[:16]
@@ -220,5 +227,7 @@ class _Outlet:
 def deadline_protocol(timeout_s: float, count: Callable[[str], None]) -> type[DeadlineProtocol]:
     """The protocol class with this deadline, for `uvicorn.Config(http=...)`; `count` is told the code of each refusal."""
     return type(
-        "DeadlineProtocol", (DeadlineProtocol,), {"timeout_s": timeout_s, "count": staticmethod(count)}
+        "DeadlineProtocol",
+        (DeadlineProtocol,),
+        {"timeout_s": timeout_s, "count": staticmethod(count)},
     )

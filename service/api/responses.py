@@ -9,11 +9,11 @@ from bundle.format.manifest import Manifest
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import accuracy
 from service.decoding.__main__ import Decoded
-from service.models.batcher import Answer
+from service.models.batcher import InferenceResult
 from service.models.model import ServedModel
 
 
-def predictions(manifest: Manifest, answer: Answer, k: int) -> list[Any]:
+def predictions(manifest: Manifest, answer: InferenceResult, k: int) -> list[Any]:
     """The `k` best classes with their scores."""
     scores = calibrated_softmax(answer.logits[None], manifest.calibration.temperature)[0]
     return list(top_k(scores, manifest.labels, k))
@@ -44,7 +44,7 @@ def image(decoded: Decoded) -> dict[str, Any]:
     }
 
 
-def timing(decode_s: float, answers: list[Answer], started: float) -> dict[str, float]:
+def timing(decode_s: float, answers: list[InferenceResult], started: float) -> dict[str, float]:
     """Milliseconds of each stage; `started` is the `time.perf_counter` at which the request came."""
     seconds = {
         "decode": decode_s,

@@ -22,7 +22,7 @@ from service.decoding.__main__ import Decoded
 from service.decoding.pool import Decoder
 from service.errors import InvalidParameter, ServiceError, UnknownParameter
 from service.metrics import Metrics
-from service.models.batcher import Answer
+from service.models.batcher import InferenceResult
 from service.models.model import ServedModel
 from service.models.registry import Registry
 from service.settings import Settings
@@ -70,7 +70,7 @@ KNOWN_PARAMETERS = [Depends(known_parameters)]
 
 @router.post(
     "/predict",
-    response_model=schemas.PredictAnswer,
+    response_model=schemas.PredictResponse,
     responses=CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": IMAGE_BODY},
     dependencies=KNOWN_PARAMETERS,
@@ -91,7 +91,7 @@ async def predict(
     with request.app.state.memory.hold() as share:
         upload = await read_image(request, share, settings.max_image_bytes)
 
-        async def work() -> tuple[Decoded, float, Answer]:
+        async def work() -> tuple[Decoded, float, InferenceResult]:
             with model.admit(1):
                 begun = time.perf_counter()
                 decoded = await _decoder(request).decode(upload.data, manifest.input)
@@ -114,7 +114,7 @@ async def predict(
 
 @router.post(
     "/predict/batch",
-    response_model=schemas.BatchAnswer,
+    response_model=schemas.BatchResponse,
     responses=CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": BATCH_BODY},
     dependencies=KNOWN_PARAMETERS,
@@ -133,9 +133,13 @@ async def predict_batch(
     settings: Settings = request.app.state.settings
     model, manifest, k = _model(request, name, version, top_k)
     with request.app.state.memory.hold() as share:
-        uploads = await read_images(request, share, settings.max_request_bytes, settings.batch_files)
+        uploads = await read_images(
+            request, share, settings.max_request_bytes, settings.batch_files
+        )
 
-        async def work(uploads: list[Upload]) -> tuple[list[Decoded | Exception], float, list[Answer]]:
+        async def work(
+            uploads: list[Upload],
+        ) -> tuple[list[Decoded | Exception], float, list[InferenceResult]]:
             with model.admit(len(uploads)):
                 begun = time.perf_counter()
                 decoded = await _decode_all(_decoder(request), uploads, manifest.input)
@@ -180,7 +184,10 @@ async def predict_batch(
 async def models(request: Request) -> dict[str, Any]:
     """Every version in the repository, the refused ones with the reason."""
     registry = _registry(request)
-    return {"default": registry.default_name, "models": [answers.summary(model) for model in registry.all()]}
+    return {
+        "default": registry.default_name,
+        "models": [answers.summary(model) for model in registry.all()],
+    }
 
 
 @router.get(
@@ -212,7 +219,9 @@ async def model_record(
     }
 
 
-@router.get("/healthz", response_model=schemas.Alive, summary="Is the process alive?", tags=["health"])
+@router.get(
+    "/healthz", response_model=schemas.Alive, summary="Is the process alive?", tags=["health"]
+)
 async def healthz() -> dict[str, str]:
     """200 as long as the process answers at all; says nothing of the models."""
     return {"status": "alive"}
@@ -231,7 +240,9 @@ async def readyz(request: Request) -> dict[str, Any]:
     registry.check_ready()
     return {
         "status": "ready",
-        "models": [{"name": m.name, "version": m.version, "state": m.state} for m in registry.all()],
+        "models": [
+            {"name": m.name, "version": m.version, "state": m.state} for m in registry.all()
+        ],
         "refused": [
             {"name": m.name, "version": m.version, "code": m.code, "reason": m.reason}
             for m in registry.all()
@@ -271,7 +282,9 @@ def _model(
     return model, manifest, min(top_k or DEFAULT_TOP_K, classes)
 
 
-async def _decode_all(decoder: Decoder, uploads: list[Upload], geometry: Input) -> list[Decoded | Exception]:
+async def _decode_all(
+    decoder: Decoder, uploads: list[Upload], geometry: Input
+) -> list[Decoded | Exception]:
     async def one(upload: Upload) -> Decoded | Exception:
         try:
             return await decoder.decode(upload.data, geometry)

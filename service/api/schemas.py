@@ -75,7 +75,7 @@ class Problem(BaseModel):
     request_id: str
 
 
-class PredictAnswer(BaseModel):
+class PredictResponse(BaseModel):
     """The best classes of one image, best first."""
 
     predictions: list[Prediction]
@@ -100,7 +100,7 @@ class BatchFailure(BaseModel):
     error: Problem
 
 
-class BatchAnswer(BaseModel):
+class BatchResponse(BaseModel):
     """The results in the order in which the files were sent."""
 
     results: list[BatchSuccess | BatchFailure]
@@ -152,7 +152,9 @@ class ModelRecord(ModelSummary):
     parameters: int | None
     framework_versions: dict[str, str] | None
     runtime_version: str | None
-    golden_max_difference: float | None = Field(description="Of the self-test at the start, on scores.")
+    golden_max_difference: float | None = Field(
+        description="Of the self-test at the start, on scores."
+    )
 
 
 class Alive(BaseModel):

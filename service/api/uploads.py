@@ -107,7 +107,9 @@ async def read_image(request: Request, share: Share, max_bytes: int) -> Upload:
     return Upload(None, bytes(data))
 
 
-async def read_images(request: Request, share: Share, max_bytes: int, max_files: int) -> list[Upload]:
+async def read_images(
+    request: Request, share: Share, max_bytes: int, max_files: int
+) -> list[Upload]:
     """The files of a form, all in fields called `files`, in their order.
 
     Raises:
@@ -130,10 +132,14 @@ def _unsupported(kind: str, else_expected: str) -> UnsupportedMediaType:
     )
 
 
-async def _form_files(request: Request, share: Share, field: str, max_bytes: int, most: int) -> list[Upload]:
+async def _form_files(
+    request: Request, share: Share, field: str, max_bytes: int, most: int
+) -> list[Upload]:
     bounded = _bounded(request, share, max_bytes)
     try:
-        parser = _InMemory(request.headers, bounded.stream(), max_files=most + 1, max_fields=MOST_FIELDS)
+        parser = _InMemory(
+            request.headers, bounded.stream(), max_files=most + 1, max_fields=MOST_FIELDS
+        )
         form = await parser.parse()
     except ClientDisconnect as exc:
         raise ClientGone from exc
@@ -170,7 +176,9 @@ async def _form_files(request: Request, share: Share, field: str, max_bytes: int
 
 
 def _too_many(most: int) -> MalformedRequest:
-    elsewhere = "; /predict/batch takes several" if most == 1 else "; send the others in another request"
+    elsewhere = (
+        "; /predict/batch takes several" if most == 1 else "; send the others in another request"
+    )
     return MalformedRequest(f"The form has too many files. Expected at most {most}{elsewhere}.")
 
 

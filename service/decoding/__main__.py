@@ -24,7 +24,7 @@ from PIL import Image
 from bundle.errors import ImageError
 from bundle.format.manifest import Input
 from bundle.imaging.decode import ImageLimits, decode_image, read_input
-from bundle.machine import keep_freed_memory
+from bundle.machine import tune_malloc
 from bundle.worker.process import end_with
 from bundle.worker.wire import Wire, WireClosed
 
@@ -43,7 +43,7 @@ class Decoded(NamedTuple):
 def main(arguments: dict[str, Any]) -> None:
     """Decode one image after another. ``arguments``: limits, memory_bytes, socket (fd), parent (pid)."""
     end_with(arguments["parent"])
-    keep_freed_memory()
+    tune_malloc()
     # libtiff prints what it thinks of a corrupt file to file descriptor 2, past Python.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     limits = ImageLimits(**arguments["limits"])

@@ -19,10 +19,10 @@ from typing import Any
 
 from bundle.errors import UnreadableImage
 from bundle.format.manifest import Input
-from bundle.worker.client import Bystander
+from bundle.worker.client import NotStarted
 from bundle.worker.wire import WireClosed
 from service.decoding.__main__ import Decoded
-from service.decoding.worker import DecoderProcess, NotStarted, work_of
+from service.decoding.worker import DecoderProcess, NotStarted, decode_cost
 from service.errors import DecoderUnavailable, DecodeTimeout, Draining, QueueFull
 from service.settings import Settings
 
@@ -78,7 +78,7 @@ class Decoder:
             raise QueueFull(
                 f"{len(self._waiting)} images wait to be decoded. Send this one again a little later."
             )
-        number, work = next(self._arrivals), work_of(data)
+        number, work = next(self._arrivals), decode_cost(data)
         process = await self._next_free(number, work)
         # An image that has left the queue is decoded even if its client goes; that takes `timeout_s` at most.
         working = asyncio.create_task(self._decode(process, data, geometry, number, work))
@@ -92,7 +92,7 @@ class Decoder:
         is_next = not self._waiting or number < self._waiting[0].number
         if is_next and (process := self._take_place(work)) is not None:
             return process
-        if self._hopeless:
+        if self._all_failed:
             raise _unavailable()
         turn = Turn(number, work, asyncio.get_running_loop().create_future())
         bisect.insort(self._waiting, turn, key=lambda turn: turn.number)
@@ -102,7 +102,9 @@ class Decoder:
         except (TimeoutError, asyncio.CancelledError) as exc:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            elif not turn.place.cancelled() and turn.place.exception() is None:  # it came in the same moment
+            elif (
+                not turn.place.cancelled() and turn.place.exception() is None
+            ):  # it came in the same moment
                 self._give_back(turn.place.result(), work)
             if isinstance(exc, asyncio.CancelledError):
                 raise
@@ -112,7 +114,9 @@ class Decoder:
 
     def _take_place(self, work: int) -> DecoderProcess | None:
         """A place in a process that runs, where the least work is, of these where the last image came longest ago."""
-        free = [process for process in self._processes if process.running and process.has_room(work)]
+        free = [
+            process for process in self._processes if process.running and process.has_room(work)
+        ]
         if not free:
             return None
         process = min(free, key=lambda process: process.work)
@@ -122,7 +126,7 @@ class Decoder:
         return process
 
     @property
-    def _hopeless(self) -> bool:
+    def _all_failed(self) -> bool:
         """Whether no process runs, and none could be started the last time."""
         return all(process.failed and not process.running for process in self._processes)
 
@@ -156,7 +160,9 @@ class Decoder:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*(process.kill() for process in self._processes))
-        await asyncio.gather(*tasks, return_exceptions=True)  # one that was starting a process ends it
+        await asyncio.gather(
+            *tasks, return_exceptions=True
+        )  # one that was starting a process ends it
 
     async def _decode(
         self, process: DecoderProcess | None, data: bytes, geometry: Input, number: int, work: int
@@ -168,7 +174,7 @@ class Decoder:
                 process = process or await self._next_free(number, work)
                 try:
                     return await process.decode(data, geometry, self._timeout_s)
-                except Bystander:
+                except NotStarted:
                     pass
                 except WireClosed:
                     tries += 1
@@ -194,7 +200,7 @@ class Decoder:
                 await process.start()
             except NotStarted as exc:
                 log.warning("a decoder can't be started: %s", exc)
-                if self._hopeless:
+                if self._all_failed:
                     self._turn_away(_unavailable())
                 await asyncio.sleep(NO_START_S)
             except Exception:

@@ -19,11 +19,11 @@ from service.decoding.__main__ import Decoded
 
 START_S = 60.0
 STARTS = 2  # a process can be killed while it starts
-MOST_BYTES = 256 * 2**20  # that a decoder may answer with
+MAX_BYTES = 256 * 2**20  # that a decoder may answer with
 # In a pipe is the image that is decoded and, if it is small, others for which the decoder then need not wait, up to so much work
 # together: they are done before the web process comes round with the next. With the shipped ResNet-20 and 32 connections decoders
 # lacked work a quarter of their time with 2, and an eighth more is answered with 8. Behind a photo of 12 megapixels another gains nothing.
-IN_PIPE, WORK_IN_PIPE = 8, 256 * 2**10
+IN_PIPE, PREFETCH_COST = 8, 256 * 2**10
 PIXELS_AS_A_BYTE = 4  # a file of few bytes can have many pixels, and the work is in both
 TEXT = TypeAdapter(str)
 
@@ -32,14 +32,14 @@ class NotStarted(Exception):
     """The process can't be started; the text says why."""
 
 
-def work_of(data: bytes) -> int:
+def decode_cost(data: bytes) -> int:
     """How much work it is to decode an image file, in bytes of a usual one; as much as a pipe takes where that can't be told."""
     if (
-        len(data) >= WORK_IN_PIPE
+        len(data) >= PREFETCH_COST
     ):  # alone in its pipe whatever its header says, and to look through all of it takes milliseconds
         return len(data)
     pixels = quick_pixels(data)
-    return max(len(data), WORK_IN_PIPE if pixels is None else pixels // PIXELS_AS_A_BYTE)
+    return max(len(data), PREFETCH_COST if pixels is None else pixels // PIXELS_AS_A_BYTE)
 
 
 class DecoderProcess:
@@ -54,7 +54,7 @@ class DecoderProcess:
 
     def has_room(self, work: int) -> bool:
         """Whether an image of so much work may go into its pipe."""
-        return not self.images or (self.images < IN_PIPE and self.work + work <= WORK_IN_PIPE)
+        return not self.images or (self.images < IN_PIPE and self.work + work <= PREFETCH_COST)
 
     def enter(self, work: int) -> None:
         """An image of so much work has a place in its pipe."""
@@ -82,7 +82,7 @@ class DecoderProcess:
             if self.running:
                 return
             await self.kill()
-            process = FramedProcess("service.decoding", self._arguments, "cpu", 1, MOST_BYTES)
+            process = FramedProcess("service.decoding", self._arguments, "cpu", 1, MAX_BYTES)
             try:
                 await process.start(START_S)
             except WireClosed as exc:
@@ -98,14 +98,16 @@ class DecoderProcess:
 
         Raises:
             ImageError: it is no image that is accepted.
-            WireClosed: the process has ended on this image; :class:`bundle.worker.client.Bystander`: on another.
+            WireClosed: the process has ended on this image; :class:`bundle.worker.client.NotStarted`: on another.
             TimeoutError: it took longer, and the process is killed.
         """
         process = self._process
         assert process is not None  # noqa: S101 - places are given in processes that run
         content = np.frombuffer(data, np.uint8)
         try:
-            found, arrays = await process.ask({"geometry": _as_json(geometry)}, [content], timeout_s)
+            found, arrays = await process.ask(
+                {"geometry": _as_json(geometry)}, [content], timeout_s
+            )
             if "error" in found:
                 raise IMAGE_ERRORS[found["error"]](TEXT.validate_python(found["detail"]))
             (pixels,) = arrays

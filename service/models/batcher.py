@@ -30,7 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 
 
-class Answer(NamedTuple):
+class InferenceResult(NamedTuple):
     """The logits float32 [C] of one image, and where its time went, in seconds."""
 
     logits: Logits
@@ -44,7 +44,7 @@ class Waiting:
 
     pixels: Pixels  # [H, W, 3]
     bundle: str  # the digest of the one that it was decoded for
-    future: asyncio.Future[Answer]
+    future: asyncio.Future[InferenceResult]
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -53,7 +53,9 @@ class Queue:
 
     def __init__(self, size: int, max_batch: int, timeout_s: float) -> None:
         self._size = size
-        self.max_batch = max_batch  # the model lowers it when it is loaded and known to be best with fewer
+        self.max_batch = (
+            max_batch  # the model lowers it when it is loaded and known to be best with fewer
+        )
         self.streams = 1  # batches that the model works on at once, known then as well
         self._timeout_s = timeout_s
         self._admitted = 0
@@ -67,7 +69,7 @@ class Queue:
         return max(0, self._admitted - _wanted(self._under_way[: self.streams]))
 
     @property
-    def has_company(self) -> bool:
+    def is_concurrent(self) -> bool:
         """Whether there is more than one image, wherever on its way."""
         return self._admitted > 1
 
@@ -95,7 +97,7 @@ class Queue:
             if self._items:  # they may have waited for one that was refused or has left
                 self._changed.set()
 
-    async def submit(self, images: Sequence[Pixels], bundle: str) -> list[Answer]:
+    async def submit(self, images: Sequence[Pixels], bundle: str) -> list[InferenceResult]:
         """The answers to `images` for this bundle, in their order; cancelling drops those that have not been started.
 
         Raises:
@@ -174,7 +176,7 @@ def hand_out(batch: Sequence[Waiting], logits: Logits, started: float, ended: fl
     """Give each image its row of `logits` [N, C]."""
     for item, row in zip(batch, logits, strict=True):
         if not item.future.done():
-            item.future.set_result(Answer(row, started - item.since, ended - started))
+            item.future.set_result(InferenceResult(row, started - item.since, ended - started))
 
 
 def fail(item: Waiting, error: Exception) -> None:

@@ -18,7 +18,7 @@ from bundle.format.manifest import Manifest, read_manifest
 from bundle.worker.blocking import RuntimeInfo
 from bundle.worker.client import text_of
 from service.errors import ModelRefused, ModelUnavailable, ServiceError
-from service.models.batcher import Answer, Pixels, Queue, Waiting, fail, hand_out
+from service.models.batcher import InferenceResult, Pixels, Queue, Waiting, fail, hand_out
 from service.models.process import ModelProcess, check_artifact
 from service.settings import Settings
 
@@ -27,7 +27,7 @@ WATCH_S = 0.5  # between two looks at an idle process
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # the last one again and again
 LOAD_DELAYS_S = (0.0, 3.0)  # before each attempt
 STEADY_S = 30.0  # a process that has lived this long starts with a clean record
-CURES = {  # by the code of a refusal; of the others the bundle is the cause
+REMEDIES = {  # by the code of a refusal; of the others the bundle is the cause
     WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, or set SERVICE_RUNTIME to source",
     ServiceError.code: "Report it",
     RuntimeUnavailable.code: "Mend that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what the bundle and this machine have",
@@ -94,7 +94,7 @@ class ServedModel:
         """
         return self._queue.admit(images)
 
-    async def predict(self, images: Sequence[Pixels], manifest: Manifest) -> list[Answer]:
+    async def predict(self, images: Sequence[Pixels], manifest: Manifest) -> list[InferenceResult]:
         """The answers to uint8 [H, W, 3] images that were made for the bundle of `manifest`, in their order.
 
         Raises:
@@ -134,7 +134,9 @@ class ServedModel:
                     self._forwards.add(task)
                     task.add_done_callback(functools.partial(self._forwarded, batch))
         except Exception:
-            self._refuse(ServiceError.code, "A defect of the service has ended it; the log says more")
+            self._refuse(
+                ServiceError.code, "A defect of the service has ended it; the log says more"
+            )
             raise
         finally:
             for task in self._forwards:
@@ -187,7 +189,11 @@ class ServedModel:
             raise
         except BundleError as exc:
             self._refuse(exc.code, str(exc))
-        except (OSError, MemoryError, RuntimeError) as exc:  # short of something, threads for example
+        except (
+            OSError,
+            MemoryError,
+            RuntimeError,
+        ) as exc:  # short of something, threads for example
             raise WorkerDied(f"The process can't be started ({text_of(exc)}).") from exc
         else:
             self.manifest, self.info, self.state = manifest, info, "ready"
@@ -208,7 +214,9 @@ class ServedModel:
     async def _replace(self) -> None:
         """Another process if the one there was has ended; a model that was refused meanwhile stays so."""
         if not self._alive and self.state != "refused":
-            log.warning("model %s/%s: its process has ended; starting another", self.name, self.version)
+            log.warning(
+                "model %s/%s: its process has ended; starting another", self.name, self.version
+            )
             await self._restart()
 
     async def _restart(self) -> None:
@@ -260,7 +268,7 @@ class ServedModel:
             logits = await process.infer(
                 [item.pixels for item in batch],
                 self._settings.inference_timeout_s,
-                beside=self._queue.has_company,
+                beside=self._queue.is_concurrent,
             )
         except RuntimeUnavailable as exc:
             # The model failed and lives on. One image can be the cause, so each gets a pass of its own.
@@ -289,7 +297,9 @@ class ServedModel:
         if not task.cancelled() and task.exception() is not None:
             for item in batch:
                 fail(item, ServiceError("The service failed on this image. Its log says why."))
-            log.error("model %s/%s: a batch failed", self.name, self.version, exc_info=task.exception())
+            log.error(
+                "model %s/%s: a batch failed", self.name, self.version, exc_info=task.exception()
+            )
 
     def _refuse(self, code: str, reason: str) -> None:
         self.state, self.code, self.reason = "refused", code, reason
@@ -299,7 +309,7 @@ class ServedModel:
     def _refusal(self) -> ModelRefused:
         # Many end with what was received, and without a full stop.
         reason = (self.reason or "").removesuffix(".")
-        cure = CURES.get(self.code or "", "Put the bundle in order")
+        cure = REMEDIES.get(self.code or "", "Put the bundle in order")
         return ModelRefused(
             f"The model {self.name}, version {self.version}, is refused ({self.code}): {reason}. "
             f"{cure}, and restart the service."

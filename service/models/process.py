@@ -36,7 +36,12 @@ class ModelProcess:
     """As :class:`bundle.worker.blocking.RuntimeProcess`, without a thread that waits, and with several batches under way."""
 
     def __init__(
-        self, bundle: Path, artifact: str, device: Device, threads: int | None, compiled: Path | None
+        self,
+        bundle: Path,
+        artifact: str,
+        device: Device,
+        threads: int | None,
+        compiled: Path | None,
     ) -> None:
         arguments = {
             "bundle": str(bundle.absolute()),
@@ -89,7 +94,7 @@ class ModelProcess:
             WorkerDied: it has ended, ends meanwhile, or takes longer than `timeout_s` seconds.
             RuntimeUnavailable: the model fails (out of memory); the process stays up.
         """
-        method = "infer_beside" if beside else "infer"
+        method = "infer_on_stream" if beside else "infer"
         try:
             header, arrays = await self._process.ask({"method": method}, [images], timeout_s)
         except (TimeoutError, WireClosed) as exc:

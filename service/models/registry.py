@@ -32,7 +32,8 @@ class Registry:
     def start(self) -> None:
         """Load every model, all at once; the tasks run until `stop`."""
         self._tasks = [
-            asyncio.create_task(model.run(), name=f"{model.name}/{model.version}") for model in self.all()
+            asyncio.create_task(model.run(), name=f"{model.name}/{model.version}")
+            for model in self.all()
         ]
         for task in self._tasks:
             task.add_done_callback(_log_defect)
@@ -71,7 +72,9 @@ class Registry:
             name = self.default_name or next((model.name for model in self.all()), None)
         versions = self._models.get(name or "")
         if not versions:
-            existing = ", ".join(sorted(self._models)) or f"none, for {self._settings.models_dir} is empty"
+            existing = (
+                ", ".join(sorted(self._models)) or f"none, for {self._settings.models_dir} is empty"
+            )
             raise UnknownModel(
                 f"There is no model of this name. Expected one of: {existing}. Received: {name!r}"
             )

@@ -72,7 +72,9 @@ def test_an_open_loop_counts_the_waiting_that_a_slow_server_causes(tmp_path: Pat
 
     assert sum(report.statuses.values()) == seen == 40
     assert report.statuses == {"200": 30, "429": 10}
-    assert 15 <= report.requests_per_second <= 1 / ANSWER_S, "what is answered in its time, not later"
+    assert 15 <= report.requests_per_second <= 1 / ANSWER_S, (
+        "what is answered in its time, not later"
+    )
     assert report.latency_ms["max"] >= 1000 * (30 * ANSWER_S - 1.0), "from the moment it was due"
     assert report.latency_ms["max"] > 3 * 1000 * ANSWER_S
 

@@ -35,7 +35,10 @@ def results(peers: list[str], refusals: dict[str, float]) -> dict[str, Result]:
     found: dict[str, Result] = {}
     for model, artifacts in MODELS.items():
         for artifact in model.manifest.artifacts:
-            found[f"limit/{model.name}/{artifact.id}/0"] = {"forward": 120.0, "decode_and_forward": 110.0}
+            found[f"limit/{model.name}/{artifact.id}/0"] = {
+                "forward": 120.0,
+                "decode_and_forward": 110.0,
+            }
         for artifact in artifacts:
             found[f"server/{model.name}/{OURS}:{artifact}/0"] = server(100)
         for peer in peers:
@@ -53,7 +56,9 @@ def results(peers: list[str], refusals: dict[str, float]) -> dict[str, Result]:
     return found
 
 
-def written(folder: Path, monkeypatch: pytest.MonkeyPatch, peers: list[str], **refusals: float) -> str:
+def written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, peers: list[str], **refusals: float
+) -> str:
     monkeypatch.setattr(page, "PAGE", folder / "RESULTS.md")
     monkeypatch.setattr(page, "PLOT", folder / "results.svg")
     settings = {
@@ -89,7 +94,9 @@ def test_what_was_not_measured_is_neither_met_nor_missed(
 def test_against_a_peer_there_are_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = written(tmp_path, monkeypatch, ["mosec"], p50=30.0)
 
-    assert "| ResNet-50, 8 connections, against the best peer | at least 3.5x | 5.00x | met |" in text
+    assert (
+        "| ResNet-50, 8 connections, against the best peer | at least 3.5x | 5.00x | met |" in text
+    )
     assert "refusals, median | at most 20 ms | 30.0 ms | **missed** |" in text
     assert "not measured" not in text
     assert "How the peers were tuned" in text
@@ -102,5 +109,7 @@ def test_the_accuracy_that_auto_gives_up_is_said_of_every_shipped_model(
 
     lines = [line for line in text.splitlines() if "gives up" in line]
     names = [reference.name for reference in list_bundles(ROOT / "models")]
-    assert [name in line for name, line in zip(names, lines, strict=True)] == [True] * len(names) != []
+    assert (
+        [name in line for name, line in zip(names, lines, strict=True)] == [True] * len(names) != []
+    )
     assert all(line.endswith("| met |") for line in lines), lines

@@ -8,7 +8,11 @@ import pytest
 from benchmarks.peers.registry import FOLDER, PEERS, Peer, pinned, top5
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ("torch", "numpy", "pillow")  # the work itself; another version would be another measurement
+SHARED = (
+    "torch",
+    "numpy",
+    "pillow",
+)  # the work itself; another version would be another measurement
 
 every_peer = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS.keys())
 
@@ -50,14 +54,20 @@ def test_the_command_names_the_port_and_the_files(peer: Peer, tmp_path: Path) ->
     command = peer.command(8123, tmp_path / "model.pt", tmp_path / "labels.json", threads=2)
 
     assert Path(command[0]) == peer.folder / "server.py"
-    assert {"--port=8123", f"--model={tmp_path / 'model.pt'}", f"--labels={tmp_path / 'labels.json'}"} <= {
-        *command
-    }
+    assert {
+        "--port=8123",
+        f"--model={tmp_path / 'model.pt'}",
+        f"--labels={tmp_path / 'labels.json'}",
+    } <= {*command}
 
 
-@pytest.mark.parametrize(("workers", "each"), [(None, 1), (1, 4), (2, 2)], ids=["unless told", "one", "two"])
+@pytest.mark.parametrize(
+    ("workers", "each"), [(None, 1), (1, 4), (2, 2)], ids=["unless told", "one", "two"]
+)
 def test_the_workers_share_the_threads(workers: int | None, each: int) -> None:
-    command = PEERS["mosec"].command(8123, Path("model.pt"), Path("labels.json"), threads=4, workers=workers)
+    command = PEERS["mosec"].command(
+        8123, Path("model.pt"), Path("labels.json"), threads=4, workers=workers
+    )
 
     assert {f"--workers={workers or 4}", f"--threads={each}"} <= {*command}
 

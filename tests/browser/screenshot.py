@@ -40,7 +40,9 @@ def main() -> None:
 def _save(page: Page, tab: str, path: Path) -> None:
     page.get_by_role("tab", name=tab).click()
     expect(page.get_by_text("ship.jpg", exact=True)).to_be_visible(timeout=WAIT)
-    expect(page.locator("[data-testid=stVegaLiteChart]:visible path").first).to_be_visible(timeout=WAIT)
+    expect(page.locator("[data-testid=stVegaLiteChart]:visible path").first).to_be_visible(
+        timeout=WAIT
+    )
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=WAIT)
     page.mouse.move(2, 2)
     # Streamlit scrolls inside the page, so the window grows to what there is.
@@ -52,9 +54,9 @@ def _save(page: Page, tab: str, path: Path) -> None:
     page.screenshot(path=path)
     # A palette of 256 colours is a third of the size and looks the same.
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-            path, optimize=True
-        )
+        picture.convert("RGB").quantize(
+            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
 
 

@@ -58,6 +58,8 @@ def chromium() -> str | None:
 def browser() -> Iterator[Browser]:
     """A headless Chromium that talks to nobody but the page."""
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS))
+        started = playwright.chromium.launch(
+            executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS)
+        )
         yield started
         started.close()

@@ -91,17 +91,24 @@ def test_bad_files_are_explained(watched: Watched, served: stack.Stack) -> None:
     page = watched.page
     page.goto(served.page)
     ready(page)
-    bad = {"unsupported_image_type": b"%PDF-1.7 not a picture at all", "unreadable_image": photo()[:900]}
+    bad = {
+        "unsupported_image_type": b"%PDF-1.7 not a picture at all",
+        "unreadable_image": photo()[:900],
+    }
 
     for code, data in bad.items():
         drop(page, f"{code}.png", data, "image/png")
 
         expect(page.get_by_role("alert").filter(has_text=code)).to_be_visible()
-        expect(page.get_by_text("It is shown here once the service has accepted it")).to_be_visible()
+        expect(
+            page.get_by_text("It is shown here once the service has accepted it")
+        ).to_be_visible()
         expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
-def test_what_a_browser_cannot_show_is_shown_all_the_same(watched: Watched, served: stack.Stack) -> None:
+def test_what_a_browser_cannot_show_is_shown_all_the_same(
+    watched: Watched, served: stack.Stack
+) -> None:
     page = watched.page
     page.goto(served.page)
     ready(page)

@@ -20,7 +20,9 @@ def test_check_accepts_a_good_bundle(torch_bundle_root: Path) -> None:
     assert "golden scores within" in output
 
 
-def test_check_refuses_a_damaged_bundle_with_the_reason(torch_bundle_root: Path, tmp_path: Path) -> None:
+def test_check_refuses_a_damaged_bundle_with_the_reason(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
     path = shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "1")
     (path / "model.pt").write_bytes(b"x")
 

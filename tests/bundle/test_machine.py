@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from bundle import machine as machine_module
-from bundle.machine import available_memory, computes_in_bf16, cuda_device_name, processor, usable_cores
+from bundle.machine import (
+    available_memory,
+    computes_in_bf16,
+    cuda_device_name,
+    processor,
+    usable_cores,
+)
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
 
@@ -25,7 +31,9 @@ def machine(root: Path, groups: str, **files: str) -> tuple[Path, Path]:
 
 
 def test_without_limits_the_free_memory_counts(tmp_path: Path) -> None:
-    folders = machine(tmp_path, "0::/user\n", user__memory_dot_max="max\n", user__cpu_dot_max="max 100000\n")
+    folders = machine(
+        tmp_path, "0::/user\n", user__memory_dot_max="max\n", user__cpu_dot_max="max 100000\n"
+    )
 
     assert available_memory(*folders) == 8_192_000_000
     assert usable_cores(*folders) >= 1
@@ -48,7 +56,9 @@ def test_without_limits_the_free_memory_counts(tmp_path: Path) -> None:
     ],
     ids=["the group around", "a container of its own", "cgroup v1"],
 )
-def test_the_limits_of_control_groups_count(groups: str, files: dict[str, str], tmp_path: Path) -> None:
+def test_the_limits_of_control_groups_count(
+    groups: str, files: dict[str, str], tmp_path: Path
+) -> None:
     folders = machine(tmp_path, groups, **files)
 
     assert available_memory(*folders) == 2_000_000_000
@@ -56,9 +66,12 @@ def test_the_limits_of_control_groups_count(groups: str, files: dict[str, str], 
 
 
 @pytest.mark.parametrize(
-    ("flags", "found"), [("avx512f avx512_bf16 sse", True), ("asimd bf16", True), ("avx2 f16c", False)]
+    ("flags", "found"),
+    [("avx512f avx512_bf16 sse", True), ("asimd bf16", True), ("avx2 f16c", False)],
 )
-def test_bf16_is_read_from_the_flags_of_the_processor(flags: str, found: bool, tmp_path: Path) -> None:
+def test_bf16_is_read_from_the_flags_of_the_processor(
+    flags: str, found: bool, tmp_path: Path
+) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
 
     assert computes_in_bf16(tmp_path) is found

@@ -11,7 +11,9 @@ from bundle.scores import calibrated_softmax, top_k
 
 
 @given(
-    st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=20), st.floats(0.05, 20), st.integers(1, 25)
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=20),
+    st.floats(0.05, 20),
+    st.integers(1, 25),
 )
 def test_scores_sum_to_one_and_keep_the_order_of_the_logits(
     logits: list[float], temperature: float, k: int
@@ -33,7 +35,11 @@ def test_temperature_divides_the_logits() -> None:
 
 
 def test_equal_scores_stand_in_the_order_of_their_index() -> None:
-    assert [item["label"] for item in top_k([0.25, 0.25, 0.5], ["a", "b", "c"], 3)] == ["c", "a", "b"]
+    assert [item["label"] for item in top_k([0.25, 0.25, 0.5], ["a", "b", "c"], 3)] == [
+        "c",
+        "a",
+        "b",
+    ]
 
 
 def test_wrong_arguments_are_refused() -> None:

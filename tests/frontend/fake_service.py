@@ -18,7 +18,9 @@ URL = "http://service.invalid:8000"
 LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
-def problem(status: int, code: str, detail: str, retry_after: int | None = None) -> requests.Response:
+def problem(
+    status: int, code: str, detail: str, retry_after: int | None = None
+) -> requests.Response:
     """An `application/problem+json` answer."""
     body = {
         "type": f"urn:problem:{code}",
@@ -101,7 +103,9 @@ class FakeService(BaseAdapter):
         if path in self.fail:
             response = self.fail[path]()
         elif path == "/readyz":
-            models = [{key: model[key] for key in ("name", "version", "state")} for model in self.models]
+            models = [
+                {key: model[key] for key in ("name", "version", "state")} for model in self.models
+            ]
             response = respond(200, {"status": "ready", "models": models, "refused": []})
         elif path == "/models":
             response = respond(200, {"default": self.models[0]["name"], "models": self.models})

@@ -44,7 +44,15 @@ def serve_page(service: str, logs: Path) -> Iterator[str]:
     """Run the page, asking the URL `service`, which need not exist; yields the page's URL. Raises RuntimeError."""
     url = free_url()
     with _process(
-        [sys.executable, "-m", "streamlit", "run", "frontend/app.py", "--server.port", url.rsplit(":", 1)[1]],
+        [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "frontend/app.py",
+            "--server.port",
+            url.rsplit(":", 1)[1],
+        ],
         {"SERVICE_URL": service},
         logs / "page.log",
         f"{url}/_stcore/health",
@@ -59,7 +67,9 @@ def free_url() -> str:
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str], log: Path, answers: str) -> Iterator[None]:
+def _process(
+    command: list[str], environment: dict[str, str], log: Path, answers: str
+) -> Iterator[None]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -94,4 +104,6 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             if isinstance(exc, urllib.error.HTTPError):
                 exc.close()
             time.sleep(0.25)
-    raise RuntimeError(f"{url} does not answer. The log ends:\n{log.read_text(errors='replace')[-4000:]}")
+    raise RuntimeError(
+        f"{url} does not answer. The log ends:\n{log.read_text(errors='replace')[-4000:]}"
+    )

@@ -16,7 +16,10 @@ from tests.frontend.test_page import charts, page, said
 
 @pytest.fixture(scope="module")
 def client(both_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceClient]:
-    with serve_models(both_root, tmp_path_factory.mktemp("logs")) as url, open_session(url) as session:
+    with (
+        serve_models(both_root, tmp_path_factory.mktemp("logs")) as url,
+        open_session(url) as session,
+    ):
         yield ServiceClient(session, url)
 
 

@@ -9,7 +9,8 @@ from frontend.answers import Guess
 def answer(**scores: float) -> list[Guess]:
     ordered = sorted(scores.items(), key=lambda item: -item[1])
     return [
-        Guess(rank=r, index=r, label=label, score=score) for r, (label, score) in enumerate(ordered, start=1)
+        Guess(rank=r, index=r, label=label, score=score)
+        for r, (label, score) in enumerate(ordered, start=1)
     ]
 
 

@@ -41,7 +41,9 @@ def test_bars_stand_in_rank_order_with_their_percentages() -> None:
     assert bars["mark"]["type"] == "bar"
     assert texts["encoding"]["text"]["field"] == "text"
     (rows,) = drawn["datasets"].values()
-    assert [row["text"] for row in rows] == ["90.0 %", "9.9 %"] or [row["text"] for row in rows] == [
+    assert [row["text"] for row in rows] == ["90.0 %", "9.9 %"] or [
+        row["text"] for row in rows
+    ] == [
         "90.0 %",
         "10.0 %",
     ]

@@ -10,7 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from frontend.client import Refused, ServiceAway, ServiceClient, ServiceSlow, UnexpectedAnswer, open_session
+from frontend.client import (
+    Refused,
+    ServiceAway,
+    ServiceClient,
+    ServiceSlow,
+    UnexpectedAnswer,
+    open_session,
+)
 from tests.frontend.fake_service import KERAS, TORCH, FakeService, listed, problem, respond
 
 
@@ -89,7 +96,9 @@ def test_a_retry_after_that_is_a_date_is_left_out() -> None:
         "broken-problem",
     ],
 )
-def test_an_answer_of_something_else_is_unexpected_and_names_the_url(answer: requests.Response) -> None:
+def test_an_answer_of_something_else_is_unexpected_and_names_the_url(
+    answer: requests.Response,
+) -> None:
     fake = FakeService(fail={"/models": lambda: answer})
 
     with pytest.raises(UnexpectedAnswer, match=r"service\.invalid:8000"):
@@ -153,7 +162,9 @@ def test_a_closed_port_means_the_service_is_away() -> None:
             ask(client)
 
 
-def test_reads_try_to_connect_three_times_and_pictures_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_try_to_connect_three_times_and_pictures_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     attempts: list[object] = []
 
     def refuse(address: object, *_: object, **__: object) -> socket.socket:

@@ -8,7 +8,9 @@ from frontend.messages import escaped, message
 
 
 def refused(status: int, code: str, retry_after: int | None = None) -> Refused:
-    problem = Problem(title="A title", status=status, detail="What happened.", code=code, request_id="r-7")
+    problem = Problem(
+        title="A title", status=status, detail="What happened.", code=code, request_id="r-7"
+    )
     return Refused(problem, retry_after)
 
 
@@ -17,7 +19,9 @@ def refused(status: int, code: str, retry_after: int | None = None) -> Refused:
     [(404, "does not know"), (413, "too large"), (415, "not a picture"), (422, "could not read"), (429, "busy"),
      (503, "not ready"), (500, "A title")],
 )  # fmt: skip
-def test_each_refusal_says_what_happened_with_detail_code_and_request(status: int, words: str) -> None:
+def test_each_refusal_says_what_happened_with_detail_code_and_request(
+    status: int, words: str
+) -> None:
     said = message(refused(status, "some_code"))
 
     assert words in said.title

@@ -115,7 +115,9 @@ def test_an_upload_is_sent_byte_by_byte_and_shown(name: str) -> None:
 def test_a_picture_that_the_page_cannot_draw_is_still_answered() -> None:
     app = opened(FakeService())
 
-    app.file_uploader[0].upload("odd.png", b"\x89PNG that only the service can read", "image/png").run()
+    app.file_uploader[0].upload(
+        "odd.png", b"\x89PNG that only the service can read", "image/png"
+    ).run()
 
     assert "cannot be drawn here" in said(app)
     assert len(charts(app)) == 1
@@ -138,7 +140,9 @@ def test_a_sample_chosen_after_an_upload_counts() -> None:
 )  # fmt: skip
 def test_a_refused_picture_shows_detail_and_code_and_no_traceback(status: int, code: str) -> None:
     fake = FakeService(
-        fail={"/predict": lambda: problem(status, code, "Expected it. Received: 'x_y'", retry_after=2)}
+        fail={
+            "/predict": lambda: problem(status, code, "Expected it. Received: 'x_y'", retry_after=2)
+        }
     )
     app = opened(fake)
 
@@ -178,9 +182,15 @@ def test_without_the_service_the_page_says_why_and_looks_again(fail: Any, words:
 
 
 def test_no_model_ready_is_said_and_the_reasons_are_listed() -> None:
-    refused = dict.fromkeys(("runtime", "precision", "device", "classes", "accuracy", "architecture"))
+    refused = dict.fromkeys(
+        ("runtime", "precision", "device", "classes", "accuracy", "architecture")
+    )
     model = listed(
-        "bent", "pytorch", state="refused", **refused, reason="model.pt: another SHA-256. Received: 'ab_c'"
+        "bent",
+        "pytorch",
+        state="refused",
+        **refused,
+        reason="model.pt: another SHA-256. Received: 'ab_c'",
     )
 
     app = opened(FakeService(models=[model]))

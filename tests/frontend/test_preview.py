@@ -40,7 +40,9 @@ def test_16_bit_grey_keeps_its_middle() -> None:
 
 
 def test_transparent_parts_lie_over_white() -> None:
-    assert shown(encoded(Image.new("RGBA", (100, 100), (255, 0, 0, 0)), "PNG")).getpixel((5, 5)) == (
+    assert shown(encoded(Image.new("RGBA", (100, 100), (255, 0, 0, 0)), "PNG")).getpixel(
+        (5, 5)
+    ) == (
         255,
         255,
         255,
@@ -73,7 +75,9 @@ def test_what_cannot_be_drawn_is_none_and_not_an_error(data: bytes) -> None:
     assert preview(data) is None
 
 
-def test_more_pixels_than_the_service_takes_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_pixels_than_the_service_takes_are_not_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("frontend.preview.MAX_PIXELS", 100)
 
     assert preview(encoded(Image.new("RGB", (11, 10)), "PNG")) is None

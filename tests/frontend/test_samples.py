@@ -22,6 +22,8 @@ def test_the_script_draws_the_files_that_ship() -> None:
     drawn = make_samples.ship()
     shipped = Image.open(BytesIO(next(s for s in SAMPLES if s.file == "ship.jpg").read()))
 
-    difference = ImageStat.Stat(ImageChops.difference(drawn, ImageOps.exif_transpose(shipped).convert("RGB")))
+    difference = ImageStat.Stat(
+        ImageChops.difference(drawn, ImageOps.exif_transpose(shipped).convert("RGB"))
+    )
 
     assert max(difference.mean) < 4

@@ -12,7 +12,9 @@ def test_the_default_is_this_machine(environment: dict[str, str]) -> None:
     assert Settings.from_environment(environment).service_url == DEFAULT_URL
 
 
-@pytest.mark.parametrize("value", ["http://service:8000", "https://models.example/api", "http://[::1]:8000"])
+@pytest.mark.parametrize(
+    "value", ["http://service:8000", "https://models.example/api", "http://[::1]:8000"]
+)
 def test_a_good_url_is_taken_without_its_trailing_slash(value: str) -> None:
     assert Settings.from_environment({"SERVICE_URL": f" {value}/ "}).service_url == value
 
@@ -23,7 +25,9 @@ def test_a_good_url_is_taken_without_its_trailing_slash(value: str) -> None:
      "http://h/#a", "http://host:0", "http://[::1"],
 )  # fmt: skip
 def test_a_bad_url_is_refused_with_the_variable_and_the_value(value: str) -> None:
-    with pytest.raises(SettingsError, match="SERVICE_URL must be the address of the service") as refused:
+    with pytest.raises(
+        SettingsError, match="SERVICE_URL must be the address of the service"
+    ) as refused:
         Settings.from_environment({"SERVICE_URL": value})
 
     assert str(refused.value).endswith(f"Received: {value!r}")

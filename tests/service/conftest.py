@@ -32,8 +32,13 @@ def free_port() -> int:
 
 def environment(**settings: Any) -> dict[str, str]:
     """This process's environment with `models_dir=...` as SERVICE_MODELS_DIR and so on."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
-    return {**inherited, **{f"SERVICE_{name.upper()}": str(value) for name, value in settings.items()}}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")
+    }
+    return {
+        **inherited,
+        **{f"SERVICE_{name.upper()}": str(value) for name, value in settings.items()},
+    }
 
 
 def assert_ended(processes: list[psutil.Process]) -> None:
@@ -63,7 +68,9 @@ class Server:
     def log(self) -> str:
         return Path(self._log.name).read_text()
 
-    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+    def wait(
+        self, condition: Callable[[], bool], what: str, timeout_s: float = READY_TIMEOUT_S
+    ) -> None:
         deadline = time.monotonic() + timeout_s
         while True:
             assert self.process.poll() is None, self.log()
@@ -139,7 +146,9 @@ def server(both_root: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def caching_server(torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def caching_server(
+    torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A service that keeps answers, over a repository of its own, which tests may change."""
     root = shutil.copytree(torch_bundle_root, tmp_path_factory.mktemp("caching") / "models")
     with serving(models_dir=root, runtime_threads=1, cache_mb=1) as running:

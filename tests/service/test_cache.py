@@ -23,7 +23,7 @@ from bundle.format.manifest import parse_manifest
 from service.cache import Asked, Cache, One
 from service.decoding.__main__ import Decoded
 from service.errors import QueueFull
-from service.models.batcher import Answer
+from service.models.batcher import InferenceResult
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
@@ -46,7 +46,9 @@ def test_the_same_image_gets_the_same_answer_without_work(caching_server: Server
     data = encode(varied(seed=100))
 
     first = caching_server.predict(data)
-    again = caching_server.client.post("/predict", content=data, headers={"content-type": "image/png"})
+    again = caching_server.client.post(
+        "/predict", content=data, headers={"content-type": "image/png"}
+    )
 
     assert [status(first), status(again)] == [STORED, HIT]
     body, same = first.json(), again.json()
@@ -107,7 +109,11 @@ def test_a_batch_is_a_hit_when_all_of_its_images_are(caching_server: Server) -> 
         alone["predictions"],
         results[0]["predictions"],
     ]
-    assert all_of_them.json()["timing_ms"]["decode"] == all_of_them.json()["timing_ms"]["inference"] == 0
+    assert (
+        all_of_them.json()["timing_ms"]["decode"]
+        == all_of_them.json()["timing_ms"]["inference"]
+        == 0
+    )
     assert status(with_a_bad_one) == "resnet-service; fwd=partial"
     assert [set(result) for result in with_a_bad_one.json()["results"]] == [
         {"filename", "predictions", "image"},
@@ -140,7 +146,9 @@ def test_requests_that_come_together_share_the_work_even_when_the_first_one_leav
     assert status(caching_server.predict(data)) == HIT
 
 
-def test_a_bundle_that_has_changed_does_not_answer_from_what_was_kept(caching_server: Server) -> None:
+def test_a_bundle_that_has_changed_does_not_answer_from_what_was_kept(
+    caching_server: Server,
+) -> None:
     data = encode(varied(seed=108))
     assert [status(caching_server.predict(data)) for _ in range(2)] == [STORED, HIT]
     ((bundle, pid),) = caching_server.worker_pids().items()
@@ -187,7 +195,7 @@ def answer(number: float, classes: int = 10) -> One:
     pixels = np.zeros((32, 32, 3), np.uint8)
     decoded = Decoded(pixels, "JPEG", 500, 400, "RGB", ["decoded_at_1_4", "exif_orientation_6"])
     logits = np.full((32, classes), number, np.float32)
-    return pickle.loads(pickle.dumps(decoded)), 0.1, Answer(logits[0], 0.01, 0.02)  # noqa: S301
+    return pickle.loads(pickle.dumps(decoded)), 0.1, InferenceResult(logits[0], 0.01, 0.02)  # noqa: S301
 
 
 def work(number: float, classes: int = 10) -> Callable[[], Awaitable[One]]:
@@ -306,7 +314,9 @@ def test_what_is_larger_than_the_cache_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("classes", [10, 1000])
-@pytest.mark.parametrize("entries", [1_000, 1_500])  # just before and after the tables of the cache grow
+@pytest.mark.parametrize(
+    "entries", [1_000, 1_500]
+)  # just before and after the tables of the cache grow
 def test_the_bytes_that_are_counted_are_those_that_are_held(classes: int, entries: int) -> None:
     async def main() -> tuple[int, Any]:
         cache, model = Cache(2**30), Model()
@@ -329,6 +339,9 @@ def test_the_digest_of_a_bundle_is_that_of_its_record(torch_bundle_root: Path) -
     record = json.loads(text)
     other = record | {"description": "Another."}
 
-    digests = [parse_manifest(json.dumps(each, indent=4).encode()).digest for each in (record, record, other)]
+    digests = [
+        parse_manifest(json.dumps(each, indent=4).encode()).digest
+        for each in (record, record, other)
+    ]
 
     assert digests[0] == digests[1] != digests[2]

@@ -123,7 +123,10 @@ def test_forward_passes_are_counted_by_their_images(caching_server: Server) -> N
     assert after(f"{name}_sum", **MODEL) - before(f"{name}_sum", **MODEL) == 3
     assert after(f"{name}_count", **MODEL) - before(f"{name}_count", **MODEL) == 1
     assert after(f"{name}_bucket", **MODEL, le="2.0") == before(f"{name}_bucket", **MODEL, le="2.0")
-    assert after(f"{name}_bucket", **MODEL, le="4.0") == before(f"{name}_bucket", **MODEL, le="4.0") + 1
+    assert (
+        after(f"{name}_bucket", **MODEL, le="4.0")
+        == before(f"{name}_bucket", **MODEL, le="4.0") + 1
+    )
     assert after(f"{name}_bucket", **MODEL, le="+Inf") == after(f"{name}_count", **MODEL)
 
 
@@ -149,7 +152,9 @@ def test_images_that_wait_are_seen(caching_server: Server) -> None:
     with ThreadPoolExecutor(2) as pool:
         with paused(caching_server):
             first = pool.submit(caching_server.predict, encode(varied(seed=205)))
-            caching_server.wait(lambda: sample("resnet_batch_images_count") > passes, "with the process", 20)
+            caching_server.wait(
+                lambda: sample("resnet_batch_images_count") > passes, "with the process", 20
+            )
             second = pool.submit(caching_server.predict, encode(varied(seed=206)))
             caching_server.wait(lambda: sample("resnet_queue_images") == 1, "waiting", 20)
         assert [each.result().status_code for each in (first, second)] == [200, 200]
@@ -167,7 +172,11 @@ def test_the_cache_tells_its_hits_and_its_memory(caching_server: Server) -> None
     assert after(name, result="miss") - before(name, result="miss") == 1
     assert after(name, result="hit") - before(name, result="hit") == 2
     assert after("resnet_cache_entries") - before("resnet_cache_entries") == 1
-    assert before("resnet_cache_bytes") < after("resnet_cache_bytes") <= after("resnet_cache_max_bytes")
+    assert (
+        before("resnet_cache_bytes")
+        < after("resnet_cache_bytes")
+        <= after("resnet_cache_max_bytes")
+    )
     assert after("resnet_cache_max_bytes") == 2**20
 
 
@@ -189,7 +198,9 @@ def test_problems_are_counted_wherever_they_are_answered(caching_server: Server)
         assert b"malformed_request" in connection.recv(10_000)
 
     after, name = scrape(caching_server), "resnet_problems_total"
-    counted = {code: after(name, code=code) - before(name, code=code) for code in after.values("code")}
+    counted = {
+        code: after(name, code=code) - before(name, code=code) for code in after.values("code")
+    }
     assert {code: count for code, count in counted.items() if count} == {
         "unreadable_image": 1,
         "unsupported_image_type": 1,

@@ -32,7 +32,9 @@ from tests.service.conftest import environment
         ("modles_dir", "models"),
     ],
 )
-def test_a_wrong_setting_stops_the_start_and_is_named(tmp_path: Path, name: str, value: str) -> None:
+def test_a_wrong_setting_stops_the_start_and_is_named(
+    tmp_path: Path, name: str, value: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service"],
         env=environment(**{"models_dir": tmp_path, name: value}),

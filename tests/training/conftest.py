@@ -82,7 +82,11 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmOf]:
 
         @functools.cache
         def server(framework: str) -> Warm:
-            modules = ("training.__main__", "training.export.export", f"training.{framework}.trainer")
+            modules = (
+                "training.__main__",
+                "training.export.export",
+                f"training.{framework}.trainer",
+            )
             return stack.enter_context(Warm(modules, place))
 
         yield server
@@ -124,7 +128,11 @@ def wholes(
     root = tmp_path_factory.mktemp("trained")
 
     def whole(framework: str) -> Whole:
-        name, folder, uninterrupted = f"colours-{framework}", root / framework, root / f"{framework}-at-once"
+        name, folder, uninterrupted = (
+            f"colours-{framework}",
+            root / framework,
+            root / f"{framework}-at-once",
+        )
         options = (
             "--framework",
             framework,
@@ -140,7 +148,9 @@ def wholes(
         killed_after = kill_after(1, start("train", *options, "--run", folder), folder)
         resumed = run_command("train", *options, "--run", folder)
         assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-        return Whole(options, folder, killed_after, resumed, uninterrupted, root / "models" / name / "1")
+        return Whole(
+            options, folder, killed_after, resumed, uninterrupted, root / "models" / name / "1"
+        )
 
     for framework in FRAMEWORKS:
         warm(framework)
@@ -172,5 +182,7 @@ def wait_for_epochs(epochs: int, folder: Path) -> None:
 def history(folder: Path) -> list[dict[str, float]]:
     """The epochs in the record of a run, of which there may be none yet."""
     record = folder / "run.json"
-    epochs: list[dict[str, float]] = json.loads(record.read_text())["history"] if record.exists() else []
+    epochs: list[dict[str, float]] = (
+        json.loads(record.read_text())["history"] if record.exists() else []
+    )
     return epochs

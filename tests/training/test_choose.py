@@ -31,7 +31,10 @@ def test_what_is_said_decides_over_the_weights() -> None:
     assert wanted_weights(PHOTOS, LAPTOP, TORCH | {"init": "random"}) is None
     assert wanted_weights(PHOTOS, LAPTOP, TORCH | {"arch": "resnet34"}) == "resnet34"
     assert wanted_weights(PHOTOS, LAPTOP, TORCH | {"arch": "resnet56"}) is None
-    assert wanted_weights(PHOTOS, LAPTOP, TORCH | {"arch": "resnet56", "init": "imagenet"}) == "resnet56"
+    assert (
+        wanted_weights(PHOTOS, LAPTOP, TORCH | {"arch": "resnet56", "init": "imagenet"})
+        == "resnet56"
+    )
     with pytest.raises(ConfigError, match="ImageNet weights for resnet18"):
         choose(PHOTOS, LAPTOP, TORCH | {"arch": "resnet56", "init": "imagenet"}, imagenet=True)
 
@@ -42,7 +45,9 @@ def test_with_weights_photos_are_transferred_to_at_the_size_of_the_weights() -> 
     assert (config.init, config.arch, config.image_size) == ("imagenet", "resnet18", 224)
     assert config.freeze_epochs > 0
     assert config.ema_decay == 0
-    assert config.patience > config.freeze_epochs, "the epochs after the frozen ones get their chance"
+    assert config.patience > config.freeze_epochs, (
+        "the epochs after the frozen ones get their chance"
+    )
     assert config.crop_padding == 28
 
 
@@ -52,10 +57,14 @@ def test_without_weights_photos_train_a_small_network_on_small_images() -> None:
     assert (config.init, config.arch, config.image_size) == ("random", "resnet20", 64)
     assert config.freeze_epochs == 0
     assert config.ema_decay == pytest.approx(1 - 1 / 45), "five epochs of nine steps"
-    assert "can't be had" in next(choice.why for choice in choices if choice.what == "first weights")
+    assert "can't be had" in next(
+        choice.why for choice in choices if choice.what == "first weights"
+    )
 
 
-@pytest.mark.parametrize(("side", "size"), [(28, 32), (32, 32), (33, 40), (64, 64), (65, 64), (9, 16)])
+@pytest.mark.parametrize(
+    ("side", "size"), [(28, 32), (32, 32), (33, 40), (64, 64), (65, 64), (9, 16)]
+)
 def test_small_images_keep_their_size(side: int, size: int) -> None:
     assert choose(replace(PHOTOS, side=side), LAPTOP, TORCH, imagenet=False)[0].image_size == size
 
@@ -101,7 +110,9 @@ def test_a_batch_takes_a_share_of_the_memory_and_so_do_the_images() -> None:
 
 
 def test_images_that_do_not_fit_into_the_memory_are_refused() -> None:
-    with pytest.raises(DataError, match=r"half of what is free.*Received: 2,000,000 images, 18\.4 GB"):
+    with pytest.raises(
+        DataError, match=r"half of what is free.*Received: 2,000,000 images, 18\.4 GB"
+    ):
         choose(with_images(1_000_000, 1_000_000), LAPTOP, TORCH, imagenet=False)
 
 

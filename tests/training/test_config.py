@@ -64,7 +64,10 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"arch": "resnet21"}, "resnet21"),
         ({"arch": "resnet50v2"}, "torch has the architectures .*resnet152. Received: 'resnet50v2'"),
         ({"init": "imagenet"}, "ImageNet weights for resnet18, .*Received: 'resnet20'"),
-        ({"framework": "keras", "arch": "resnet18", "init": "imagenet"}, "ImageNet weights for resnet50"),
+        (
+            {"framework": "keras", "arch": "resnet18", "init": "imagenet"},
+            "ImageNet weights for resnet50",
+        ),
         ({"image_size": 64, "arch": "resnet18", "init": "imagenet"}, "7x7 convolution"),
         ({"freeze_epochs": 61}, "freeze_epochs"),
         ({"finetune_factor": 0.0}, "finetune_factor"),
@@ -81,7 +84,9 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"patience": -1}, "patience"),
         ({"oversampling": 0.5}, "oversampling"),
     ],
-    ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
+    ids=lambda value: (
+        ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else ""
+    ),
 )
 def test_a_wrong_option_is_named(changes: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):

@@ -40,7 +40,9 @@ class Scripted:
         return figures
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        wrong = math.log(math.expm1(self.losses[self.epoch - 1]))  # so that the loss of class 0 is as written
+        wrong = math.log(
+            math.expm1(self.losses[self.epoch - 1])
+        )  # so that the loss of class 0 is as written
         return np.tile(np.array([0, wrong], np.float32), (len(pixels), 1))
 
     def save(self, path: Path) -> None:
@@ -65,7 +67,9 @@ class NoWriter:
 
 
 def split(*labels: int) -> Split:
-    return Split(np.zeros((len(labels), 8, 8, 3), np.uint8), np.array(labels), [Path("x")] * len(labels))
+    return Split(
+        np.zeros((len(labels), 8, 8, 3), np.uint8), np.array(labels), [Path("x")] * len(labels)
+    )
 
 
 DATA = DataSet("data", ["a", "b"], split(0, 0, 1, 1), split(0, 0), split(0, 1), [], 0.5)
@@ -84,11 +88,16 @@ def test_a_run_without_a_lower_loss_stops_and_keeps_the_best_weights(tmp_path: P
 
     assert [round(epoch["validation_loss"], 4) for epoch in record.history] == LOSSES[:5]
     assert (record.kept_epoch, trainer.epoch) == (2, 2)
-    assert sorted(file.name for file in tmp_path.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-5"]
+    assert sorted(file.name for file in tmp_path.glob("checkpoint-*")) == [
+        "checkpoint-2",
+        "checkpoint-5",
+    ]
 
 
 @pytest.mark.parametrize("killed_in", range(5))
-def test_a_run_that_is_interrupted_anywhere_ends_as_it_would_have(killed_in: int, tmp_path: Path) -> None:
+def test_a_run_that_is_interrupted_anywhere_ends_as_it_would_have(
+    killed_in: int, tmp_path: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(Scripted(LOSSES, killed_in), tmp_path)
     trainer = Scripted(LOSSES)

@@ -31,7 +31,9 @@ def test_the_paper_divides_the_rate_by_ten_twice() -> None:
 
 
 def test_each_phase_of_a_transfer_has_its_own_rise_and_fall() -> None:
-    config = make_config("transfer", epochs=10, freeze_epochs=4, learning_rate=0.1, finetune_factor=0.2)
+    config = make_config(
+        "transfer", epochs=10, freeze_epochs=4, learning_rate=0.1, finetune_factor=0.2
+    )
     factors = [rate_factor(config, step, 1000) for step in range(1000)]
 
     assert max(factors[:400]) > 0.99

@@ -14,7 +14,9 @@ from tests.training.conftest import FRAMEWORKS, Whole
 
 
 @pytest.fixture(scope="module")
-def url(wholes: Mapping[str, Future[Whole]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(
+    wholes: Mapping[str, Future[Whole]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The service over the repository that the training commands wrote."""
     models = {future.result().bundle.parents[1] for future in wholes.values()}
     with serve_models(models.pop(), tmp_path_factory.mktemp("logs")) as url:
@@ -36,7 +38,9 @@ def test_a_model_trained_on_a_folder_names_its_classes_over_http(
         image = colour_folder / "test" / label / "003.png"
 
         answer = httpx.post(
-            f"{url}/predict?model=colours-{framework}", files={"file": image.read_bytes()}, timeout=30
+            f"{url}/predict?model=colours-{framework}",
+            files={"file": image.read_bytes()},
+            timeout=30,
         )
 
         assert answer.status_code == 200, answer.text

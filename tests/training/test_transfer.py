@@ -80,8 +80,26 @@ def test_the_backbone_stays_still_then_moves_and_a_resumed_run_does_the_same(
 def test_a_bundle_is_a_start_that_knows_the_colours(
     whole: Whole, train: Run, colour_folder: Path, tmp_path: Path
 ) -> None:
-    folders = ("--data", colour_folder, "--out", tmp_path, "--run", tmp_path / "run", "--name", "tuned")
-    options = ("--recipe", "transfer", "--init", whole.bundle, "--epochs", "2", "--train-limit", "60")
+    folders = (
+        "--data",
+        colour_folder,
+        "--out",
+        tmp_path,
+        "--run",
+        tmp_path / "run",
+        "--name",
+        "tuned",
+    )
+    options = (
+        "--recipe",
+        "transfer",
+        "--init",
+        whole.bundle,
+        "--epochs",
+        "2",
+        "--train-limit",
+        "60",
+    )
 
     done = train(*folders, *options, *SMALL)
 

@@ -26,7 +26,8 @@ def signatures(module: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
                     method.name == "__init__" or not method.name.startswith("_")
                 ):
                     arguments = [
-                        (a.arg, ast.unparse(a.annotation) if a.annotation else None) for a in method.args.args
+                        (a.arg, ast.unparse(a.annotation) if a.annotation else None)
+                        for a in method.args.args
                     ]
                     found.append((f"{node.name}.{method.name}", arguments))
     return found
@@ -106,7 +107,9 @@ def measured(warm: WarmOf) -> dict[str, dict[str, tuple[int, list[int]]]]:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_networks_have_the_parameters_of_the_paper(framework: str, measured: dict[str, Any]) -> None:
+def test_networks_have_the_parameters_of_the_paper(
+    framework: str, measured: dict[str, Any]
+) -> None:
     """He et al. 2016, table 6: 0.27, 0.46, 0.66 and 0.85 million; identity shortcuts have none."""
     counts = {name: count for name, (count, _) in measured[framework].items()}
 
@@ -161,7 +164,9 @@ print(float(np.abs(network(pixels, training=False)[1] - logits).max()), len(weig
 """
 
 
-def test_with_the_same_weights_both_frameworks_answer_the_same(warm: WarmOf, tmp_path: Path) -> None:
+def test_with_the_same_weights_both_frameworks_answer_the_same(
+    warm: WarmOf, tmp_path: Path
+) -> None:
     """The networks that Keras does not bring: torchvision's are the original, strides and padding included."""
     printed(warm, "torch", ANSWER_OF_TORCH, tmp_path / "answer.npz")
     difference, left = printed(warm, "keras", ANSWER_OF_KERAS, tmp_path / "answer.npz").split()
@@ -198,7 +203,9 @@ def test_both_frameworks_learn_one_batch_by_heart(optimizer: str, warm: WarmOf) 
 
 
 @pytest.mark.parametrize(("framework", "twins"), [("torch", "tensorflow"), ("keras", "torch")])
-def test_what_trains_in_one_framework_never_loads_the_other(framework: str, twins: str, warm: WarmOf) -> None:
+def test_what_trains_in_one_framework_never_loads_the_other(
+    framework: str, twins: str, warm: WarmOf
+) -> None:
     loaded = printed(warm, framework, "import sys; print(*sys.modules)").split()
 
     assert f"training.{framework}.trainer" in loaded

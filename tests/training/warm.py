@@ -37,7 +37,9 @@ class WarmProcess:
         self._outputs = [os.memfd_create(name) for name in ("stdout", "stderr")]
         self._status, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(control, [json.dumps(request).encode()], [theirs.fileno(), *self._outputs])
+            socket.send_fds(
+                control, [json.dumps(request).encode()], [theirs.fileno(), *self._outputs]
+            )
         self._lines = self._status.makefile("r")
         self.pid = int(self._lines.readline())
 
@@ -76,13 +78,20 @@ class Warm:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._control.close()
         self._server.wait()
 
     def start(
-        self, code: str, *arguments: str | Path, folder: Path | None = None, **environment: str | Path
+        self,
+        code: str,
+        *arguments: str | Path,
+        folder: Path | None = None,
+        **environment: str | Path,
     ) -> WarmProcess:
         """As `python -c CODE ARGUMENTS` in `folder`, by default the current one, with these variables besides."""
         return WarmProcess(
@@ -120,7 +129,9 @@ def _serve(control: socket.socket) -> NoReturn:
 
 
 def _run(request: dict[str, Any], outputs: Sequence[int]) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to it
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job is born deaf to it
     for output, number in zip(outputs, (1, 2), strict=True):
         os.dup2(output, number)
         os.close(output)

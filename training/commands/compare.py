@@ -13,17 +13,21 @@ from training.errors import ConfigError
 
 def compare(
     models: Annotated[list[Path], typer.Argument(help="Model repositories or bundle folders.")],
-    data: Annotated[str, typer.Option(help="The test images: a folder as `train` takes it, or `cifar10`.")],
-    out: Annotated[Path, typer.Option(help="Folder of reports; this one becomes <out>/compare.")] = Path(
-        "report"
-    ),
+    data: Annotated[
+        str, typer.Option(help="The test images: a folder as `train` takes it, or `cifar10`.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of reports; this one becomes <out>/compare.")
+    ] = Path("report"),
     all_versions: Annotated[
         bool, typer.Option(help="Every version of a model, not its newest one only.")
     ] = False,
     limit: Annotated[
         int | None, typer.Option(help="At most so many test images, chosen with the seed.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split of a folder without one, and of --limit.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the split of a folder without one, and of --limit.")
+    ] = 0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the latency measurement.")] = 7,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
@@ -34,12 +38,12 @@ def compare(
     # scikit-learn and matplotlib take seconds to import: not before the options are known to be right.
     from training.reports.compare import compare as measure  # noqa: PLC0415
     from training.reports.compare import report_files  # noqa: PLC0415
-    from training.reports.page import publish, refuse_bad_target  # noqa: PLC0415
+    from training.reports.page import check_writable, publish  # noqa: PLC0415
 
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"The device is auto, cpu or cuda. Received: {device!r}")
     target = out / "compare"
-    refuse_bad_target(target)
+    check_writable(target)
     try:
         record = measure(
             models,

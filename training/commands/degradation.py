@@ -36,25 +36,29 @@ def degradation(
     image_size: ImageSize = None,
     train_limit: TrainLimit = None,
     test_limit: TestLimit = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for mixed precision.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, or bf16 for mixed precision.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all four runs.")] = None,
     threads: Threads = None,
     runs: Annotated[
         Path | None,
         typer.Option(help="Folder of the four run folders; default runs/degradation-<framework>."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of reports; this one becomes <out>/degradation.")] = Path(
-        "report"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of reports; this one becomes <out>/degradation.")
+    ] = Path("report"),
 ) -> None:
     """Train plain-20/56 and ResNet-20/56 alike and draw their errors (He et al. 2016, Fig. 6). It resumes."""
     from training.reports.degradation import NETWORKS, read_runs, report_files, results  # noqa: PLC0415 - as in compare
-    from training.reports.page import publish, refuse_bad_target  # noqa: PLC0415
+    from training.reports.page import check_writable, publish  # noqa: PLC0415
 
     if data is None and runs is None:
-        raise ConfigError("Expected --data, to train the networks, or --runs, to draw runs that exist.")
+        raise ConfigError(
+            "Expected --data, to train the networks, or --runs, to draw runs that exist."
+        )
     target = out / "degradation"
-    refuse_bad_target(target)
+    check_writable(target)
     folder = runs or Path("runs") / f"degradation-{framework}"
     if data is not None:
         configs = [
@@ -78,7 +82,9 @@ def degradation(
         mean, std = data_set.mean_and_std()
         try:
             for config in configs:
-                console.print(f"{config.arch}, {config.epochs} epochs: {folder / config.arch}", markup=False)
+                console.print(
+                    f"{config.arch}, {config.epochs} epochs: {folder / config.arch}", markup=False
+                )
                 initial = read_initial(config, weights).for_labels(data_set.classes)
                 trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
                 run_training(
@@ -97,7 +103,9 @@ def degradation(
     for network in record["networks"]:
         console.print(
             f"{network['name']}: training error {network['training_error']:.2%} after {network['epochs']} epochs"
-            + ("" if network["test_error"] is None else f", test error {network['test_error']:.2%}"),
+            + (
+                "" if network["test_error"] is None else f", test error {network['test_error']:.2%}"
+            ),
             markup=False,
         )
     console.print(f"The page: {target / 'index.html'}", markup=False)

@@ -32,7 +32,9 @@ def on_devices(config: TrainConfig, devices: str) -> TrainConfig:
         )
     count = max(1, gpus) if devices == "auto" else int(devices)
     if gpus and count > gpus:
-        raise ConfigError(f"--devices is at most the number of GPUs, which is {gpus}. Received: {count}")
+        raise ConfigError(
+            f"--devices is at most the number of GPUs, which is {gpus}. Received: {count}"
+        )
     config = dataclasses.replace(config, devices=count)
     if count == 1:
         return config
@@ -45,5 +47,7 @@ def on_devices(config: TrainConfig, devices: str) -> TrainConfig:
     number, _ = module.devices.share()
     console.quiet = rich.get_console().quiet = number > 0
     if not gpus:
-        console.print(f"Notice: there is no GPU. The CPU is used as {count} devices, which saves no time.")
+        console.print(
+            f"Notice: there is no GPU. The CPU is used as {count} devices, which saves no time."
+        )
     return config

@@ -20,11 +20,11 @@ from training.commands.options import (
     Out,
     Seed,
     SkipUnreadable,
+    check_writable,
     console,
     default_name,
     load_data,
     load_framework,
-    refuse_bad_target,
 )
 from training.config import TrainConfig, make_config
 from training.data.survey import Survey, survey
@@ -47,30 +47,41 @@ def fit(
             "if the weights can be had."
         ),
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="The network, as in `train`; default: chosen.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most passes over the training images.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="The network, as in `train`; default: chosen.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Most passes over the training images.")
+    ] = None,
     seed: Seed = None,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of the framework; default: the cores that are free to use.")
+        int | None,
+        typer.Option(help="Threads of the framework; default: the cores that are free to use."),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of checkpoints and curves; default runs/<name>-<digest of the data>."),
+        typer.Option(
+            help="Folder of checkpoints and curves; default runs/<name>-<digest of the data>."
+        ),
     ] = None,
     skip_unreadable: SkipUnreadable = False,
     accelerate: Accelerate = True,
 ) -> None:
     """Choose everything for a folder of images, say why, train, and write the bundle. The same command resumes."""
     options = {"arch": arch, "init": init, "epochs": epochs, "seed": seed, "threads": threads}
-    said = {"framework": framework} | {key: value for key, value in options.items() if value is not None}
-    make_config(**{key: value for key, value in said.items() if key != "init"})  # refuses what is no option
+    said = {"framework": framework} | {
+        key: value for key, value in options.items() if value is not None
+    }
+    make_config(
+        **{key: value for key, value in said.items() if key != "init"}
+    )  # refuses what is no option
     start = initial_path(init) if init else None
     if start is not None and start.is_dir():
         manifest = read_manifest(start)
         said = {"arch": manifest.architecture.name, "image_size": manifest.input.height} | said
     seen = survey(data)
     name = name or default_name(data.resolve().name, framework)
-    refuse_bad_target(out, name)
+    check_writable(out, name)
     folder = run or Path("runs") / f"{name}-{seen.digest[:8]}"
     config = recorded_config(folder)
     if config is None:
@@ -92,7 +103,9 @@ def _choose(seen: Survey, said: dict[str, Any]) -> tuple[TrainConfig, list[Choic
     """
     # TensorFlow takes the number of threads once, so it is settled before the framework is asked about a GPU.
     said = {"threads": usable_cores()} | said
-    module, weights = load_framework(make_config(framework=said["framework"], threads=said["threads"]))
+    module, weights = load_framework(
+        make_config(framework=said["framework"], threads=said["threads"])
+    )
     machine = Machine(available_memory(), computes_in_bf16(), module.devices.gpus() > 0)
     arch = wanted_weights(seen, machine, said)
     if arch is None:
@@ -104,7 +117,8 @@ def _choose(seen: Survey, said: dict[str, Any]) -> tuple[TrainConfig, list[Choic
         if "init" in said:
             raise
         console.print(
-            f"Notice: the network starts from random weights, which costs accuracy. {exc}", markup=False
+            f"Notice: the network starts from random weights, which costs accuracy. {exc}",
+            markup=False,
         )
         return choose(seen, machine, said, imagenet=False)
     return choose(seen, machine, said, imagenet=True)

@@ -11,15 +11,15 @@ from training.commands.options import (
     console,
     interrupted,
     load_framework,
-    say_how_to_serve,
-    say_what_was_made,
+    print_artifacts,
+    print_serve_command,
 )
 from training.config import TrainConfig
 from training.data.dataset import DataSet
 from training.loop import train as run_training
 from training.weights.initial import read_initial
 
-MOST_CLASSES = 10  # whose results are printed; of more, those of the worst ones
+MAX_CLASSES_SHOWN = 10  # whose results are printed; of more, those of the worst ones
 
 
 def make_bundle(
@@ -97,9 +97,11 @@ def make_bundle(
     worst_first = sorted(exported.by_class, key=lambda found: found[2] / found[1])
     console.print(
         "Right by class, worst first: "
-        + ", ".join(f"{label} {right} of {count}" for label, count, right in worst_first[:MOST_CLASSES]),
+        + ", ".join(
+            f"{label} {right} of {count}" for label, count, right in worst_first[:MAX_CLASSES_SHOWN]
+        ),
         markup=False,
     )
-    say_what_was_made(exported.path, exported.serving)
-    say_how_to_serve(out, name, data_set.test.files[0])
+    print_artifacts(exported.path, exported.serving)
+    print_serve_command(out, name, data_set.test.files[0])
     return exported.path

@@ -25,7 +25,9 @@ FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
 Framework = Annotated[str, typer.Option(help="torch or keras.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of the framework; default: all cores.")]
 Out = Annotated[Path, typer.Option(help="The model repository that gets the bundle.")]
-Seed = Annotated[int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")]
+Seed = Annotated[
+    int | None, typer.Option(help="Of initialisation, shuffling, augmentation and splits.")
+]
 TrainLimit = Annotated[
     int | None, typer.Option(help="Most training images, drawn by class with the seed; 0: all.")
 ]
@@ -33,7 +35,9 @@ TestLimit = Annotated[
     int | None, typer.Option(help="Most test images, drawn by class with the seed; 0: all.")
 ]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the network's input, in pixels.")]
-SkipUnreadable = Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option(help="Leave unreadable images out instead of stopping.")
+]
 Accelerate = Annotated[
     bool,
     typer.Option(
@@ -67,18 +71,18 @@ def command_line() -> str:
 
 
 def load_data(
-    data: str, config: TrainConfig, *, skip_unreadable: bool = False, most_validation: float = 0.0
+    data: str, config: TrainConfig, *, skip_unreadable: bool = False, max_validation: float = 0.0
 ) -> DataSet:
     """The data set that --data names: a folder of class folders, or `cifar10` where no folder has that name.
 
     Args:
-        most_validation: as for `load_folder`.
+        max_validation: as for `load_folder`.
 
     Raises:
         DataError: it can't be used.
     """
     names = ("image_size", "validation_fraction", "seed", "train_limit", "test_limit")
-    options = {name: getattr(config, name) for name in names} | {"most_validation": most_validation}
+    options = {name: getattr(config, name) for name in names} | {"max_validation": max_validation}
     if data == "cifar10" and not Path(data).is_dir():
         return load_cifar10(Path("data"), **options)
     return load_folder(Path(data), **options, skip_unreadable=skip_unreadable)
@@ -105,7 +109,7 @@ def load_framework(config: TrainConfig) -> tuple[Any, Any]:
     return module, weights
 
 
-def refuse_bad_target(out: Path, name: str) -> None:
+def check_writable(out: Path, name: str) -> None:
     """Find out before the work, not after it, that its result could not be written.
 
     Raises:
@@ -128,14 +132,14 @@ def default_name(data_name: str, framework: str, arch: str | None = None) -> str
     return "-".join(filter(None, (base[:32], arch, FRAMEWORK_NAMES[framework])))
 
 
-def say_what_was_made(path: Path, serving: str) -> None:
+def print_artifacts(path: Path, serving: str) -> None:
     """Print the artifacts of the bundle in `path`, and which of them a service on a CPU takes, and why."""
     artifacts = read_manifest(path).artifacts
     console.print(f"Artifacts: {', '.join(artifact.id for artifact in artifacts)}", markup=False)
     console.print(f"A service on a CPU takes {serving}", markup=False)
 
 
-def say_how_to_serve(out: Path, name: str, image: Path | None = None) -> None:
+def print_serve_command(out: Path, name: str, image: Path | None = None) -> None:
     """Print the command that serves the model `name` of the repository `out`, and one that asks it about `image`."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):

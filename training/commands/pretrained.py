@@ -12,13 +12,13 @@ from training.commands.options import (
     Framework,
     Out,
     Threads,
+    check_writable,
     command_line,
     console,
     default_name,
     load_framework,
-    refuse_bad_target,
-    say_how_to_serve,
-    say_what_was_made,
+    print_artifacts,
+    print_serve_command,
 )
 from training.config import IMAGENET_WEIGHTS, make_config
 from training.errors import ConfigError
@@ -44,16 +44,21 @@ def pretrained(
     ] = None,
     threads: Threads = None,
     golden_images: Annotated[
-        Path | None, typer.Option(help="Folder of images for the golden samples; default: drawn ones.")
+        Path | None,
+        typer.Option(help="Folder of images for the golden samples; default: drawn ones."),
     ] = None,
     accelerate: Accelerate = True,
 ) -> None:
     """Write a bundle for the 1,000 classes of ImageNet from published weights. Nothing is trained."""
-    config = make_config(framework=framework, arch=arch, init="imagenet", threads=threads, precision="fp32")
+    config = make_config(
+        framework=framework, arch=arch, init="imagenet", threads=threads, precision="fp32"
+    )
     if weights is not None and "://" not in weights and not Path(weights).is_file():
-        raise ConfigError(f"--weights is a file or a URL. There is no such file. Received: {weights!r}")
+        raise ConfigError(
+            f"--weights is a file or a URL. There is no such file. Received: {weights!r}"
+        )
     name = name or default_name("imagenet", framework, arch)
-    refuse_bad_target(out, name)
+    check_writable(out, name)
     module, reader = load_framework(config)
     # scipy takes seconds to import: not before the options are known to be right.
     from training.export.pretrained import write_pretrained  # noqa: PLC0415
@@ -77,5 +82,5 @@ def pretrained(
     console.print(
         f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the network's."
     )
-    say_what_was_made(written.path, written.serving)
-    say_how_to_serve(out, name)
+    print_artifacts(written.path, written.serving)
+    print_serve_command(out, name)

@@ -21,19 +21,21 @@ from training.commands.options import (
     TestLimit,
     Threads,
     TrainLimit,
+    check_writable,
     default_name,
     load_data,
-    refuse_bad_target,
 )
 from training.config import ARCHITECTURES, RECIPES, make_config
 from training.errors import ConfigError
 from training.weights.initial import initial_path
 
-MOST_VALIDATION = 0.1  # of the training images, where nothing is said and the usual share is too few
+MAX_VALIDATION = 0.1  # of the training images, where nothing is said and the usual share is too few
 
 
 def train(
-    data: Annotated[str, typer.Option(help="A folder with one sub-folder per class, or `cifar10`.")],
+    data: Annotated[
+        str, typer.Option(help="A folder with one sub-folder per class, or `cifar10`.")
+    ],
     framework: Framework = "torch",
     arch: Annotated[
         str | None,
@@ -54,7 +56,9 @@ def train(
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
     freeze_epochs: Annotated[
         int | None,
-        typer.Option(help="Epochs at the start in which only the classifier trains; all: a linear probe."),
+        typer.Option(
+            help="Epochs at the start in which only the classifier trains; all: a linear probe."
+        ),
     ] = None,
     finetune_factor: Annotated[
         float | None, typer.Option(help="Share of the learning rate in the epochs after those.")
@@ -114,11 +118,11 @@ def train(
 
     golden = read_golden(golden_images) if golden_images else None
     config = on_devices(config, devices)
-    most = MOST_VALIDATION if validation_fraction is None else validation_fraction
-    data_set = load_data(data, config, skip_unreadable=skip_unreadable, most_validation=most)
+    most = MAX_VALIDATION if validation_fraction is None else validation_fraction
+    data_set = load_data(data, config, skip_unreadable=skip_unreadable, max_validation=most)
     config = dataclasses.replace(config, validation_fraction=data_set.validation_fraction)
     name = name or default_name(data_set.name, framework, config.arch)
-    refuse_bad_target(out, name)
+    check_writable(out, name)
     make_bundle(
         config,
         data_set,
@@ -131,7 +135,9 @@ def train(
     )
 
 
-def _refuse_lonely_compilation(framework: str, accelerate: bool, compile_ahead: bool | None) -> None:
+def _refuse_lonely_compilation(
+    framework: str, accelerate: bool, compile_ahead: bool | None
+) -> None:
     """Find out before the training that what --compile-ahead asks for would not be made.
 
     Raises:

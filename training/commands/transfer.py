@@ -10,7 +10,15 @@ import typer
 
 from bundle.format.manifest import read_manifest
 from training.commands.make_bundle import make_bundle
-from training.commands.options import Framework, ImageSize, TestLimit, Threads, TrainLimit, console, load_data
+from training.commands.options import (
+    Framework,
+    ImageSize,
+    TestLimit,
+    Threads,
+    TrainLimit,
+    console,
+    load_data,
+)
 from training.config import RECIPES, TrainConfig, make_config
 from training.data.dataset import DataSet
 from training.data.duplicates import shared
@@ -23,11 +31,17 @@ ALIKE = (*NETWORK, "train_limit", "test_limit", "epochs", "batch_size", "validat
 
 
 def transfer(
-    source: Annotated[str, typer.Option(help="The classes with many images, which train the backbone.")],
+    source: Annotated[
+        str, typer.Option(help="The classes with many images, which train the backbone.")
+    ],
     target: Annotated[str, typer.Option(help="The classes with few images.")],
     framework: Framework = "torch",
-    arch: Annotated[str | None, typer.Option(help="The network, as in `train`; default resnet20.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many repetitions, each from its own seed.")] = 3,
+    arch: Annotated[
+        str | None, typer.Option(help="The network, as in `train`; default resnet20.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="How many repetitions, each from its own seed.")
+    ] = 3,
     source_recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
     source_epochs: Annotated[int | None, typer.Option(help="Epochs of the backbone.")] = None,
     scratch_recipe: Annotated[
@@ -38,27 +52,34 @@ def transfer(
     epochs: Annotated[
         int | None, typer.Option(help="Epochs on the target, transferred and from scratch.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step on the target, likewise.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per step on the target, likewise.")
+    ] = None,
     image_size: ImageSize = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, or bf16 for mixed precision.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, or bf16 for mixed precision.")
+    ] = None,
     threads: Threads = None,
     runs: Annotated[
-        Path | None, typer.Option(help="Folder of the runs and bundles; default runs/transfer-<framework>.")
+        Path | None,
+        typer.Option(help="Folder of the runs and bundles; default runs/transfer-<framework>."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of reports; this one becomes <out>/transfer.")] = Path(
-        "report"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of reports; this one becomes <out>/transfer.")
+    ] = Path("report"),
 ) -> None:
     """Train on few images from a backbone that knows others, and from scratch; state the gain. It resumes.
 
     The limits are those of the target.
     """
-    from training.reports.page import publish, refuse_bad_target  # noqa: PLC0415 - as in compare
+    from training.reports.page import check_writable, publish  # noqa: PLC0415 - as in compare
     from training.reports.transfer import Seeded, gain_text, report_files, results  # noqa: PLC0415
 
     report = out / "transfer"
-    refuse_bad_target(report)
-    folder = (runs or Path("runs") / f"transfer-{framework}").resolve()  # runs record where their backbone is
+    check_writable(report)
+    folder = (
+        runs or Path("runs") / f"transfer-{framework}"
+    ).resolve()  # runs record where their backbone is
     trained = []
     for seed in range(seeds):
         planned = make_config(
@@ -74,7 +95,9 @@ def transfer(
             batch_size=batch_size,
             seed=seed,
         )
-        network, alike = ({name: getattr(planned, name) for name in names} for names in (NETWORK, ALIKE))
+        network, alike = (
+            {name: getattr(planned, name) for name in names} for names in (NETWORK, ALIKE)
+        )
         base = make_config(
             source_recipe, **network, train_limit=0, test_limit=0, epochs=source_epochs, seed=seed
         )
@@ -106,7 +129,9 @@ def transfer(
     console.print(f"The page: {report / 'index.html'}", markup=False)
 
 
-def _bundle(folder: Path, name: str, config: TrainConfig, data: DataSet, used_by: str | None = None) -> Path:
+def _bundle(
+    folder: Path, name: str, config: TrainConfig, data: DataSet, used_by: str | None = None
+) -> Path:
     """The bundle `name` below `folder`: the one that is there, or trained, or trained on, now.
 
     Raises:

@@ -56,7 +56,9 @@ def draw_chains(policy: Policy, count: int, generator: np.random.Generator) -> l
     shape = (count, policy.operations)
     kinds = generator.integers(0, len(OPERATIONS), shape)
     levels = (
-        generator.integers(0, LEVELS + 1, shape) if policy.level is None else np.full(shape, policy.level)
+        generator.integers(0, LEVELS + 1, shape)
+        if policy.level is None
+        else np.full(shape, policy.level)
     )
     strengths = levels / LEVELS * generator.choice((-1, 1), shape)
     return [

@@ -31,7 +31,9 @@ def notes(train: Split, validation: Split, test: Split, classes: list[str]) -> l
     seen: dict[bytes, tuple[str, int, str]] = {}
     shared, contradicting = [], []
     for name, split in (("training", train), ("validation", validation), ("test", test)):
-        for image, label, file in zip(split.pixels, split.labels.tolist(), split.files, strict=True):
+        for image, label, file in zip(
+            split.pixels, split.labels.tolist(), split.files, strict=True
+        ):
             there, theirs, other = seen.setdefault(_digest(image), (name, label, str(file)))
             if there != name:
                 shared.append(f"{file} ({name}) = {other} ({there})")
@@ -41,7 +43,9 @@ def notes(train: Split, validation: Split, test: Split, classes: list[str]) -> l
         ("the same pixels in two splits, which flatters the accuracy; remove one of each", shared),
         ("the same pixels under two labels, of which one is wrong", contradicting),
     )
-    return [f"{len(found):,} x {what}: {'; '.join(found[:NAMED])}" for what, found in remarks if found]
+    return [
+        f"{len(found):,} x {what}: {'; '.join(found[:NAMED])}" for what, found in remarks if found
+    ]
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:

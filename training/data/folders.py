@@ -89,7 +89,10 @@ def list_classes(folder: Path) -> Listing:
             )
         )
     strangers = [
-        file for entry in entries for file in _visible(entry) if file.is_file() and not _is_image(file)
+        file
+        for entry in entries
+        for file in _visible(entry)
+        if file.is_file() and not _is_image(file)
     ]
     inside = folder.resolve()
     linked = [
@@ -99,12 +102,17 @@ def list_classes(folder: Path) -> Listing:
         if file.is_symlink() and not file.resolve().is_relative_to(inside)
     ]
     linked += [
-        entry for entry in entries if entry.is_symlink() and not entry.resolve().is_relative_to(inside)
+        entry
+        for entry in entries
+        if entry.is_symlink() and not entry.resolve().is_relative_to(inside)
     ]
     remarks = (
         ("no image by its suffix, left out", strangers),
         ("in no class folder, left out", [file for file in _visible(folder) if _is_image(file)]),
-        ("in a sub-folder of a class, left out", [file for found in nested.values() for file in found]),
+        (
+            "in a sub-folder of a class, left out",
+            [file for found in nested.values() for file in found],
+        ),
         (f"a link out of {folder}, followed", linked),
     )
     return Listing(files, [f"{what}: {some(paths)}" for what, paths in remarks if paths])
@@ -131,7 +139,9 @@ def _hidden(entry: Path) -> bool:
 
 def _is_image(file: Path) -> bool:
     # A link that leads nowhere is an image that can't be read, which is said when it is read.
-    return file.suffix.lower() in SUFFIXES and (file.is_file() or (file.is_symlink() and not file.exists()))
+    return file.suffix.lower() in SUFFIXES and (
+        file.is_file() or (file.is_symlink() and not file.exists())
+    )
 
 
 def _nested_images(folder: Path) -> list[Path]:

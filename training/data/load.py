@@ -20,7 +20,7 @@ from bundle.errors import ImageError
 from bundle.format.manifest import Crop, Input, ShorterSide
 from bundle.imaging.decode import read_input
 from bundle.imaging.geometry import prepare
-from training.config import LEAST_VALIDATION
+from training.config import MIN_VALIDATION
 from training.data import duplicates
 from training.data.dataset import DataSet, Split
 from training.data.folders import NAMED, Listing, list_splits
@@ -30,7 +30,9 @@ TEST_FRACTION = 0.2  # of each class, where no split is given
 VALIDATION_STEP = 0.01  # by which the validation split grows where it may
 
 
-def input_geometry(image_size: int, resize: int | None = None, interpolation: str = "bilinear") -> Input:
+def input_geometry(
+    image_size: int, resize: int | None = None, interpolation: str = "bilinear"
+) -> Input:
     """How an image of any size becomes `image_size` squared: shorter side to `resize` (None: to it), centre cropped."""
     return Input(
         height=image_size,
@@ -38,7 +40,9 @@ def input_geometry(image_size: int, resize: int | None = None, interpolation: st
         color_mode="RGB",
         dtype="uint8",
         layout="NHWC",
-        resize=ShorterSide(rule="shorter_side", size=resize or image_size, interpolation=interpolation),  # type: ignore[arg-type]
+        resize=ShorterSide(
+            rule="shorter_side", size=resize or image_size, interpolation=interpolation
+        ),  # type: ignore[arg-type]
         crop=Crop(rule="center", height=image_size, width=image_size),
     )
 
@@ -48,7 +52,7 @@ def load_folder(
     *,
     image_size: int,
     validation_fraction: float,
-    most_validation: float = 0.0,
+    max_validation: float = 0.0,
     seed: int,
     train_limit: int = 0,
     test_limit: int = 0,
@@ -57,8 +61,8 @@ def load_folder(
     """Read a folder of class folders.
 
     Args:
-        validation_fraction: share of the training images that is held out; where that is fewer than LEAST_VALIDATION
-            images, as much more as it takes, up to `most_validation`.
+        validation_fraction: share of the training images that is held out; where that is fewer than MIN_VALIDATION
+            images, as much more as it takes, up to `max_validation`.
         train_limit, test_limit: most images of a split, each class with its share, drawn with the seed; 0: all.
             The validation images are taken out of the limited training split.
 
@@ -72,7 +76,11 @@ def load_folder(
 
     def read(listing: Listing, title: str, limit: int = 0) -> Split:
         notes.extend(listing.notes)
-        pairs = [(file, label) for label, name in enumerate(listing.files) for file in listing.files[name]]
+        pairs = [
+            (file, label)
+            for label, name in enumerate(listing.files)
+            for file in listing.files[name]
+        ]
         pairs = [pairs[i] for i in draw(np.array([label for _, label in pairs]), limit, seed)]
         return _read(pairs, image_size, skip_unreadable, notes, title)
 
@@ -85,7 +93,7 @@ def load_folder(
             split.take(draw(split.labels, limit, seed))
             for split, limit in ((train, train_limit), (test, test_limit))
         )
-    train, validation, share = _hold_out(train, validation_fraction, most_validation, seed)
+    train, validation, share = _hold_out(train, validation_fraction, max_validation, seed)
     for split, name in ((train, "training"), (validation, "validation"), (test, "test")):
         if missing := sorted(set(range(len(classes))) - set(split.labels.tolist())):
             raise DataError(
@@ -102,7 +110,7 @@ def load_cifar10(
     *,
     image_size: int,
     validation_fraction: float,
-    most_validation: float = 0.0,
+    max_validation: float = 0.0,
     seed: int,
     train_limit: int = 0,
     test_limit: int = 0,
@@ -117,7 +125,9 @@ def load_cifar10(
     from torchvision.datasets import CIFAR10  # noqa: PLC0415 - imports torch: only for this data set
 
     try:
-        parts = [CIFAR10(str(download_folder), train=train, download=True) for train in (True, False)]
+        parts = [
+            CIFAR10(str(download_folder), train=train, download=True) for train in (True, False)
+        ]
     except (OSError, RuntimeError) as exc:
         raise DataError(
             f"CIFAR-10 could not be downloaded ({exc}). Expected internet access, or a local copy unpacked into "
@@ -131,7 +141,7 @@ def load_cifar10(
         pixels = np.stack([prepare(part.data[i], geometry) for i in drawn])
         splits.append(Split(pixels, labels[drawn], [Path(str(i)) for i in drawn]))
     train, test = splits
-    train, validation, share = _hold_out(train, validation_fraction, most_validation, seed)
+    train, validation, share = _hold_out(train, validation_fraction, max_validation, seed)
     return DataSet("cifar10", list(parts[0].classes), train, validation, test, [], share)
 
 
@@ -164,7 +174,7 @@ def share_of(count: int, fraction: float) -> int:
 def _hold_out(train: Split, fraction: float, most: float, seed: int) -> tuple[Split, Split, float]:
     """What stays in training, the validation split, and the share that it is, as `load_folder` describes it."""
     rest, validation = _divide(train, fraction, seed)
-    while len(validation) < LEAST_VALIDATION and fraction < most:
+    while len(validation) < MIN_VALIDATION and fraction < most:
         fraction = min(most, round(fraction + VALIDATION_STEP, 2))
         rest, validation = _divide(train, fraction, seed)
     return rest, validation, fraction
@@ -186,7 +196,11 @@ def _divide(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
 
 
 def _read(
-    pairs: list[tuple[Path, int]], image_size: int, skip_unreadable: bool, notes: list[str], title: str
+    pairs: list[tuple[Path, int]],
+    image_size: int,
+    skip_unreadable: bool,
+    notes: list[str],
+    title: str,
 ) -> Split:
     geometry = input_geometry(image_size)
 
@@ -214,4 +228,6 @@ def _read(
         )
     notes += [f"unreadable, left out: {image}" for image in unreadable]
     shape = (0, image_size, image_size, 3)
-    return Split(np.stack(pixels) if pixels else np.empty(shape, np.uint8), np.array(labels, np.int64), files)
+    return Split(
+        np.stack(pixels) if pixels else np.empty(shape, np.uint8), np.array(labels, np.int64), files
+    )

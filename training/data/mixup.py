@@ -19,8 +19,12 @@ from training.config import TrainConfig
 class Mixture:
     """How the images of a batch are mixed."""
 
-    shares: NDArray[np.float32]  # [B], of the image itself, in [0, 1]; the rest is the image before it
-    boxes: NDArray[np.int64]  # [B, 4] top, left, bottom, right of what comes from that image; empty: mixup
+    shares: NDArray[
+        np.float32
+    ]  # [B], of the image itself, in [0, 1]; the rest is the image before it
+    boxes: NDArray[
+        np.int64
+    ]  # [B, 4] top, left, bottom, right of what comes from that image; empty: mixup
 
     def of(self, rows: NDArray[np.int64]) -> Mixture:
         """The mixture of these images of the batch."""
@@ -40,7 +44,9 @@ class Mixture:
         """
         others, images = images[:-1], images[1:]
         mixed = images.copy()
-        for i, (share, (top, left, bottom, right)) in enumerate(zip(self.shares, self.boxes, strict=True)):
+        for i, (share, (top, left, bottom, right)) in enumerate(
+            zip(self.shares, self.boxes, strict=True)
+        ):
             if bottom > top and right > left:
                 mixed[i, top:bottom, left:right] = others[i, top:bottom, left:right]
             else:
@@ -49,7 +55,9 @@ class Mixture:
         return mixed, shares * targets[1:] + (1 - shares) * targets[:-1]
 
 
-def draw_mixture(config: TrainConfig, count: int, side: int, generator: np.random.Generator) -> Mixture:
+def draw_mixture(
+    config: TrainConfig, count: int, side: int, generator: np.random.Generator
+) -> Mixture:
     """The mixture of `count` images of `side` x `side` pixels; where mixup and CutMix are on, a coin decides for each."""
     boxed = np.full(count, config.cutmix_alpha > 0)
     if config.mixup_alpha and config.cutmix_alpha:
@@ -59,7 +67,9 @@ def draw_mixture(config: TrainConfig, count: int, side: int, generator: np.rando
     # Yun et al. 2019, equation 2: a box of the area that `1 - share` says, around a point anywhere in the image.
     half = side * np.sqrt(1 - shares[:, None]) / 2
     centre = generator.uniform(0, side, (count, 2))
-    low, high = (np.rint(np.clip(edge, 0, side)).astype(np.int64) for edge in (centre - half, centre + half))
+    low, high = (
+        np.rint(np.clip(edge, 0, side)).astype(np.int64) for edge in (centre - half, centre + half)
+    )
     boxes = np.where(boxed[:, None], np.hstack((low, high)), 0)
     # What lies outside is cut off, so that the share is what the box leaves.
     shares = np.where(boxed, 1 - (high - low).prod(1) / side**2, shares)

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binned_statistic
 
-from training.config import LEAST_VALIDATION
+from training.config import MIN_VALIDATION
 
 BINS = 15  # of equal width, as in the paper
 TEMPERATURES = (0.05, 20.0)
@@ -22,7 +22,7 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     None: there are too few of them, or none is better than a bound of the search. On a split that is classified
     without an error the likelihood has no maximum, and where the network knows nothing it has none either.
     """
-    if len(labels) < LEAST_VALIDATION:
+    if len(labels) < MIN_VALIDATION:
         return None
     scaled = logits.astype(np.float64)
     rows = np.arange(len(labels))
@@ -38,8 +38,8 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
 
 def why_not_fitted(samples: int) -> str:
     """Why `fit_temperature` gave none for so many images."""
-    if samples < LEAST_VALIDATION:
-        return f"a temperature is fitted on {LEAST_VALIDATION} validation images or more, and there are {samples}"
+    if samples < MIN_VALIDATION:
+        return f"a temperature is fitted on {MIN_VALIDATION} validation images or more, and there are {samples}"
     low, high = TEMPERATURES
     return (
         f"on the {samples:,} validation images no temperature is better than the ends of the search, {low:g} and {high:g}, "

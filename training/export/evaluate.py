@@ -38,7 +38,9 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
     """
     with RuntimeProcess(directory) as runtime:
         info = runtime.start(LOAD_TIMEOUT_S)
-        validation_logits = _logits(runtime, validation.pixels, "Calibrating on the validation split")
+        validation_logits = _logits(
+            runtime, validation.pixels, "Calibrating on the validation split"
+        )
         test_logits = _logits(runtime, test.pixels, "Measuring on the test split")
     temperature = fit_temperature(validation_logits, validation.labels)
     calibration: dict[str, Any] = {"method": "none", "temperature": 1.0}
@@ -49,16 +51,22 @@ def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
             "split": "validation",
             "samples": len(validation),
             "expected_calibration_error_before": calibration_error(test_logits, test.labels, 1.0),
-            "expected_calibration_error_after": calibration_error(test_logits, test.labels, temperature),
+            "expected_calibration_error_after": calibration_error(
+                test_logits, test.labels, temperature
+            ),
             "bins": BINS,
         }
     metric = accuracy_metric(test_logits, test.labels, info["runtime"], info["precision"])
     return Evaluation(test_logits, [metric], calibration)
 
 
-def calibration_error(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> float:
+def calibration_error(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
+) -> float:
     """The expected calibration error of softmax(logits [N, C] / temperature) for labels [N]."""
-    error: float = reliability(calibrated_softmax(logits, temperature), labels)["expected_calibration_error"]
+    error: float = reliability(calibrated_softmax(logits, temperature), labels)[
+        "expected_calibration_error"
+    ]
     return error
 
 

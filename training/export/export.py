@@ -33,7 +33,9 @@ from training.export.golden import golden_of
 from training.loop import Run, TrainerLike, predict
 from training.weights.initial import FRAMEWORK_NAMES
 
-GOLDEN_TOLERANCE = 1e-3  # on scores: above the noise between processors, below any change that matters
+GOLDEN_TOLERANCE = (
+    1e-3  # on scores: above the noise between processors, below any change that matters
+)
 GOLDEN_TOP = 5
 COMPARED_SAMPLES = 500  # images on which framework and artifact are compared
 MAX_LOGIT_DIFFERENCE = 1e-3  # in fp32
@@ -58,7 +60,9 @@ class Written:
     path: Path
     max_logit_difference: float
     serving: str  # which artifact a service on a CPU takes, and why
-    logits: NDArray[np.float32]  # [M, C], what its source artifact answered to `measure` of `publish`
+    logits: NDArray[
+        np.float32
+    ]  # [M, C], what its source artifact answered to `measure` of `publish`
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,9 @@ class Exported:
     path: Path
     accuracy: float
     interval: tuple[float, float]
-    calibration_error: tuple[float, float | None]  # without and with the temperature; None: none was fitted
+    calibration_error: tuple[
+        float, float | None
+    ]  # without and with the temperature; None: none was fitted
     max_logit_difference: float
     serving: str  # which artifact a service on a CPU takes, and why
     by_class: list[tuple[str, int, int]]  # label, test images of it, how many of them are right
@@ -108,12 +114,16 @@ def export_bundle(
         found = evaluate(draft, data.validation, data.test)
         return found.test_logits, {"metrics": found.metrics, "calibration": found.calibration}
 
-    record = model_record(trainer, module, config, name, data.classes, input_geometry(config.image_size))
+    record = model_record(
+        trainer, module, config, name, data.classes, input_geometry(config.image_size)
+    )
     record["description"] = f"{config.arch} trained on {data.name} with {config.framework}"
     record["training"] = _training(trainer, config, data, run, command)
     acceleration = None
     if accelerated:
-        chosen = np.random.default_rng(config.seed).permutation(len(data.train))[:CALIBRATION_IMAGES]
+        chosen = np.random.default_rng(config.seed).permutation(len(data.train))[
+            :CALIBRATION_IMAGES
+        ]
         acceleration = Acceleration(
             data.train.pixels[chosen],
             TestImages(data.test.pixels, data.test.labels),
@@ -123,7 +133,9 @@ def export_bundle(
     written, measured = publish(trainer, record, golden, compared, measure, models, acceleration)
     metric, calibration = measured["metrics"][0], measured["calibration"]
     right = data.test.labels[written.logits.argmax(1) == data.test.labels]
-    images, right_images = (np.bincount(of, minlength=len(data.classes)) for of in (data.test.labels, right))
+    images, right_images = (
+        np.bincount(of, minlength=len(data.classes)) for of in (data.test.labels, right)
+    )
     return Exported(
         written.path,
         metric["value"],
@@ -181,12 +193,19 @@ def publish(
             exported = {"export": {"max_logit_difference": difference, "samples": len(compared)}}
             record = record | measured | exported
             if acceleration is None:
-                path, serving = _write(trainer, models, record, golden, golden_logits, draft), NOT_ACCELERATED
+                path, serving = (
+                    _write(trainer, models, record, golden, golden_logits, draft),
+                    NOT_ACCELERATED,
+                )
             else:
-                plain = _write(trainer, Path(scratch) / "plain", record, golden, golden_logits, draft)
+                plain = _write(
+                    trainer, Path(scratch) / "plain", record, golden, golden_logits, draft
+                )
                 path, serving = _accelerate(plain, models, acceleration, trainer)
     except OSError as exc:
-        raise StorageError(f"The bundle can't be written to {models / record['name']}: {exc}.") from exc
+        raise StorageError(
+            f"The bundle can't be written to {models / record['name']}: {exc}."
+        ) from exc
     return Written(path, difference, serving, logits), measured
 
 
@@ -209,7 +228,9 @@ def _accelerate(
                 compile_ahead=trainer.compile_ahead if compiles else None,
                 say=status.update,
             )
-    except BundleError as exc:  # the network has been trained; what makes it faster is not worth losing it
+    except (
+        BundleError
+    ) as exc:  # the network has been trained; what makes it faster is not worth losing it
         return republish(plain, models), f"the source artifact: {exc}"
     for device, chosen in done.chosen.items():
         if device != "cpu":  # that of the CPU is for the caller to say
@@ -239,18 +260,27 @@ def _write(
             shutil.copyfile(draft / artifact, writer.directory / artifact)
         (writer.directory / "golden").mkdir()
         samples = []
-        for (file, content), scores in zip(golden, calibrated_softmax(logits, temperature), strict=True):
+        for (file, content), scores in zip(
+            golden, calibrated_softmax(logits, temperature), strict=True
+        ):
             (writer.directory / "golden" / file).write_bytes(content)
             top = [
                 {"index": answer["index"], "label": answer["label"], "score": answer["score"]}
                 for answer in top_k(scores, labels, min(GOLDEN_TOP, len(labels)))
             ]
             samples.append({"file": f"golden/{file}", "top": top})
-        return writer.commit(record | {"golden": {"tolerance": GOLDEN_TOLERANCE, "samples": samples}})
+        return writer.commit(
+            record | {"golden": {"tolerance": GOLDEN_TOLERANCE, "samples": samples}}
+        )
 
 
 def model_record(
-    trainer: TrainerLike, module: Any, config: TrainConfig, name: str, labels: list[str], geometry: Input
+    trainer: TrainerLike,
+    module: Any,
+    config: TrainConfig,
+    name: str,
+    labels: list[str],
+    geometry: Input,
 ) -> dict[str, Any]:
     """What the manifest says about the network; `description` and `training` are for the caller to add."""
     return {
@@ -261,12 +291,16 @@ def model_record(
         "artifacts": [module.ARTIFACT],
         "framework": {
             "name": FRAMEWORK_NAMES[config.framework],
-            "versions": {package: importlib.metadata.version(package) for package in module.PACKAGES},
+            "versions": {
+                package: importlib.metadata.version(package) for package in module.PACKAGES
+            },
         },
         "architecture": {
             "name": config.arch,
             "parameters": trainer.parameters,
-            "feature_map": dict(zip(("height", "width", "channels"), trainer.feature_map, strict=True)),
+            "feature_map": dict(
+                zip(("height", "width", "channels"), trainer.feature_map, strict=True)
+            ),
         },
         "metrics": [],
         "calibration": {"method": "none", "temperature": 1.0},

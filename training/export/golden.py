@@ -24,18 +24,26 @@ def read_golden(folder: Path) -> list[tuple[str, bytes]]:
         TrainingError: there is no such folder, or no image in it, or one that can't be read.
     """
     if not folder.is_dir():
-        raise TrainingError(f"There is no folder {str(folder)!r}. Expected one with JPEG or PNG images.")
+        raise TrainingError(
+            f"There is no folder {str(folder)!r}. Expected one with JPEG or PNG images."
+        )
     files = sorted(folder.glob("*"))
-    files = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg")][:GOLDEN_SAMPLES]
+    files = [file for file in files if file.suffix.lower() in (".png", ".jpg", ".jpeg")][
+        :GOLDEN_SAMPLES
+    ]
     if not files:
-        raise TrainingError(f"Expected JPEG or PNG images for the golden samples. Found none in {folder}.")
+        raise TrainingError(
+            f"Expected JPEG or PNG images for the golden samples. Found none in {folder}."
+        )
     contents = []
     for file in files:
         try:
             contents.append(file.read_bytes())
             decode_image(contents[-1])
         except (ImageError, OSError) as exc:
-            raise TrainingError(f"An image for the golden samples can't be read. {file}: {exc}") from exc
+            raise TrainingError(
+                f"An image for the golden samples can't be read. {file}: {exc}"
+            ) from exc
     return [
         (f"{i}{file.suffix.lower()}", content)
         for i, (file, content) in enumerate(zip(files, contents, strict=True))
@@ -52,7 +60,9 @@ def drawn_pictures() -> list[tuple[str, bytes]]:
     """File name and content of golden pictures where there is no photo: soft blobs of colour, always the same."""
     generator = np.random.default_rng(0)
     colours = (generator.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(GOLDEN_SAMPLES))
-    return _as_files(Image.fromarray(each).resize((320, 240), Image.Resampling.BICUBIC) for each in colours)
+    return _as_files(
+        Image.fromarray(each).resize((320, 240), Image.Resampling.BICUBIC) for each in colours
+    )
 
 
 def _as_files(images: Iterable[Image.Image]) -> list[tuple[str, bytes]]:

@@ -125,4 +125,6 @@ def write_pretrained(
         # There are no images to calibrate int8 with, and none to measure accuracy on.
         Acceleration(None, None, config.threads) if accelerated else None,
     )
-    return Pretrained(written.path, published, genuine, written.max_logit_difference, written.serving)
+    return Pretrained(
+        written.path, published, genuine, written.max_logit_difference, written.serving
+    )

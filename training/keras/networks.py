@@ -39,7 +39,9 @@ def build_network(config: TrainConfig, classes: int, normalisation: Normalisatio
     return imagenet_resnet(config.arch, classes, normalisation, config.small_stem)
 
 
-def cifar_resnet(depth: int, classes: int, normalisation: Normalisation, residual: bool) -> keras.Model:
+def cifar_resnet(
+    depth: int, classes: int, normalisation: Normalisation, residual: bool
+) -> keras.Model:
     """ResNet-(6n+2) for small images: the feature map is [N, H/4, W/4, 64]."""
     pixels = keras.Input((None, None, 3), dtype="uint8")
     x = layers.ReLU()(_conv_norm(_normalised(pixels, normalisation), 16, 3, 1))
@@ -51,7 +53,9 @@ def cifar_resnet(depth: int, classes: int, normalisation: Normalisation, residua
     return _classified(pixels, x, classes)
 
 
-def imagenet_resnet(arch: str, classes: int, normalisation: Normalisation, small_stem: bool) -> keras.Model:
+def imagenet_resnet(
+    arch: str, classes: int, normalisation: Normalisation, small_stem: bool
+) -> keras.Model:
     """ResNet-18 to ResNet-152: the feature map is [N, H/32, W/32, 512 or 2048].
 
     `small_stem` puts a 3x3 convolution of stride 1 in the place of the 7x7 one and of the pooling, which leave too
@@ -101,8 +105,14 @@ class BatchNormalization(layers.BatchNormalization):
             mean, variance = keras.ops.moments(values, (0, 1, 2), synchronized=True)
             outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, self.epsilon)
             outputs = tf.cast(outputs, inputs.dtype)
-            count = tf.size(values) / values.shape[-1] * tf.distribute.get_strategy().num_replicas_in_sync
-            variance *= tf.cast(count / (count - 1), tf.float32)  # without bias, as the fused kernel gives it
+            count = (
+                tf.size(values)
+                / values.shape[-1]
+                * tf.distribute.get_strategy().num_replicas_in_sync
+            )
+            variance *= tf.cast(
+                count / (count - 1), tf.float32
+            )  # without bias, as the fused kernel gives it
         else:
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
                 inputs, gamma, beta, epsilon=self.epsilon, is_training=True
@@ -127,7 +137,9 @@ def _classified(pixels: Any, features: Any, classes: int) -> keras.Model:
     # The bounds of torch.nn.Linear: uniform in +-1/sqrt(inputs).
     init = keras.initializers.RandomUniform(-(channels**-0.5), channels**-0.5)
     pooled = layers.GlobalAveragePooling2D()(features)
-    logits = layers.Dense(classes, name="classifier", kernel_initializer=init, bias_initializer=init)(pooled)
+    logits = layers.Dense(
+        classes, name="classifier", kernel_initializer=init, bias_initializer=init
+    )(pooled)
     return keras.Model(pixels, [features, logits])
 
 

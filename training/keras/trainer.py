@@ -67,7 +67,9 @@ class ConvMuon(keras.optimizers.SGD):
     peak of the schedule. The decay is L2, added to the gradient as in torch.optim.SGD.
     """
 
-    def __init__(self, peak_rate: float, kernel_rate: float | None, momentum: float, decay: float) -> None:
+    def __init__(
+        self, peak_rate: float, kernel_rate: float | None, momentum: float, decay: float
+    ) -> None:
         super().__init__(peak_rate, momentum, nesterov=True)
         self.kernel_ratio = None if kernel_rate is None else kernel_rate / peak_rate
         self.decay = decay
@@ -82,7 +84,9 @@ class ConvMuon(keras.optimizers.SGD):
         momentum.assign(self.momentum * momentum + gradient)
         update = gradient + self.momentum * momentum
         filters = variable.shape[-1]
-        update = keras.ops.reshape(orthogonalise(keras.ops.reshape(update, (-1, filters))), variable.shape)
+        update = keras.ops.reshape(
+            orthogonalise(keras.ops.reshape(update, (-1, filters))), variable.shape
+        )
         kernel = variable * (filters**0.5 / keras.ops.norm(keras.ops.reshape(variable, (-1,))))
         variable.assign(kernel - learning_rate * self.kernel_ratio * update)
 
@@ -141,7 +145,9 @@ class Trainer:
         self.feature_map = feature_map(self.model, config.image_size)
         muon_rate = config.muon_learning_rate if config.optimizer == "muon" else None
         with self.strategy.scope():
-            self.optimizer = ConvMuon(config.learning_rate, muon_rate, config.momentum, config.weight_decay)
+            self.optimizer = ConvMuon(
+                config.learning_rate, muon_rate, config.momentum, config.weight_decay
+            )
             self.optimizer.build(self.trained.trainable_variables)
         self._steps = {
             frozen: tf.function(partial(self._train_step, frozen), reduce_retracing=True)
@@ -209,11 +215,11 @@ class Trainer:
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 logits [N, C] of uint8 pixels [N, H, W, 3], as served: batch statistics frozen."""
-        self._take_over()
+        self._sync_eval_weights()
         logits: NDArray[np.float32] = self._predict(tf.constant(pixels)).numpy()
         return logits
 
-    def _take_over(self) -> None:
+    def _sync_eval_weights(self) -> None:
         """Give `model` the weights that training has reached."""
         if self.stale and self.trained is not self.model and not self.config.ema_decay:
             self.model.set_weights(self.trained.get_weights())
@@ -237,7 +243,7 @@ class Trainer:
 
     def export(self, directory: Path) -> None:
         """Write the artifact `saved_model/` into `directory`, in fp32, with the signatures of a bundle."""
-        self._take_over()
+        self._sync_eval_weights()
         served = tf.Module()
         served.model = self.model
         classifier = self.model.get_layer("classifier")

@@ -53,7 +53,9 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
     """
     shape = {} if with_classifier else {"input_shape": (None, None, 3)}
     try:
-        network = APPLICATIONS[config.arch](weights="imagenet", include_top=with_classifier, **shape)
+        network = APPLICATIONS[config.arch](
+            weights="imagenet", include_top=with_classifier, **shape
+        )
     except Exception as exc:  # keras.utils.get_file raises Exception itself
         raise WeightsError(
             f"The weights of keras.applications for {config.arch} can't be downloaded ({exc}). Expected internet "
@@ -94,7 +96,9 @@ def from_file(config: TrainConfig, path: Path) -> Initial:
         WeightsError: it can't be read, or holds another network.
     """
     if not path.name.endswith(SUFFIXES):
-        raise WeightsError(f"Weights of Keras are files of {', '.join(SUFFIXES)}. Received: {str(path)!r}")
+        raise WeightsError(
+            f"Weights of Keras are files of {', '.join(SUFFIXES)}. Received: {str(path)!r}"
+        )
     try:
         classes = _classes(path)
     except (OSError, KeyError, zipfile.BadZipFile) as exc:
@@ -150,7 +154,9 @@ def put(network: keras.Model, initial: Initial) -> None:
     shapes = [[tuple(value.shape) for value in values] for values in (own, given)]
     if shapes[0] != shapes[1]:
         pairs = ((v.path, a, b) for v, a, b in zip(own, *shapes, strict=False) if a != b)
-        name, mine, theirs = next(pairs, ("the network", f"{len(own)} arrays", f"{len(given)} arrays"))
+        name, mine, theirs = next(
+            pairs, ("the network", f"{len(own)} arrays", f"{len(given)} arrays")
+        )
         raise WeightsError(
             f"The weights do not fit the network: {name} is {theirs} in the weights and {mine} in the network. "
             "Expected weights of the same architecture, for the same kind of images. "
@@ -160,10 +166,14 @@ def put(network: keras.Model, initial: Initial) -> None:
         variable.assign(value)
 
 
-def _split(arrays: list[NDArray[Any]], with_classifier: bool, normalisation: Normalisation | None) -> Initial:
+def _split(
+    arrays: list[NDArray[Any]], with_classifier: bool, normalisation: Normalisation | None
+) -> Initial:
     if not with_classifier:
         return Initial(arrays, normalisation=normalisation)
-    return Initial(arrays[:-2], arrays[-2:], normalisation=normalisation)  # kernel and bias come last
+    return Initial(
+        arrays[:-2], arrays[-2:], normalisation=normalisation
+    )  # kernel and bias come last
 
 
 def _convention(config: TrainConfig) -> Normalisation | None:
@@ -177,8 +187,12 @@ def _candidates(config: TrainConfig, classes: int | None) -> list[keras.Model]:
     """The models whose weights a file with a classifier of so many classes (None: with no classifier) may hold."""
     if classes is None:
         if config.arch not in APPLICATIONS:
-            return [build_network(config, 2, CAFFE)]  # which the file does not fit: its error says why
-        return [APPLICATIONS[config.arch](weights=None, include_top=False, input_shape=(None, None, 3))]
+            return [
+                build_network(config, 2, CAFFE)
+            ]  # which the file does not fit: its error says why
+        return [
+            APPLICATIONS[config.arch](weights=None, include_top=False, input_shape=(None, None, 3))
+        ]
     models = [build_network(config, classes, CAFFE)]
     if config.arch in APPLICATIONS:
         models.insert(0, APPLICATIONS[config.arch](weights=None, classes=classes))

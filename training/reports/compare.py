@@ -104,7 +104,9 @@ def compare(
         },
         "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": threads},
         **tables(measured, test),
-        "left_out": [{"path": str(each.path), "code": each.code, "reason": each.reason} for each in left_out],
+        "left_out": [
+            {"path": str(each.path), "code": each.code, "reason": each.reason} for each in left_out
+        ],
     }
 
 
@@ -114,7 +116,9 @@ def find_bundles(paths: Sequence[Path], *, all_versions: bool) -> tuple[list[Pat
     Raises:
         ConfigError: a path leads to no bundle.
     """
-    found: dict[Path, Path] = {}  # by where it really lies: a bundle that is named twice counts once
+    found: dict[
+        Path, Path
+    ] = {}  # by where it really lies: a bundle that is named twice counts once
     left_out = []
     for path in paths:
         if (path / MANIFEST_FILE).is_file():
@@ -147,7 +151,11 @@ def _unfit(candidate: Candidate, test: HeldOut) -> LeftOut | None:
             f"Missing: {some(missing, CLASSES_NAMED) or 'none'}; not in the data: {some(more, CLASSES_NAMED) or 'none'}.",
         )
     training = manifest.training
-    if test.split_seed is not None and training.dataset == test.name and training.seed != test.split_seed:
+    if (
+        test.split_seed is not None
+        and training.dataset == test.name
+        and training.seed != test.split_seed
+    ):
         return LeftOut(
             candidate.path,
             "other_split",
@@ -182,10 +190,19 @@ def _measure(
             running = []
             for artifact in _source_first(candidate.manifest):
                 describe(f"{candidate.manifest.name} {artifact.id}")
-                process = stack.enter_context(RuntimeProcess(candidate.path, artifact.id, device, threads))
+                process = stack.enter_context(
+                    RuntimeProcess(candidate.path, artifact.id, device, threads)
+                )
                 try:
                     running.append(
-                        start(process, candidate.path, candidate.manifest, test.classes, pixels[key], advance)
+                        start(
+                            process,
+                            candidate.path,
+                            candidate.manifest,
+                            test.classes,
+                            pixels[key],
+                            advance,
+                        )
                     )
                 except BundleError as exc:
                     left_out.append(LeftOut(candidate.path, exc.code, f"{artifact.id}: {exc}"))
@@ -194,7 +211,9 @@ def _measure(
             if running:
                 measured.append(Measured(candidate, running))
         describe("latency")
-        left_out += time_together([each for model in measured for each in model.running], rounds, advance)
+        left_out += time_together(
+            [each for model in measured for each in model.running], rounds, advance
+        )
     return [model for model in measured if model.source.latency is not None]
 
 

@@ -16,7 +16,10 @@ from training.reports.plots import degradation_plot
 
 NETWORKS = ("plain20", "plain56", "resnet20", "resnet56")
 SCHEMA_VERSION = 1
-FREE = {"arch", "threads"}  # what may differ between the runs: the question, and what changes no result
+FREE = {
+    "arch",
+    "threads",
+}  # what may differ between the runs: the question, and what changes no result
 
 
 def read_runs(folder: Path) -> dict[str, Run]:
@@ -135,7 +138,9 @@ def _depth_effects(networks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "residual": residual,
                 "shallow": shallow["name"],
                 "deep": deep["name"],
-                **{key: _minus(deep[key], shallow[key]) for key in ("training_error", "test_error")},
+                **{
+                    key: _minus(deep[key], shallow[key]) for key in ("training_error", "test_error")
+                },
             }
         )
     return effects

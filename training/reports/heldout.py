@@ -30,7 +30,9 @@ class HeldOut:
     images: list[Path] | NDArray[np.uint8]
     labels: NDArray[np.int64]  # [N]
     available: int  # images of the whole test split
-    split_seed: int | None  # the seed that drew the split from a folder without one; None: the split is given
+    split_seed: (
+        int | None
+    )  # the seed that drew the split from a folder without one; None: the split is given
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +50,9 @@ class HeldOut:
             try:
                 return read_input(image.read_bytes(), geometry).pixels
             except (ImageError, OSError) as exc:
-                raise DataError(f"A test image can't be read; mend or remove it. {image}: {exc}") from exc
+                raise DataError(
+                    f"A test image can't be read; mend or remove it. {image}: {exc}"
+                ) from exc
 
         with ThreadPoolExecutor() as pool:  # the decoders of Pillow release the interpreter lock
             return np.stack(list(pool.map(read, self.images)))
@@ -65,22 +69,39 @@ def held_out(data: str, *, seed: int, image_size: int, limit: int | None) -> Hel
     Raises:
         DataError: the data set can't be used, or the limit is less than one image of each class.
     """
-    options = {"image_size": image_size, "validation_fraction": TrainConfig.validation_fraction, "seed": seed}
+    options = {
+        "image_size": image_size,
+        "validation_fraction": TrainConfig.validation_fraction,
+        "seed": seed,
+    }
     folder = Path(data)
     if data == "cifar10" and not folder.is_dir():
         loaded = load_cifar10(Path("data"), **options | {"image_size": CIFAR10_SIZE})
         test = HeldOut(
-            "cifar10", loaded.classes, loaded.test.pixels, loaded.test.labels, len(loaded.test), None
+            "cifar10",
+            loaded.classes,
+            loaded.test.pixels,
+            loaded.test.labels,
+            len(loaded.test),
+            None,
         )
     elif any(entry.is_dir() for entry in (folder / TEST).glob("*")):
         files = list_classes(folder / TEST).files
         pairs = [(file, label) for label, name in enumerate(files) for file in files[name]]
-        images, labels = [file for file, _ in pairs], np.array([label for _, label in pairs], np.int64)
+        images, labels = (
+            [file for file, _ in pairs],
+            np.array([label for _, label in pairs], np.int64),
+        )
         test = HeldOut(folder.resolve().name, list(files), images, labels, len(pairs), None)
     else:
         loaded = load_folder(folder, **options, skip_unreadable=True)
         test = HeldOut(
-            loaded.name, loaded.classes, loaded.test.files, loaded.test.labels, len(loaded.test), seed
+            loaded.name,
+            loaded.classes,
+            loaded.test.files,
+            loaded.test.labels,
+            len(loaded.test),
+            seed,
         )
     chosen = draw(test.labels, limit or 0, seed)
     return replace(

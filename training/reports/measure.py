@@ -19,7 +19,9 @@ from training.export.evaluate import BATCH_TIMEOUT_S, LOAD_TIMEOUT_S
 from training.reports.statistics import latency
 
 CALLS = 20  # with one image, per round
-LARGE_BATCH = 32  # images of the throughput measurement; what the service gathers at most by default
+LARGE_BATCH = (
+    32  # images of the throughput measurement; what the service gathers at most by default
+)
 WARM_UP = 3
 
 Advance = Callable[[int], Any]

@@ -27,16 +27,23 @@ def render(template: str, plots: Mapping[str, str | None], record: Mapping[str, 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "points": _points, "size": _size, "duration": _duration}
+    environment.filters |= {
+        "percent": _percent,
+        "points": _points,
+        "size": _size,
+        "duration": _duration,
+    }
     return environment.get_template(template).render(record, plots=plots, colours=COLOURS)
 
 
 def plot_files(plots: Mapping[str, str | None]) -> dict[str, str]:
     """The plots as files of the report."""
-    return {f"{PLOTS}/{name}.svg": standalone(svg) for name, svg in plots.items() if svg is not None}
+    return {
+        f"{PLOTS}/{name}.svg": standalone(svg) for name, svg in plots.items() if svg is not None
+    }
 
 
-def refuse_bad_target(target: Path) -> None:
+def check_writable(target: Path) -> None:
     """Find out before the work, not after it, that its report could not be written.
 
     Raises:

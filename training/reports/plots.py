@@ -37,7 +37,15 @@ STYLE = {
     "grid.alpha": 0.15,
     "legend.frameon": False,
     **dict.fromkeys(
-        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK
+        (
+            "text.color",
+            "axes.edgecolor",
+            "axes.labelcolor",
+            "xtick.color",
+            "ytick.color",
+            "grid.color",
+        ),
+        INK,
     ),
 }
 HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(COLOURS[0]), alpha) for alpha in (0, 1)])
@@ -74,8 +82,14 @@ def curves_plot(models: Sequence[Mapping[str, Any]]) -> str | None:
             if not history:
                 continue
             left.plot(*_series(history, "loss"), color=colour)
-            right.plot(*_series(history, "train_accuracy"), color=colour, linestyle="--", linewidth=1)
-            right.plot(*_series(history, "validation_accuracy"), color=colour, label=_short(model["id"], 60))
+            right.plot(
+                *_series(history, "train_accuracy"), color=colour, linestyle="--", linewidth=1
+            )
+            right.plot(
+                *_series(history, "validation_accuracy"),
+                color=colour,
+                label=_short(model["id"], 60),
+            )
         left.set_title("training loss")
         right.set_title("accuracy: training (dashed), validation (solid)")
         right.yaxis.set_major_formatter(PercentFormatter(1))
@@ -108,7 +122,13 @@ def confusion_plot(name: str, model: Mapping[str, Any]) -> str:
             for (row, column), count in np.ndenumerate(counts):
                 colour = "#ffffff" if shares[row, column] > 0.5 else INK
                 axes.text(
-                    column + 0.5, row + 0.5, f"{count}", ha="center", va="center", color=colour, fontsize=8
+                    column + 0.5,
+                    row + 0.5,
+                    f"{count}",
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=8,
                 )
         axes.set_xlabel("answer")
         axes.set_ylabel("true class")
@@ -120,7 +140,12 @@ def reliability_plot(name: str, model: Mapping[str, Any]) -> str:
     """Reliability diagram (Guo et al. 2017): accuracy over confidence, as served and with temperature 1."""
     calibration = model["calibration"]
     variants = (
-        (f"as served, T = {calibration['temperature']:.2f}", calibration["served"], COLOURS[0], "-"),
+        (
+            f"as served, T = {calibration['temperature']:.2f}",
+            calibration["served"],
+            COLOURS[0],
+            "-",
+        ),
         ("T = 1", calibration["unscaled"], COLOURS[1], "--"),
     )
 
@@ -140,7 +165,9 @@ def reliability_plot(name: str, model: Mapping[str, Any]) -> str:
                 label=f"{title}: error {error:.4f}",
             )
             edges = [row["low"] for row in measured["bins"]] + [1.0]
-            lower.stairs([row["samples"] for row in measured["bins"]], edges, color=colour, linestyle=line)
+            lower.stairs(
+                [row["samples"] for row in measured["bins"]], edges, color=colour, linestyle=line
+            )
         for axes in (upper, lower):
             axes.set_xlim(0, 1.01)
         upper.set_ylim(-0.02, 1.02)  # points at the ends stay whole
@@ -227,7 +254,9 @@ def _draw(name: str, height: float, paint: Painter, width: float = WIDTH) -> str
 def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[range, list[float]]:
     """Epochs from 1 on and the values of `key`; NaN, which is not drawn, where an epoch has none."""
     values = [epoch.get(key) for epoch in history]
-    return range(1, len(values) + 1), [np.nan if value is None else float(value) for value in values]
+    return range(1, len(values) + 1), [
+        np.nan if value is None else float(value) for value in values
+    ]
 
 
 def _epochs(axes: Axes) -> None:

@@ -80,7 +80,9 @@ def agreement(answers: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
     }
 
 
-def latency(singles: Sequence[Sequence[float]], batches: Sequence[float], batch: int) -> dict[str, Any]:
+def latency(
+    singles: Sequence[Sequence[float]], batches: Sequence[float], batch: int
+) -> dict[str, Any]:
     """Latency of one image and throughput in batches, each the median over rounds.
 
     Another process that takes the processor for a while spoils the rounds it falls into, and the median leaves them

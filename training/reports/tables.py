@@ -25,7 +25,10 @@ def tables(measured: Sequence[Measured], test: HeldOut) -> dict[str, Any]:
     rows.sort(key=lambda row: (-row[0]["accuracy"]["value"], row[0]["id"]))
     return {
         "models": [row for row, _ in rows],
-        "agreement": {"ids": [row["id"] for row, _ in rows], **agreement([answers for _, answers in rows])},
+        "agreement": {
+            "ids": [row["id"] for row, _ in rows],
+            **agreement([answers for _, answers in rows]),
+        },
         "differences": [
             {
                 "first": first["id"],
@@ -42,7 +45,8 @@ def _ids(candidates: Sequence[Candidate]) -> list[str]:
     names = [f"{each.manifest.name}/{each.manifest.version}" for each in candidates]
     times = Counter(names)
     return [
-        name if times[name] == 1 else str(each.path) for name, each in zip(names, candidates, strict=True)
+        name if times[name] == 1 else str(each.path)
+        for name, each in zip(names, candidates, strict=True)
     ]
 
 
@@ -68,14 +72,18 @@ def _model(name: str, model: Measured, test: HeldOut) -> dict[str, Any]:
             "unscaled": reliability(calibrated_softmax(source.logits, 1.0), test.labels),
         },
         "training": _training(manifest.training),
-        "runtimes": [_runtime(running, test) for running in model.running if running.latency is not None],
+        "runtimes": [
+            _runtime(running, test) for running in model.running if running.latency is not None
+        ],
     }
 
 
 def _artifact_bytes(manifest: Manifest) -> int:
     path = manifest.source.path
     return sum(
-        file.size for name, file in manifest.files.items() if name == path or name.startswith(f"{path}/")
+        file.size
+        for name, file in manifest.files.items()
+        if name == path or name.startswith(f"{path}/")
     )
 
 

@@ -55,7 +55,10 @@ def results(trained: Sequence[Seeded]) -> dict[str, Any]:
     and, where their number is limited, training images. One seed alone has none, and neither have equal gains.
     """
     runs = [
-        {"seed": seeded.seed, **{name: _accuracy(manifest) for name, manifest in seeded.manifests.items()}}
+        {
+            "seed": seeded.seed,
+            **{name: _accuracy(manifest) for name, manifest in seeded.manifests.items()},
+        }
         for seeded in trained
     ]
     for run in runs:
@@ -74,11 +77,15 @@ def results(trained: Sequence[Seeded]) -> dict[str, Any]:
         "source": _data(first["source"]),
         "target": _data(first["transferred"]),
         "configs": {
-            name: {key: value for key, value in manifest.training.config.items() if key != "history"}
+            name: {
+                key: value for key, value in manifest.training.config.items() if key != "history"
+            }
             for name, manifest in first.items()
         },
         "runs": runs,
-        "mean": {name: fmean(run[name]["value"] for run in runs) for name in ("transferred", "scratch")},
+        "mean": {
+            name: fmean(run[name]["value"] for run in runs) for name in ("transferred", "scratch")
+        },
         "gain": {"mean": fmean(gains), "interval_95": interval, "seeds": len(runs)},
     }
 

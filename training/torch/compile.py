@@ -47,7 +47,9 @@ def compile_network(network: nn.Module, image_size: int, directory: Path) -> dic
     """
     device, precision = ("cuda", "fp16") if torch.cuda.is_available() else ("cpu", "bf16")
     if device == "cpu" and not computes_in_bf16():
-        raise AccelerationFailed("This processor has no bf16 instructions, and in fp32 OpenVINO is faster.")
+        raise AccelerationFailed(
+            "This processor has no bf16 instructions, and in fp32 OpenVINO is faster."
+        )
     # Importing the compiler takes seconds; exports that are not accelerated do without.
     from torch._inductor import aoti_compile_and_package  # noqa: PLC0415
     from torch._inductor.utils import fresh_cache  # noqa: PLC0415
@@ -83,7 +85,9 @@ def compile_network(network: nn.Module, image_size: int, directory: Path) -> dic
     except OSError:
         raise
     except Exception as exc:
-        raise AccelerationFailed(f"PyTorch can't compile the network. Received: {describe(exc)}") from exc
+        raise AccelerationFailed(
+            f"PyTorch can't compile the network. Received: {describe(exc)}"
+        ) from exc
     return {precision: path}
 
 

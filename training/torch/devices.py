@@ -47,7 +47,11 @@ def spread(devices: int) -> int | None:
 
 def share() -> tuple[int, int]:
     """Which part of each batch is this process's, and how many parts there are."""
-    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    return (
+        (distributed.get_rank(), distributed.get_world_size())
+        if distributed.is_initialized()
+        else (0, 1)
+    )
 
 
 def leave() -> bool:
@@ -65,7 +69,9 @@ def _launch(devices: int) -> int:
 
     They find each other through files: the stores that torch would open listen on every interface, to anybody.
     """
-    logging.disable(logging.CRITICAL)  # what torch would log about the processes, they say themselves
+    logging.disable(
+        logging.CRITICAL
+    )  # what torch would log about the processes, they say themselves
     with tempfile.TemporaryDirectory(prefix="devices-") as folder:
         os.environ[STORE] = f"{folder}/store"
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
@@ -102,7 +108,9 @@ def _run(devices: int, rendezvous: str) -> int:
 
 def _join() -> None:
     """Take part in the training of the processes that torchrun has started."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody trains on when the launcher is gone
+    ctypes.CDLL(None).prctl(
+        PR_SET_PDEATHSIG, signal.SIGKILL
+    )  # nobody trains on when the launcher is gone
     # A process that waits for the others can't answer to Ctrl-C in Python: it ends at once, and the launcher speaks.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if torch.cuda.is_available():

@@ -31,12 +31,16 @@ def build_network(config: TrainConfig, classes: int, normalisation: Normalisatio
     return network
 
 
-def cifar_resnet(depth: int, classes: int, normalisation: Normalisation, residual: bool) -> nn.Module:
+def cifar_resnet(
+    depth: int, classes: int, normalisation: Normalisation, residual: bool
+) -> nn.Module:
     """ResNet-(6n+2) for small images: the feature map is [N, 64, H/4, W/4]."""
     return _CifarResNet(depth, classes, normalisation, residual)
 
 
-def imagenet_resnet(arch: str, classes: int, normalisation: Normalisation, small_stem: bool) -> nn.Module:
+def imagenet_resnet(
+    arch: str, classes: int, normalisation: Normalisation, small_stem: bool
+) -> nn.Module:
     """ResNet-18 to ResNet-152: the feature map is [N, 512 or 2048, H/32, W/32].
 
     `small_stem` puts a 3x3 convolution of stride 1 in the place of the 7x7 one and of the pooling, which leave too
@@ -111,13 +115,17 @@ class _Block(nn.Module):
         out = self.norm2(self.conv2(out))
         if self.residual:
             if self.stride > 1:
-                x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more_channels))
+                x = F.pad(
+                    x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more_channels)
+                )
             out = out + x
         return F.relu(out)
 
 
 class _CifarResNet(_ResNet):
-    def __init__(self, depth: int, classes: int, normalisation: Normalisation, residual: bool) -> None:
+    def __init__(
+        self, depth: int, classes: int, normalisation: Normalisation, residual: bool
+    ) -> None:
         super().__init__(normalisation)
         self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(16)

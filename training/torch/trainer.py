@@ -117,8 +117,12 @@ class Trainer:
         put(model, initial)
         self.model = self.trained = model.to(self.device, memory_format=torch.channels_last)
         self.average: AveragedModel | None = None
-        if config.ema_decay:  # `trained` then computes the gradients, and what is evaluated is the average
-            self.average = AveragedModel(self.trained, multi_avg_fn=self._move_average, use_buffers=True)
+        if (
+            config.ema_decay
+        ):  # `trained` then computes the gradients, and what is evaluated is the average
+            self.average = AveragedModel(
+                self.trained, multi_avg_fn=self._move_average, use_buffers=True
+            )
             self.model = self.average.module
         self.share = devices.share()
         if self.share[1] > 1 and self.device.type == "cuda":
@@ -128,7 +132,9 @@ class Trainer:
         self.feature_map = feature_map(self.model, config.image_size)
         self.frozen = False
         self.parallel = self._parallel()
-        kernels = [p for p in self.trained.parameters() if p.ndim == 4 and config.optimizer == "muon"]
+        kernels = [
+            p for p in self.trained.parameters() if p.ndim == 4 and config.optimizer == "muon"
+        ]
         others = [p for p in self.trained.parameters() if p.ndim != 4 or config.optimizer != "muon"]
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
             (
@@ -168,7 +174,9 @@ class Trainer:
         """
         self.trained.train(not self.frozen)
         target = torch.from_numpy(targets).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        ):
             logits = self.parallel(torch.from_numpy(pixels).to(self.device)).float()
         loss = F.cross_entropy(logits, target)
         self.trained.zero_grad(set_to_none=True)
@@ -184,7 +192,9 @@ class Trainer:
         total, correct = figures.tolist()
         return total / self.share[1], int(correct)
 
-    def _move_average(self, averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor) -> None:
+    def _move_average(
+        self, averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor
+    ) -> None:
         """Move the averages, those of the batch statistics among them, towards the values that training has reached."""
         weight = 1 - average_decay(self.config, int(updates))
         for average, value in zip(averages, values, strict=True):
@@ -204,11 +214,11 @@ class Trainer:
     @torch.inference_mode()
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 logits [N, C] of uint8 pixels [N, H, W, 3], as served: batch statistics frozen."""
-        self._take_over()
+        self._sync_eval_weights()
         self.model.eval()
         return self.model(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
 
-    def _take_over(self) -> None:
+    def _sync_eval_weights(self) -> None:
         """Give `model` the weights that training has reached, where it neither trains nor averages."""
         if self.model is not self.trained and self.average is None:
             self.model.load_state_dict(self.trained.state_dict())
@@ -229,7 +239,7 @@ class Trainer:
 
     def export(self, directory: Path) -> None:
         """Write the artifact `model.pt` (TorchScript) into `directory`, on the CPU and in fp32."""
-        self._take_over()
+        self._sync_eval_weights()
         with warnings.catch_warnings():
             # TorchScript is deprecated upstream (torch 2.9) but is the format of a bundle.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
@@ -239,7 +249,7 @@ class Trainer:
 
     def compile_ahead(self, directory: Path) -> dict[str, str]:
         """Write the network as native code of this machine into `directory`; see `compile_network`."""
-        self._take_over()
+        self._sync_eval_weights()
         return compile_network(self.model, self.config.image_size, directory)
 
 

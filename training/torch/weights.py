@@ -23,7 +23,10 @@ from training.weights.initial import Initial
 from training.weights.normalisation import TORCHVISION, Normalisation
 from training.weights.published import Published
 
-WRAPPERS = ("state_dict", "model")  # what checkpoints of timm and of torchvision's references hold it under
+WRAPPERS = (
+    "state_dict",
+    "model",
+)  # what checkpoints of timm and of torchvision's references hold it under
 HEADS = ("fc.", "classifier.")  # the last linear layer: torchvision's name, ours
 COUNTER = "num_batches_tracked"  # of batch normalisation: older files have none, and nothing here reads it
 
@@ -36,13 +39,17 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
     """
     weights = torchvision.models.get_model_weights(config.arch).DEFAULT
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    if cached.is_file() and not is_published(config.arch, cached):  # torch.hub checks only what it downloads
+    if cached.is_file() and not is_published(
+        config.arch, cached
+    ):  # torch.hub checks only what it downloads
         raise WeightsError(
             f"A file in the cache of torch.hub has another sha256 than its name promises. Delete it; the same command "
             f"downloads it again. Received: {str(cached)!r}"
         )
     try:
-        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
+        state = weights.get_state_dict(
+            progress=True, check_hash=True, weights_only=True, map_location="cpu"
+        )
     except (OSError, RuntimeError) as exc:  # torch.hub: no connection, a wrong hash
         raise WeightsError(
             f"The weights {weights} can't be downloaded from {weights.url} ({exc}). Expected internet access. "
@@ -95,7 +102,9 @@ def from_file(config: TrainConfig, path: Path) -> Initial:
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
         raise WeightsError(
             f"The file holds no state dict of tensors but a {type(state).__name__}. Save model.state_dict(). "
             f"Received: {str(path)!r}"
@@ -121,7 +130,9 @@ def put(network: nn.Module, initial: Initial) -> None:
     if initial.backbone is None:
         return
     given = initial.backbone | (initial.classifier or {})
-    own = {name: value for name, value in network.state_dict().items() if name not in ("mean", "scale")}
+    own = {
+        name: value for name, value in network.state_dict().items() if name not in ("mean", "scale")
+    }
     if not initial.classifier:
         own = {name: value for name, value in own.items() if not name.startswith("classifier.")}
     shapes = [
@@ -158,6 +169,8 @@ def _split(state: dict[str, Any], config: TrainConfig, source: str) -> Initial:
     if own:
         mean, std = state.pop("mean").flatten(), 1 / state.pop("scale").flatten()
         normalisation = Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
-    classifier = {"classifier." + n.removeprefix(head): v for n, v in state.items() if n.startswith(head)}
+    classifier = {
+        "classifier." + n.removeprefix(head): v for n, v in state.items() if n.startswith(head)
+    }
     backbone = {name: value for name, value in state.items() if not name.startswith(head)}
     return Initial(backbone, classifier, normalisation=normalisation)

@@ -94,7 +94,9 @@ def _fetch(url: str, part: Path) -> None:
             return  # the part is the whole, or its hash will tell
         raise WeightsError(f"The weights can't be downloaded ({exc}). Received: {url}") from exc
     except NETWORK_ERRORS as exc:
-        raise WeightsError(f"The download failed ({exc}). The same command goes on. Received: {url}") from exc
+        raise WeightsError(
+            f"The download failed ({exc}). The same command goes on. Received: {url}"
+        ) from exc
     if received < missing:
         raise WeightsError(
             f"The connection ended after {received:,} of {missing:,} bytes. The same command goes on from there. "

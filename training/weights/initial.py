@@ -82,10 +82,14 @@ def read_initial(config: TrainConfig, weights: WeightsLike) -> Initial:
     path = initial_path(config.init)
     if path is None:
         return Initial() if config.init == "random" else read_imagenet(config, weights)
-    return _read_bundle(config, path, weights) if path.is_dir() else read_file(config, path, weights)
+    return (
+        _read_bundle(config, path, weights) if path.is_dir() else read_file(config, path, weights)
+    )
 
 
-def read_imagenet(config: TrainConfig, weights: WeightsLike, *, with_classifier: bool = False) -> Initial:
+def read_imagenet(
+    config: TrainConfig, weights: WeightsLike, *, with_classifier: bool = False
+) -> Initial:
     """The published weights for ImageNet, from the cache of the framework or from the internet.
 
     Raises:
@@ -103,7 +107,9 @@ def read_file(config: TrainConfig, path: Path, weights: WeightsLike) -> Initial:
     """
     initial = weights.from_file(config, path)
     digest = file_digest(path.resolve())[1]
-    return dataclasses.replace(initial, record={"from": "file", "file": path.name, "sha256": digest})
+    return dataclasses.replace(
+        initial, record={"from": "file", "file": path.name, "sha256": digest}
+    )
 
 
 def _read_bundle(config: TrainConfig, directory: Path, weights: WeightsLike) -> Initial:

@@ -21,7 +21,9 @@ if __name__ == "__main__":
     arguments = [f"--arg={name}={value}" for name, value in vars(OPTIONS).items()]
     address = ["--host=127.0.0.1", f"--port={OPTIONS.port}"]
     service = "benchmarks.peers.bentoml.server:Model"
-    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", service, *address, *arguments])  # noqa: S606
+    os.execv(
+        sys.executable, [sys.executable, "-m", "bentoml", "serve", service, *address, *arguments]
+    )  # noqa: S606
 
 OPTIONS = TypeAdapter(Options).validate_python(vars(bentoml.use_arguments()))
 
@@ -41,4 +43,6 @@ class Model:
     @bentoml.api(batchable=True, max_batch_size=OPTIONS.batch, max_latency_ms=60_000)
     def predict(self, images: list[Image.Image]) -> list[Answer]:
         """One batch. BentoML has opened the pictures; decoding is left to the first use."""
-        return self._classifier.classify(np.stack([self._classifier.prepare(image) for image in images]))
+        return self._classifier.classify(
+            np.stack([self._classifier.prepare(image) for image in images])
+        )

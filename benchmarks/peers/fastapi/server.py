@@ -35,7 +35,9 @@ async def ready() -> str:
 
 
 @app.post("/predict")
-def predict(jpeg: Annotated[bytes, Body(media_type="image/jpeg")], request: Request) -> JSONResponse:
+def predict(
+    jpeg: Annotated[bytes, Body(media_type="image/jpeg")], request: Request
+) -> JSONResponse:
     """The body is the JPEG itself."""
     return JSONResponse(request.app.state.classifier.answers([jpeg])[0])
 

@@ -50,5 +50,9 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = litserve.LitServer(Api(chosen), accelerator="cpu", workers_per_device=chosen.workers)
     server.run(
-        host="127.0.0.1", port=chosen.port, num_api_servers=1, log_level="warning", generate_client_file=False
+        host="127.0.0.1",
+        port=chosen.port,
+        num_api_servers=1,
+        log_level="warning",
+        generate_client_file=False,
     )

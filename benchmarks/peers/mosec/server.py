@@ -28,7 +28,11 @@ class Model(Worker):
 if __name__ == "__main__":
     chosen = options()
     # Mosec reads --port from the command line too, and the rest from the environment.
-    os.environ |= {"MOSEC_ADDRESS": "127.0.0.1", "MOSEC_TIMEOUT": "60000", "MOSEC_LOG_LEVEL": "warning"}
+    os.environ |= {
+        "MOSEC_ADDRESS": "127.0.0.1",
+        "MOSEC_TIMEOUT": "60000",
+        "MOSEC_LOG_LEVEL": "warning",
+    }
     server = Server()
     server.append_worker(
         Model,

@@ -40,12 +40,18 @@ def test_each_artifact_is_recorded_with_what_was_measured(accelerated: Accelerat
     assert 1e-3 < int8.max_logit_difference < 1
     assert (fp32.calibration_samples, int8.calibration_samples) == (0, 20)
     assert (fp32.compared_samples, fp32.top1_agreement, int8.top1_agreement) == (60, 1.0, 1.0)
-    measured = {(m.runtime, m.precision): (m.value, m.samples) for m in accelerated.manifest.metrics}
+    measured = {
+        (m.runtime, m.precision): (m.value, m.samples) for m in accelerated.manifest.metrics
+    }
     assert measured[("openvino", "int8")] == measured[("torchscript", "fp32")] == (1.0, 60)
 
 
-@pytest.mark.parametrize(("artifact", "tolerance"), [("openvino-fp32", 1e-3), ("openvino-int8", 0.5)])
-def test_it_answers_as_the_source_does(accelerated: Accelerated, artifact: str, tolerance: float) -> None:
+@pytest.mark.parametrize(
+    ("artifact", "tolerance"), [("openvino-fp32", 1e-3), ("openvino-int8", 0.5)]
+)
+def test_it_answers_as_the_source_does(
+    accelerated: Accelerated, artifact: str, tolerance: float
+) -> None:
     index = np.arange(3, dtype=np.int64)
     with (
         RuntimeProcess(accelerated.path, threads=1) as source,
@@ -98,22 +104,25 @@ def test_where_pytorch_has_no_cuda_the_artifacts_for_cuda_are_left_out_with_the_
 
     done = accelerate(torch_bundle_root / "tiny-torch" / "1", tmp_path, calibration=None, test=None)
 
-    assert {reason.partition(" on a CPU")[0] for reason in done.left_out if " on a CPU" in reason} == (
-        set() if computes_in_bf16() else {HALF, "openvino-bf16"}
-    )
+    assert {
+        reason.partition(" on a CPU")[0] for reason in done.left_out if " on a CPU" in reason
+    } == (set() if computes_in_bf16() else {HALF, "openvino-bf16"})
     assert {reason for reason in done.left_out if " on a CPU" not in reason} == {
         f"{name} on a CUDA device: PyTorch sees no CUDA device. Use device 'auto' or 'cpu', or install a CUDA build. "
         "Received: 'cuda'"
         for name in (SOURCE, HALF, "torchscript-fp16")
     }
     assert "torchscript-fp16" not in {artifact.id for artifact in done.manifest.artifacts}
-    assert all([speed.device for speed in artifact.speeds] == ["cpu"] for artifact in done.manifest.artifacts)
+    assert all(
+        [speed.device for speed in artifact.speeds] == ["cpu"]
+        for artifact in done.manifest.artifacts
+    )
     assert done.chosen["cuda"] == (
         "torchscript-fp32: the source artifact: the bundle has none that was measured to be faster on a CUDA device"
     )
 
 
-class Answering:
+class RequestLoop:
     """A process whose logits are those of the class of each picture, with an error of its own."""
 
     def __init__(self, device: str, error: float, wrong: int, dies: bool = False) -> None:
@@ -135,10 +144,10 @@ def test_of_two_devices_the_worse_is_recorded_and_what_dies_is_left_out(
         accelerated.manifest.artifact(name) for name in (SOURCE, "openvino-fp32", "openvino-int8")
     )
     running = [
-        (source, Answering("cpu", 0, wrong=0)),
-        (fp32, Answering("cpu", 0.1, wrong=6)),
-        (fp32, Answering("cuda", 0.25, wrong=3)),
-        (int8, Answering("cpu", 0, wrong=0, dies=True)),
+        (source, RequestLoop("cpu", 0, wrong=0)),
+        (fp32, RequestLoop("cpu", 0.1, wrong=6)),
+        (fp32, RequestLoop("cuda", 0.25, wrong=3)),
+        (int8, RequestLoop("cpu", 0, wrong=0, dies=True)),
     ]
     monkeypatch.setattr(
         speed, "measure", lambda processes, *_: [{"device": p.info["device"]} for p in processes]
@@ -196,7 +205,9 @@ def test_a_savedmodel_is_accelerated_on_the_command_line_and_without_images_as_f
     bundle = keras_bundle_root / "tiny-keras" / "1"
 
     result = CliRunner().invoke(
-        app, ["accelerate", str(bundle), "--models", str(tmp_path), "--threads", "1"], env={"COLUMNS": "80"}
+        app,
+        ["accelerate", str(bundle), "--models", str(tmp_path), "--threads", "1"],
+        env={"COLUMNS": "80"},
     )
 
     assert result.exit_code == 0, result.output
@@ -230,10 +241,14 @@ def test_wrong_folders_are_refused_with_the_reason(
     (tmp_path / "broken").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "broken" / "1.png")
     (tmp_path / "broken" / "2.png").write_bytes(b"no image")
-    filled = [option.format(empty=tmp_path / "empty", broken=tmp_path / "broken") for option in options]
+    filled = [
+        option.format(empty=tmp_path / "empty", broken=tmp_path / "broken") for option in options
+    ]
 
     result = CliRunner().invoke(
-        app, ["accelerate", str(torch_bundle_root / "tiny-torch" / "1"), *filled], env={"COLUMNS": "400"}
+        app,
+        ["accelerate", str(torch_bundle_root / "tiny-torch" / "1"), *filled],
+        env={"COLUMNS": "400"},
     )
 
     assert result.exit_code == 1
@@ -247,7 +262,8 @@ def test_a_conversion_that_fails_says_why_and_writes_nothing(
     monkeypatch.setattr(acceleration, "CONVERT", "bundle.nowhere")
 
     with pytest.raises(
-        AccelerationFailed, match=r"bundle.nowhere, exit status 1\).* No module named bundle.nowhere"
+        AccelerationFailed,
+        match=r"bundle.nowhere, exit status 1\).* No module named bundle.nowhere",
     ):
         accelerate(torch_bundle_root / "tiny-torch" / "1", tmp_path, calibration=None, test=None)
 

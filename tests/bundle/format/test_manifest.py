@@ -88,7 +88,9 @@ def test_a_missing_field_is_an_error_that_names_it(path: tuple[Any, ...]) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", [(), ("input",), ("input", "resize"), ("artifacts", 0), ("golden", "samples", 0)], ids=str
+    "path",
+    [(), ("input",), ("input", "resize"), ("artifacts", 0), ("golden", "samples", 0)],
+    ids=str,
 )
 def test_an_unknown_field_is_an_error_that_names_it(path: tuple[Any, ...]) -> None:
     fields = record()
@@ -100,7 +102,20 @@ def test_an_unknown_field_is_an_error_that_names_it(path: tuple[Any, ...]) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/", "", "a\\b", "C:/a", "a\0b", "..", MANIFEST_FILE],
+    [
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a//b",
+        "./a",
+        "a/",
+        "",
+        "a\\b",
+        "C:/a",
+        "a\0b",
+        "..",
+        MANIFEST_FILE,
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("where", ["files", "artifacts", "golden"])
@@ -159,7 +174,9 @@ def test_a_number_that_is_not_finite_is_refused(number: str) -> None:
         parse_manifest(text.encode())
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"a":1,"a":2}', b"[" * 100_000], ids=range(6))
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"\xff", b'{"a":1,"a":2}', b"[" * 100_000], ids=range(6)
+)
 def test_what_is_not_a_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(ManifestInvalid):
         parse_manifest(data)
@@ -199,7 +216,8 @@ def test_the_documentation_describes_every_field_and_no_other() -> None:
     models = {
         name: set(model.model_fields)
         for name in manifest_module.__all__
-        if isinstance(model := getattr(manifest_module, name), type) and issubclass(model, BaseModel)
+        if isinstance(model := getattr(manifest_module, name), type)
+        and issubclass(model, BaseModel)
     }
 
     assert documented() == models

@@ -15,7 +15,9 @@ from bundle.format.repository import list_bundles, list_ignored, verify_files
 
 @pytest.fixture
 def bundle(torch_bundle_root: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "tiny-torch" / "1"))
+    return Path(
+        shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "tiny-torch" / "1")
+    )
 
 
 def flip_one_byte(bundle: Path) -> None:
@@ -32,14 +34,19 @@ def link_to_outside(bundle: Path) -> None:
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "flipped-byte": flip_one_byte,
-    "longer": lambda bundle: (bundle / "model.pt").write_bytes((bundle / "model.pt").read_bytes() + b"x"),
+    "longer": lambda bundle: (bundle / "model.pt").write_bytes(
+        (bundle / "model.pt").read_bytes() + b"x"
+    ),
     "missing": lambda bundle: (bundle / "golden" / "red.png").unlink(),
     "extra": lambda bundle: (bundle / "golden" / "more.png").write_bytes(b""),
     "extra-hidden": lambda bundle: (bundle / ".hidden").write_bytes(b""),
     "link-to-outside": link_to_outside,
     "link-inside": lambda bundle: (bundle / "again").symlink_to("golden"),
     "pipe": lambda bundle: os.mkfifo(bundle / "pipe"),
-    "folder-for-file": lambda bundle: ((bundle / "model.pt").unlink(), (bundle / "model.pt").mkdir()),
+    "folder-for-file": lambda bundle: (
+        (bundle / "model.pt").unlink(),
+        (bundle / "model.pt").mkdir(),
+    ),
 }
 
 
@@ -72,7 +79,11 @@ def test_bundles_are_listed_by_name_and_version_as_a_number(tmp_path: Path) -> N
         (tmp_path / folder / MANIFEST_FILE).write_text(json.dumps({}))
     (tmp_path / "d" / "1").mkdir(parents=True)
 
-    assert [(ref.name, ref.version) for ref in list_bundles(tmp_path)] == [("a", 1), ("b", 9), ("b", 10)]
+    assert [(ref.name, ref.version) for ref in list_bundles(tmp_path)] == [
+        ("a", 1),
+        ("b", 9),
+        ("b", 10),
+    ]
     assert [folder.path.relative_to(tmp_path).as_posix() for folder in list_ignored(tmp_path)] == [
         "Bad Name",
         "c/01",

@@ -16,7 +16,9 @@ def photo(height: int = 45, width: int = 67, seed: int = 0) -> Image.Image:
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 255, (5, 7, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
-    return Image.fromarray(np.clip(smooth + random.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8))
+    return Image.fromarray(
+        np.clip(smooth + random.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8)
+    )
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -34,7 +36,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def zeros(count: int) -> bytes:
     """``count`` zero bytes, compressed piece by piece."""
     pack = zlib.compressobj(9)
-    parts = [pack.compress(bytes(min(1 << 20, count - start))) for start in range(0, count, 1 << 20)]
+    parts = [
+        pack.compress(bytes(min(1 << 20, count - start))) for start in range(0, count, 1 << 20)
+    ]
     return b"".join([*parts, pack.flush()])
 
 
@@ -42,7 +46,9 @@ def bilevel_png(width: int, height: int, before: bytes = b"", after: bytes = b""
     """A black 1-bit PNG; ``before`` and ``after`` are chunks around its data."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     data = chunk(b"IDAT", zeros(((width + 7) // 8 + 1) * height))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + data + after + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + data + after + chunk(b"IEND", b"")
+    )
 
 
 def many_scans(count: int = 15_000) -> bytes:
@@ -54,7 +60,17 @@ def many_scans(count: int = 15_000) -> bytes:
 
 def many_frames_tiff(count: int = 5000) -> bytes:
     """A grey 16 x 16 TIFF of ``count`` frames that share one strip; Pillow would take minutes to write it."""
-    entries = [(256, 16), (257, 16), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 16), (279, 256)]
+    entries = [
+        (256, 16),
+        (257, 16),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 16),
+        (279, 256),
+    ]
     size = 2 + 12 * len(entries) + 4
     tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
     frames = [

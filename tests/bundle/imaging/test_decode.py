@@ -72,7 +72,9 @@ def test_exif_orientation_is_applied_to_jpeg() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
 
-    decoded = decode_image(saved(photo().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95))
+    decoded = decode_image(
+        saved(photo().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+    )
 
     assert np.abs(decoded.pixels.astype(int) - np.asarray(photo())).mean() < 8
 
@@ -113,7 +115,10 @@ def test_transparent_palette_entry_and_grey_alpha_become_white() -> None:
         assert decode_image(saved(palette, kind, transparency=1)).pixels.tolist() == [
             [[10, 20, 30], [255, 255, 255]]
         ]
-    assert decode_image(saved(palette, "PNG", transparency=b"\xff\x00")).pixels[0, 1].tolist() == [255] * 3
+    assert (
+        decode_image(saved(palette, "PNG", transparency=b"\xff\x00")).pixels[0, 1].tolist()
+        == [255] * 3
+    )
     assert decode_image(saved(grey, "PNG")).pixels.tolist() == [[[255, 255, 255]]]
 
 
@@ -144,7 +149,9 @@ def test_16_bit_colour_keeps_its_high_byte() -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
     row = zlib.compress(b"\0" + struct.pack(">HHH", 65_535, 32_896, 255))
 
-    decoded = decode_image(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", row) + chunk(b"IEND", b""))
+    decoded = decode_image(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", row) + chunk(b"IEND", b"")
+    )
 
     assert decoded.pixels.tolist() == [[[255, 128, 0]]]
     assert decoded.operations == ["16_bit_to_8_bit"]

@@ -15,7 +15,9 @@ def geometry(side: int, **resize: Any) -> Input:
     crop = {"rule": "center", "height": side, "width": side}
     resize = {"rule": "shorter_side", "size": side, "interpolation": "bilinear"} | resize
     fixed = {"color_mode": "RGB", "dtype": "uint8", "layout": "NHWC"}
-    return Input.model_validate({"height": side, "width": side, "resize": resize, "crop": crop, **fixed})
+    return Input.model_validate(
+        {"height": side, "width": side, "resize": resize, "crop": crop, **fixed}
+    )
 
 
 def noise(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

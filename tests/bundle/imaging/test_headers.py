@@ -63,7 +63,10 @@ PNG, JPEG = saved(photo(), "PNG"), saved(photo(), "JPEG", progressive=True)
 LYING = {
     "a chunk before the header of a png": chunk_after(PNG, b"tEXt", TINY + b"a\0b"),
     # libjpeg takes no length after RSTn and TEM, and any number of FF before a marker; the fake is in a segment that it skips.
-    "a marker without a length": JPEG[:2] + b"\xff\xd0\0\x04\0\0\xff\xe5\0\x0f" + FAKE_FRAME + JPEG[2:],
+    "a marker without a length": JPEG[:2]
+    + b"\xff\xd0\0\x04\0\0\xff\xe5\0\x0f"
+    + FAKE_FRAME
+    + JPEG[2:],
     "another one": JPEG[:2] + b"\xff\x01\0\x04\0\0\xff\xe5\0\x0f" + FAKE_FRAME + JPEG[2:],
     "fill bytes": JPEG[:2] + b"\xff" + JPEG[2:],
     "bytes between segments": JPEG[:2] + b"\0" + JPEG[2:],
@@ -94,4 +97,6 @@ def test_nor_of_one_that_ends_in_its_header(name: str) -> None:
 
 
 def test_a_picture_of_few_bytes_has_its_pixels() -> None:
-    assert quick_pixels(saved(Image.new("RGB", (12_000, 4_000)), "WEBP", lossless=True)) == 48_000_000
+    assert (
+        quick_pixels(saved(Image.new("RGB", (12_000, 4_000)), "WEBP", lossless=True)) == 48_000_000
+    )

@@ -107,13 +107,24 @@ HOSTILE = {
         lambda: GOOD["jpeg"][:2] + b"\xff\xfe\0\2" * 4_000_000 + GOOD["jpeg"][2:],
         UnreadableImage,
     ),
-    "jpeg-fill": (lambda: GOOD["jpeg"][:2] + b"\xff" * 10_000_000 + GOOD["jpeg"][2:], UnreadableImage),
-    "tiff-strips": (
-        lambda: b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", 273, 4, 4_000_000, 30) + bytes(16_000_000),
+    "jpeg-fill": (
+        lambda: GOOD["jpeg"][:2] + b"\xff" * 10_000_000 + GOOD["jpeg"][2:],
         UnreadableImage,
     ),
-    "gif-screen": (lambda: b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + bytes(40), ImageTooLarge),
-    "webp-canvas": (lambda: b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\xff\0" * 2, ImageTooLarge),
+    "tiff-strips": (
+        lambda: (
+            b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", 273, 4, 4_000_000, 30) + bytes(16_000_000)
+        ),
+        UnreadableImage,
+    ),
+    "gif-screen": (
+        lambda: b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + bytes(40),
+        ImageTooLarge,
+    ),
+    "webp-canvas": (
+        lambda: b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\xff\0" * 2,
+        ImageTooLarge,
+    ),
 }
 
 
@@ -177,7 +188,9 @@ def test_each_limit_is_held_and_named() -> None:
     ):
         with pytest.raises(ImageTooLarge, match=text):
             decode_image(file, limits)
-    exact = ImageLimits(max_bytes=len(file), max_pixels=67 * 45, max_side=67, max_aspect_ratio=67 / 45)
+    exact = ImageLimits(
+        max_bytes=len(file), max_pixels=67 * 45, max_side=67, max_aspect_ratio=67 / 45
+    )
     assert decode_image(file, exact).width == 67
 
 
@@ -203,7 +216,9 @@ def test_2000_mutated_files_give_pixels_or_an_image_error() -> None:
     for _ in range(2000):
         data = bytearray(GOOD[names[random.integers(len(names))]])
         for _ in range(random.integers(1, 8)):
-            start = int(random.integers(min(len(data), 400) if random.random() < 0.6 else len(data)))
+            start = int(
+                random.integers(min(len(data), 400) if random.random() < 0.6 else len(data))
+            )
             if random.random() < 0.8:
                 data[start] = int(random.integers(256))
             else:

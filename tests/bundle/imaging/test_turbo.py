@@ -50,7 +50,9 @@ def test_pixels_are_turned_upright_as_pillow_does(orientation: int) -> None:
 
     image = decode_image(data)
 
-    assert np.array_equal(image.pixels, np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data)))))
+    assert np.array_equal(
+        image.pixels, np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data))))
+    )
     assert image.pixels.flags.c_contiguous
     assert image.operations == ([f"exif_orientation_{orientation}"] if orientation > 1 else [])
 

@@ -56,8 +56,12 @@ def test_streams_that_work_side_by_side_give_each_caller_its_own_answer(
     whole = [streams.infer(batch) for batch in batches]
 
     with ThreadPoolExecutor(4) as pool:  # more than there are streams: they take turns
-        beside = list(pool.map(streams.infer_beside, batches))
-        mixed = list(pool.map(lambda n: (streams.infer, streams.infer_beside)[n % 2](batches[n]), range(40)))
+        beside = list(pool.map(streams.infer_on_stream, batches))
+        mixed = list(
+            pool.map(
+                lambda n: (streams.infer, streams.infer_on_stream)[n % 2](batches[n]), range(40)
+            )
+        )
 
     for expected, *found in zip(whole, beside, mixed, strict=True):
         for logits in found:
@@ -68,7 +72,7 @@ def test_streams_that_work_side_by_side_give_each_caller_its_own_answer(
 def test_a_call_that_fails_gives_its_stream_back(streams: openvino.OpenVinoModel) -> None:
     for _ in range(4):
         with pytest.raises(RuntimeError):
-            streams.infer_beside(np.zeros((2, 7, 7, 3), np.uint8))
+            streams.infer_on_stream(np.zeros((2, 7, 7, 3), np.uint8))
         with pytest.raises(RuntimeError):
             streams.infer(np.zeros((2, 7, 7, 3), np.uint8))
 

@@ -10,13 +10,21 @@ from bundle.runtimes import describe
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("failed reading /srv/models/a/1/model.pt: no\n  archive", "failed reading model.pt: no archive"),
+        (
+            "failed reading /srv/models/a/1/model.pt: no\n  archive",
+            "failed reading model.pt: no archive",
+        ),
         ("'/opt/venv/lib/python3.12/site-packages/torch/x.py', line 3", "'x.py', line 3"),
-        ("see https://pytorch.org/docs/stable/x.html", "see https://pytorch.org/docs/stable/x.html"),
+        (
+            "see https://pytorch.org/docs/stable/x.html",
+            "see https://pytorch.org/docs/stable/x.html",
+        ),
         ("and/or 3/4", "and/or 3/4"),
     ],
 )
-def test_what_a_framework_says_is_one_line_without_the_folders_of_this_machine(text: str, shown: str) -> None:
+def test_what_a_framework_says_is_one_line_without_the_folders_of_this_machine(
+    text: str, shown: str
+) -> None:
     assert describe(ValueError(text)) == f"ValueError: {shown}"
 
 

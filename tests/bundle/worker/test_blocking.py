@@ -68,7 +68,9 @@ def test_the_keras_bundle_answers_and_agrees_with_torch(
         mapped = Path(f"/proc/{process.pid}/maps").read_text()
         assert "/tensorflow/" in mapped
         assert "/pandas/" not in mapped, "Keras, which brings it along, is not needed to serve"
-        assert np.allclose(process.infer(PICTURES, 30), torch_process.infer(PICTURES, 30), atol=1e-4)
+        assert np.allclose(
+            process.infer(PICTURES, 30), torch_process.infer(PICTURES, 30), atol=1e-4
+        )
         with pytest.raises(ValueError, match="class index"):
             process.explain(PICTURES, np.full(3, 3, np.int64), 30)
 

@@ -33,7 +33,9 @@ def decoding() -> FramedProcess:
 @pytest.mark.parametrize(
     "short", [MemoryError(), RuntimeError("no more"), OSError(24, "Too many open files")]
 )
-@pytest.mark.parametrize("where", ["subprocess.Popen", "asyncio.SelectorEventLoop.connect_read_pipe"])
+@pytest.mark.parametrize(
+    "where", ["subprocess.Popen", "asyncio.SelectorEventLoop.connect_read_pipe"]
+)
 def test_a_process_that_can_not_be_started_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, where: str, short: Exception
 ) -> None:
@@ -57,7 +59,9 @@ def test_no_thread_is_needed_and_what_a_process_said_last_is_known() -> None:
     async def test() -> None:
         process = FramedProcess("bundle.worker", {}, "cpu", 1)
         threads = threading.active_count()
-        with pytest.raises(WireClosed, match=r"(?s)ended.*status 1.*Its last lines.*KeyError: 'bundle'"):
+        with pytest.raises(
+            WireClosed, match=r"(?s)ended.*status 1.*Its last lines.*KeyError: 'bundle'"
+        ):
             await process.start(60)
         assert threading.active_count() == threads
         assert await process.kill() == await process.kill(), "it may be said again"

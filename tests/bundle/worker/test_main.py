@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.worker.__main__ import Answering
+from bundle.worker.__main__ import RequestLoop
 from bundle.worker.wire import Wire, WireClosed
 
 SLOW_S = 0.3
@@ -24,7 +24,7 @@ class Pretended:
     streams = 2
     FAILS, IS_SLOW, ANSWERS_NAN = 1, 2, 3
 
-    def infer_beside(self, pixels: np.ndarray) -> np.ndarray:
+    def infer_on_stream(self, pixels: np.ndarray) -> np.ndarray:
         value = int(pixels.flat[0])
         if value == self.FAILS:
             raise MemoryError("no memory")
@@ -40,7 +40,7 @@ def wire() -> Iterator[Wire]:
 
     def serve() -> None:
         with pytest.raises(WireClosed):
-            Answering(Wire(theirs), Pretended()).run()  # type: ignore[arg-type]
+            RequestLoop(Wire(theirs), Pretended()).run()  # type: ignore[arg-type]
 
     serving = threading.Thread(target=serve)
     serving.start()
@@ -54,7 +54,7 @@ def wire() -> Iterator[Wire]:
 def ask(wire: Wire, *values: int) -> list[Any]:
     """What comes back for pictures of these values, sent without waiting: the logits' value, or the error."""
     for value in values:
-        wire.send({"method": "infer_beside"}, [np.full((1, 2, 2, 3), value, np.uint8)])
+        wire.send({"method": "infer_on_stream"}, [np.full((1, 2, 2, 3), value, np.uint8)])
     found = []
     for _ in values:
         header, arrays = wire.receive(time.monotonic() + 10)
@@ -73,7 +73,9 @@ def test_as_many_are_worked_on_at_once_as_there_are_streams(wire: Wire) -> None:
     assert 2 * SLOW_S <= time.perf_counter() - started < 4 * SLOW_S
 
 
-def test_a_question_that_fails_is_answered_with_the_error_and_its_neighbours_are_not(wire: Wire) -> None:
+def test_a_question_that_fails_is_answered_with_the_error_and_its_neighbours_are_not(
+    wire: Wire,
+) -> None:
     answers = ask(wire, 10, Pretended.FAILS, 11, Pretended.ANSWERS_NAN, 12)
 
     assert answers == [10, "runtime_unavailable", 11, "runtime_unavailable", 12]

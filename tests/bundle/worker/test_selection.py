@@ -73,7 +73,9 @@ def manifest(
             "split": "test",
             "samples": 1000,
             "interval_95": [0.0, 1.0],
-            "runtime": "torchscript" if name in ("source", "half_bf16", "half_fp16") else "openvino",
+            "runtime": "torchscript"
+            if name in ("source", "half_bf16", "half_fp16")
+            else "openvino",
             "precision": "fp32" if name == "source" else name.removeprefix("half_"),
         }
         for name, value in accuracies.items()
@@ -99,7 +101,10 @@ def test_auto_takes_the_fastest_within_half_a_point_and_the_source_comes_last() 
     assert ids(good) == ["openvino-int8", "openvino-bf16", "openvino-fp32", SOURCE]
     assert ids(worse) == ["openvino-bf16", "openvino-fp32", SOURCE]
     reason = choices(good, "auto", cuda=False)[0].reason
-    assert reason == "measured 5.0 times as fast as the source, with an accuracy of 89.50% against 90.00%"
+    assert (
+        reason
+        == "measured 5.0 times as fast as the source, with an accuracy of 89.50% against 90.00%"
+    )
 
 
 def test_without_a_measured_accuracy_only_the_same_function_is_taken() -> None:
@@ -111,19 +116,31 @@ def test_what_is_not_measured_to_be_faster_is_not_taken() -> None:
 
     assert ids(manifest(slow)) == ids(manifest(unknown)) == ids(manifest()) == [SOURCE]
     assert ids(manifest(FP32, source_speed=None)) == [SOURCE]
-    assert "none that was measured to be faster" in choices(manifest(slow), "auto", cuda=False)[0].reason
-    assert "openvino-int8 is faster and not known" in choices(manifest(INT8), "auto", cuda=False)[0].reason
+    assert (
+        "none that was measured to be faster"
+        in choices(manifest(slow), "auto", cuda=False)[0].reason
+    )
+    assert (
+        "openvino-int8 is faster and not known"
+        in choices(manifest(INT8), "auto", cuda=False)[0].reason
+    )
 
 
 def test_on_cuda_only_what_was_measured_on_cuda_counts() -> None:
     fp16, bf16 = half("fp16", 3000, 0.01), half("bf16", 2500, 0.3)
-    good = manifest(INT8, fp16, bf16, on_cuda=1000, source=0.9, int8=0.9, half_fp16=0.9, half_bf16=0.899)
-    worse = manifest(INT8, fp16, bf16, on_cuda=1000, source=0.9, int8=0.9, half_fp16=0.894, half_bf16=0.899)
+    good = manifest(
+        INT8, fp16, bf16, on_cuda=1000, source=0.9, int8=0.9, half_fp16=0.9, half_bf16=0.899
+    )
+    worse = manifest(
+        INT8, fp16, bf16, on_cuda=1000, source=0.9, int8=0.9, half_fp16=0.894, half_bf16=0.899
+    )
 
     assert ids(good, cuda=True) == ["torchscript-fp16", "torchscript-bf16", SOURCE]
     assert ids(worse, cuda=True) == ["torchscript-bf16", SOURCE]
     assert ids(good) == ["openvino-int8", SOURCE]
-    assert choices(good, "auto", cuda=True)[0].reason.startswith("measured 3.0 times as fast as the source")
+    assert choices(good, "auto", cuda=True)[0].reason.startswith(
+        "measured 3.0 times as fast as the source"
+    )
     assert ids(manifest(FP32, INT8, source=0.9, int8=0.9), cuda=True) == [SOURCE]
     assert "faster on a CUDA device" in choices(manifest(FP32), "auto", cuda=True)[0].reason
 

@@ -28,7 +28,9 @@ def sample(scores: list[float]) -> GoldenSample:
     return GoldenSample.model_validate({"file": "golden/0.png", "top": top})
 
 
-def changed(bundle: Path, models: Path, record: dict[str, object], files: Path | None = None) -> Path:
+def changed(
+    bundle: Path, models: Path, record: dict[str, object], files: Path | None = None
+) -> Path:
     """A copy of a bundle with other fields, and with the OpenVINO files of another one."""
     with BundleWriter(models, "changed") as writer:
         shutil.copytree(bundle, writer.directory, dirs_exist_ok=True)
@@ -76,14 +78,20 @@ def test_another_networks_files_are_refused_although_a_high_temperature_makes_al
     good = flat_and_fast.path
     mixed = changed(good, tmp_path / "mixed", {}, files=foreign)
 
-    checks = [CliRunner().invoke(app, ["check", str(each)], env={"COLUMNS": "300"}) for each in (good, mixed)]
+    checks = [
+        CliRunner().invoke(app, ["check", str(each)], env={"COLUMNS": "300"})
+        for each in (good, mixed)
+    ]
 
     assert [check.exit_code for check in checks] == [0, 1], checks[0].output + checks[1].output
     assert (
-        "golden_mismatch: At temperature 1, among the recorded classes, the model scores" in checks[1].output
+        "golden_mismatch: At temperature 1, among the recorded classes, the model scores"
+        in checks[1].output
     )
     assert "bundle accelerate" in checks[1].output, "it says what makes such an artifact anew"
-    scores = [answer.score for golden in read_manifest(good).golden.samples for answer in golden.top]
+    scores = [
+        answer.score for golden in read_manifest(good).golden.samples for answer in golden.top
+    ]
     assert max(scores) - min(scores) < 0.02, "within the tolerance, whatever network it is"
 
 

@@ -16,7 +16,7 @@ PICTURES = [np.full((2, 3), number, np.uint8) for number in range(3)]
 
 
 def run(
-    test: Callable[[FrameConnection, Wire, socket.socket], Awaitable[None]], most_bytes: int = 1000
+    test: Callable[[FrameConnection, Wire, socket.socket], Awaitable[None]], max_bytes: int = 1000
 ) -> None:
     """`test` with an end on the event loop, and the other one both as a wire and as the socket itself."""
 
@@ -24,7 +24,7 @@ def run(
         ours, theirs = socket.socketpair()
         loop = asyncio.get_running_loop()
         transport, connection = await loop.create_unix_connection(
-            lambda: FrameConnection(most_bytes), sock=ours
+            lambda: FrameConnection(max_bytes), sock=ours
         )
         try:
             with theirs:
@@ -136,7 +136,9 @@ def test_a_frame_that_nobody_asked_for_ends_the_connection() -> None:
     run(test)
 
 
-def test_an_answer_that_is_waited_for_no_more_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_that_is_waited_for_no_more_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def test(connection: FrameConnection, _: Wire, __: socket.socket) -> None:
         connection.post({})
         connection.close()

@@ -44,13 +44,17 @@ def watched(server: Server) -> Iterator[list[float]]:
             time.sleep(0.1)
         finally:
             process.kill()
-            lines = [line.split() for line in process.stdout.read().splitlines() if line.count(" ") == 1]
+            lines = [
+                line.split() for line in process.stdout.read().splitlines() if line.count(" ") == 1
+            ]
     assert {status for status, _ in lines} == {"200"}
     delays += [float(delay) for _, delay in lines]
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_eight_bombs_at_once_are_refused_and_the_service_answers_meanwhile(server: Server, name: str) -> None:
+def test_eight_bombs_at_once_are_refused_and_the_service_answers_meanwhile(
+    server: Server, name: str
+) -> None:
     bomb = BOMBS[name]()
     server.predict(coloured())
     before = server.memory()
@@ -113,7 +117,8 @@ def test_two_thousand_mutated_images_get_200_or_4xx_and_no_process_dies(server: 
         with httpx.Client(base_url=server.url, timeout=60) as client:
             headers = {"content-type": "application/octet-stream"}
             return [
-                client.post("/predict", content=data or b"x", headers=headers).status_code for data in part
+                client.post("/predict", content=data or b"x", headers=headers).status_code
+                for data in part
             ]
 
     with ThreadPoolExecutor(4) as pool:

@@ -23,10 +23,20 @@ def test_a_photo_gets_its_label(server: Server, model: str, label: str) -> None:
     assert predictions[0]["label"] == label
     assert [p["rank"] for p in predictions] == [1, 2, 3]
     assert sum(p["score"] for p in predictions) == pytest.approx(1, abs=1e-6)
-    assert [p["score"] for p in predictions] == sorted((p["score"] for p in predictions), reverse=True)
+    assert [p["score"] for p in predictions] == sorted(
+        (p["score"] for p in predictions), reverse=True
+    )
     assert body["model"]["name"] == model
-    assert body["model"]["framework"] == {"tiny-torch": "pytorch", "tiny-keras": "tensorflow"}[model]
-    assert body["image"] == {"format": "JPEG", "width": 48, "height": 40, "mode": "RGB", "operations": []}
+    assert (
+        body["model"]["framework"] == {"tiny-torch": "pytorch", "tiny-keras": "tensorflow"}[model]
+    )
+    assert body["image"] == {
+        "format": "JPEG",
+        "width": 48,
+        "height": 40,
+        "mode": "RGB",
+        "operations": [],
+    }
     assert set(body["timing_ms"]) == {"decode", "queue", "inference", "total"}
     assert body["timing_ms"]["total"] >= body["timing_ms"]["inference"] > 0
     assert answer.headers["x-request-id"] == body["request_id"]
@@ -38,7 +48,9 @@ def test_the_raw_body_is_as_good_as_a_form(server: Server) -> None:
     answers = [
         server.predict(data),
         server.client.post("/predict", content=data, headers={"content-type": "image/png"}),
-        server.client.post("/predict", content=data, headers={"content-type": "application/octet-stream"}),
+        server.client.post(
+            "/predict", content=data, headers={"content-type": "application/octet-stream"}
+        ),
     ]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200]
@@ -72,12 +84,16 @@ def scores(server: Server, data: bytes, model: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("model", ["tiny-torch", "tiny-keras"])
-def test_the_same_pixels_get_the_same_scores_in_every_lossless_format(server: Server, model: str) -> None:
+def test_the_same_pixels_get_the_same_scores_in_every_lossless_format(
+    server: Server, model: str
+) -> None:
     image = varied()
     expected = scores(server, encode(image, "PNG"), model)
 
     for kind, options in (("WEBP", {"lossless": True}), ("BMP", {}), ("TIFF", {})):
-        assert np.abs(scores(server, encode(image, kind, **options), model) - expected).max() < 1e-4, kind
+        assert (
+            np.abs(scores(server, encode(image, kind, **options), model) - expected).max() < 1e-4
+        ), kind
 
 
 def test_the_same_picture_gets_the_same_scores_in_all_eight_orientations(server: Server) -> None:
@@ -132,7 +148,10 @@ def test_a_batch_answers_in_order_and_a_bad_image_harms_no_other(server: Server)
     results = answer.json()["results"]
     assert [result["filename"] for result in results] == ["a.png", "b.png", "c.png", "d.png"]
     assert [results[i]["predictions"][0]["label"] for i in (0, 2)] == ["blue", "red"]
-    assert [results[i]["error"]["code"] for i in (1, 3)] == ["unsupported_image_type", "unreadable_image"]
+    assert [results[i]["error"]["code"] for i in (1, 3)] == [
+        "unsupported_image_type",
+        "unreadable_image",
+    ]
 
 
 def test_models_are_listed_with_what_they_run_on(server: Server) -> None:
@@ -164,7 +183,15 @@ def test_health_and_readiness(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/healthz", "/readyz", "/models", "/models/tiny-torch", "/models/nobody", "/docs", "/openapi.json"],
+    [
+        "/healthz",
+        "/readyz",
+        "/models",
+        "/models/tiny-torch",
+        "/models/nobody",
+        "/docs",
+        "/openapi.json",
+    ],
 )
 def test_head_is_answered_as_get_is_without_the_body(server: Server, path: str) -> None:
     head, get = server.client.head(path), server.client.get(path)
@@ -193,7 +220,9 @@ def test_the_documentation_comes_from_the_service_itself(server: Server) -> None
     page = server.client.get("/docs").text
 
     assert "https://" not in page
-    for address in (part.split('"')[0] for part in page.split('src="')[1:] + page.split('href="')[1:]):
+    for address in (
+        part.split('"')[0] for part in page.split('src="')[1:] + page.split('href="')[1:]
+    ):
         assert server.client.get(address).status_code == 200, address
     schema = server.client.get("/openapi.json").json()
     body = schema["paths"]["/predict"]["post"]["requestBody"]["content"]
@@ -209,7 +238,9 @@ def test_the_way_past_the_framework_and_the_way_through_it_give_the_same_answer(
     server: Server, query: str
 ) -> None:
     past, through = (
-        server.client.post(f"/predict{way}", content=coloured(), headers={"Content-Type": "image/png"})
+        server.client.post(
+            f"/predict{way}", content=coloured(), headers={"Content-Type": "image/png"}
+        )
         for way in (query, f"{query or '?'}&")  # an empty field is not plainly well-formed
     )
 

@@ -30,7 +30,16 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
     """
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
-    assert set(body) == {"type", "title", "status", "detail", "instance", "code", "error", "request_id"}
+    assert set(body) == {
+        "type",
+        "title",
+        "status",
+        "detail",
+        "instance",
+        "code",
+        "error",
+        "request_id",
+    }
     assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
     assert body["type"] == f"urn:problem:{code}"
     assert body["title"] == catalogue()[code][1]
@@ -48,7 +57,9 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
 def form(
     server: Server, field: str = "file", path: str = "/predict", data: bytes | None = None
 ) -> httpx.Response:
-    return server.client.post(path, files={field: ("photo.jpg", coloured() if data is None else data)})
+    return server.client.post(
+        path, files={field: ("photo.jpg", coloured() if data is None else data)}
+    )
 
 
 FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
@@ -61,7 +72,11 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
         lambda s: s.predict(coloured(), model="tiny-torch", version=7),
     ),
     "unknown model's record": (404, "unknown_model", lambda s: s.client.get("/models/resnet9000")),
-    "name with a path": (422, "invalid_parameter", lambda s: s.predict(coloured(), model="../../etc")),
+    "name with a path": (
+        422,
+        "invalid_parameter",
+        lambda s: s.predict(coloured(), model="../../etc"),
+    ),
     "record with a path": (422, "invalid_parameter", lambda s: s.client.get("/models/..%5Cetc")),
     "version zero": (422, "invalid_parameter", lambda s: s.predict(coloured(), version=0)),
     "version text": (422, "invalid_parameter", lambda s: s.predict(coloured(), version="new")),
@@ -78,12 +93,22 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
         "unknown_parameter",
         lambda s: s.client.get("/models/tiny-torch?verison=1"),
     ),
-    "no content type": (415, "unsupported_media_type", lambda s: s.client.post("/predict", content=b"x")),
-    "json": (415, "unsupported_media_type", lambda s: s.client.post("/predict", json={"url": "http://x"})),
+    "no content type": (
+        415,
+        "unsupported_media_type",
+        lambda s: s.client.post("/predict", content=b"x"),
+    ),
+    "json": (
+        415,
+        "unsupported_media_type",
+        lambda s: s.client.post("/predict", json={"url": "http://x"}),
+    ),
     "batch without a form": (
         415,
         "unsupported_media_type",
-        lambda s: s.client.post("/predict/batch", content=coloured(), headers={"content-type": "image/png"}),
+        lambda s: s.client.post(
+            "/predict/batch", content=coloured(), headers={"content-type": "image/png"}
+        ),
     ),
     "wrong field": (400, "malformed_request", lambda s: form(s, "image")),
     "text field": (
@@ -95,13 +120,17 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
         400,
         "malformed_request",
         lambda s: s.client.post(
-            "/predict", content=b"--x--\r\n", headers={"content-type": "multipart/form-data; boundary=x"}
+            "/predict",
+            content=b"--x--\r\n",
+            headers={"content-type": "multipart/form-data; boundary=x"},
         ),
     ),
     "no boundary": (
         400,
         "malformed_request",
-        lambda s: s.client.post("/predict", content=b"x", headers={"content-type": "multipart/form-data"}),
+        lambda s: s.client.post(
+            "/predict", content=b"x", headers={"content-type": "multipart/form-data"}
+        ),
     ),
     "broken form": (
         400,
@@ -123,7 +152,11 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
     ),
     "form cut in a file": (400, "malformed_request", lambda s: cut_form(s, b"\r\n--x", b"")),
     "form without its end": (400, "malformed_request", lambda s: cut_form(s, b"--x--\r\n", b"")),
-    "form with half an end": (400, "malformed_request", lambda s: cut_form(s, b"--x--\r\n", b"--x")),
+    "form with half an end": (
+        400,
+        "malformed_request",
+        lambda s: cut_form(s, b"--x--\r\n", b"--x"),
+    ),
     "empty body": (
         400,
         "malformed_request",
@@ -147,7 +180,11 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
         lambda s: form(s, data=b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
     ),
     "cut image": (422, "unreadable_image", lambda s: form(s, data=encode(varied(), "JPEG")[:-200])),
-    "too long an image": (413, "image_too_large", lambda s: form(s, data=encode(varied(17_000, 400)))),
+    "too long an image": (
+        413,
+        "image_too_large",
+        lambda s: form(s, data=encode(varied(17_000, 400))),
+    ),
     "too large a body": (413, "request_too_large", lambda s: form(s, data=bytes(20_100_000))),
     "too large a file": (413, "image_too_large", lambda s: form(s, data=bytes(20_010_000))),
 }
@@ -155,7 +192,10 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
 
 def cut_form(server: Server, last: bytes, instead: bytes) -> httpx.Response:
     """Two files in a form that ends before the last occurrence of `last`."""
-    part = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a"\r\n\r\n%b\r\n' % coloured()
+    part = (
+        b'--x\r\ncontent-disposition: form-data; name="files"; filename="a"\r\n\r\n%b\r\n'
+        % coloured()
+    )
     whole = part + part + b"--x--\r\n"
     return server.client.post(
         "/predict/batch",
@@ -183,7 +223,9 @@ def test_an_unknown_model_is_answered_with_those_that_exist(server: Server) -> N
     [("topk", " Did you mean 'top_k'?"), ("MODEL", " Did you mean 'model'?"), ("x" * 1000, "")],
     ids=["misspelt", "capital", "long"],
 )
-def test_an_unknown_parameter_is_answered_with_the_nearest_one(server: Server, name: str, hint: str) -> None:
+def test_an_unknown_parameter_is_answered_with_the_nearest_one(
+    server: Server, name: str, hint: str
+) -> None:
     detail = server.predict(coloured(), top_k=1, **{name: "1"}).json()["detail"]
 
     assert detail == (
@@ -197,7 +239,9 @@ def test_a_chunked_body_is_cut_at_the_limit(server: Server) -> None:
         for _ in range(100):
             yield bytes(1_000_000)
 
-    answer = server.client.post("/predict", content=endless(), headers={"content-type": "image/png"})  # type: ignore[arg-type]
+    answer = server.client.post(
+        "/predict", content=endless(), headers={"content-type": "image/png"}
+    )  # type: ignore[arg-type]
 
     assert_problem(answer, 413, "request_too_large")
 

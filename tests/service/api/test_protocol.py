@@ -16,7 +16,9 @@ from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured
 
-REQUEST = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\n"
+REQUEST = (
+    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\n"
+)
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
@@ -50,14 +52,19 @@ def parsed(answer: bytes) -> httpx.Response:
     return httpx.Response(int(first.split()[1]), headers=headers, content=body)
 
 
-def test_requests_that_do_not_arrive_in_time_are_closed_and_slow_no_one(torch_bundle_root: Path) -> None:
+def test_requests_that_do_not_arrive_in_time_are_closed_and_slow_no_one(
+    torch_bundle_root: Path,
+) -> None:
     def slow(start: bytes, drips: bytes) -> bytes:
         with connect(server) as connection:
             connection.sendall(start)
             send_slowly(connection, (bytes([byte]) for byte in drips))
             return receive_all(connection)
 
-    with serving(models_dir=torch_bundle_root, request_timeout_s=2) as server, ThreadPoolExecutor(60) as pool:
+    with (
+        serving(models_dir=torch_bundle_root, request_timeout_s=2) as server,
+        ThreadPoolExecutor(60) as pool,
+    ):
         started = time.monotonic()
         slow_ones = [
             pool.submit(slow, start, drips)
@@ -89,9 +96,13 @@ def test_requests_that_do_not_arrive_in_time_are_closed_and_slow_no_one(torch_bu
     assert "Traceback" not in log
 
 
-def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_sent(server: Server) -> None:
+def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_sent(
+    server: Server,
+) -> None:
     with connect(server) as connection:
-        connection.sendall(REQUEST.replace(b"length: 1000", b"length: 900000000\r\nexpect: 100-continue"))
+        connection.sendall(
+            REQUEST.replace(b"length: 1000", b"length: 900000000\r\nexpect: 100-continue")
+        )
         answer = receive_all(connection)
 
     assert_problem(parsed(answer), 413, "request_too_large")
@@ -109,7 +120,9 @@ def test_a_client_that_may_send_is_told_to_go_on(server: Server) -> None:
         assert parsed(receive_all(connection)).status_code == 200
 
 
-def test_a_client_that_sends_on_after_its_refusal_reads_the_refusal_and_is_closed(server: Server) -> None:
+def test_a_client_that_sends_on_after_its_refusal_reads_the_refusal_and_is_closed(
+    server: Server,
+) -> None:
     def body() -> Iterable[bytes]:
         for _ in range(10_000):
             yield bytes(1_000_000)
@@ -169,7 +182,9 @@ def test_two_thousand_idle_connections_keep_no_one_out(server: Server) -> None:
 def test_requests_on_one_connection_are_answered_in_order(server: Server) -> None:
     missing = HEALTH.replace(b"/healthz", b"/nowhere")
     with connect(server) as connection:
-        connection.sendall(HEALTH + missing + HEALTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        connection.sendall(
+            HEALTH + missing + HEALTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+        )
         answer = receive_all(connection)
 
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]

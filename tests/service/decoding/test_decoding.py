@@ -30,16 +30,22 @@ def decoders(server: Server) -> list[int]:
 
 def test_a_decoder_that_takes_too_long_is_killed(torch_bundle_root: Path) -> None:
     slow = encode(Image.effect_noise((3000, 3000), 90).convert("RGB"), "PNG", compress_level=1)
-    with serving(models_dir=torch_bundle_root, decode_timeout_s=0.05, max_image_bytes=60_000_000) as server:
+    with serving(
+        models_dir=torch_bundle_root, decode_timeout_s=0.05, max_image_bytes=60_000_000
+    ) as server:
         assert_problem(server.predict(slow), 422, "decode_timeout")
         time.sleep(1)
         busy = [process.cpu_percent(0.3) for process in server.tree()[1:]]
         assert sum(busy) < 50, "its processor time is given back"
         # A fresh decoder is in its place; a warm one answers within the deadline again.
-        server.wait(lambda: server.predict(coloured(size=(8, 8))).status_code == 200, "answering again", 60)
+        server.wait(
+            lambda: server.predict(coloured(size=(8, 8))).status_code == 200, "answering again", 60
+        )
 
 
-def test_an_image_that_needs_more_memory_than_a_decoder_has_is_refused(torch_bundle_root: Path) -> None:
+def test_an_image_that_needs_more_memory_than_a_decoder_has_is_refused(
+    torch_bundle_root: Path,
+) -> None:
     large = encode(Image.new("RGBA", (7000, 7000), (9, 9, 9, 128)), "PNG")
     with serving(models_dir=torch_bundle_root, decode_memory_mb=256, decode_timeout_s=60) as server:
         assert_problem(server.predict(large), 422, "unreadable_image")
@@ -57,11 +63,15 @@ def test_decoders_that_are_killed_are_replaced_and_no_request_notices(server: Se
         answers = [server.predict(coloured()) for _ in range(20)]
 
         assert [answer.status_code for answer in answers] == [200] * 20, answers[0].text
-        server.wait(lambda before=before: len(decoders(server)) == len(before), "complete again", 30)
+        server.wait(
+            lambda before=before: len(decoders(server)) == len(before), "complete again", 30
+        )
         assert not set(killed) & set(decoders(server))
 
 
-def test_decoders_that_are_killed_are_replaced_without_an_image_that_needs_them(server: Server) -> None:
+def test_decoders_that_are_killed_are_replaced_without_an_image_that_needs_them(
+    server: Server,
+) -> None:
     server.predict(coloured())
     before = decoders(server)
     for pid in before:
@@ -75,7 +85,9 @@ def test_decoders_that_are_killed_are_replaced_without_an_image_that_needs_them(
     assert not [process for process in server.tree() if process.status() == psutil.STATUS_ZOMBIE]
 
 
-def test_images_that_a_decoder_had_when_it_was_killed_are_decoded_by_another(server: Server) -> None:
+def test_images_that_a_decoder_had_when_it_was_killed_are_decoded_by_another(
+    server: Server,
+) -> None:
     server.predict(coloured())
     killed = decoders(server)
     for pid in killed:
@@ -94,12 +106,17 @@ def test_an_image_behind_one_that_takes_too_long_is_not_to_blame(torch_bundle_ro
     slow = encode(Image.effect_noise((3000, 3000), 90).convert("RGB"), "PNG", compress_level=1)
     with (
         serving(
-            models_dir=torch_bundle_root, decode_timeout_s=0.2, decode_workers=1, max_image_bytes=60_000_000
+            models_dir=torch_bundle_root,
+            decode_timeout_s=0.2,
+            decode_workers=1,
+            max_image_bytes=60_000_000,
         ) as server,
         ThreadPoolExecutor(2) as pool,
     ):
         for _ in range(3):  # in one of them both are in the pipe when the time is up
-            first, second = (pool.submit(server.predict, image) for image in (slow, coloured(size=(8, 8))))
+            first, second = (
+                pool.submit(server.predict, image) for image in (slow, coloured(size=(8, 8)))
+            )
             assert_problem(first.result(), 422, "decode_timeout")
             assert second.result().status_code == 200
 

@@ -25,7 +25,8 @@ PIXELS = np.zeros((2, 2, 3), np.uint8)
 SMALL = coloured(size=(8, 8))
 # Two of these fit into a pipe.
 HALF = [
-    (SMALL + bytes([n]) * decoder_process.WORK_IN_PIPE)[: decoder_process.WORK_IN_PIPE // 2] for n in range(4)
+    (SMALL + bytes([n]) * decoder_process.PREFETCH_COST)[: decoder_process.PREFETCH_COST // 2]
+    for n in range(4)
 ]
 IMAGE = {"format": "PNG", "width": 2, "height": 2, "mode": "RGB", "operations": []}
 
@@ -153,7 +154,9 @@ def test_images_that_wait_for_a_decoder_have_their_turn_before_those_that_come_l
 
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.pending[0].set_result(Pretended.answer)  # wakes the one that waits
-        decoding.append(asyncio.create_task(pool.decode(HALF[3], GEOMETRY)))  # runs before that is awake
+        decoding.append(
+            asyncio.create_task(pool.decode(HALF[3], GEOMETRY))
+        )  # runs before that is awake
         Pretended.pending[1].set_result(Pretended.answer)
         await asyncio.gather(*decoding)
 
@@ -163,7 +166,9 @@ def test_images_that_wait_for_a_decoder_have_their_turn_before_those_that_come_l
     asyncio.run(test())
 
 
-def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settings: Settings) -> None:
+def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(
+    settings: Settings,
+) -> None:
     async def test() -> None:
         pool = await started(settings)
         decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
@@ -183,7 +188,7 @@ def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(settin
 
 
 SLOW = {
-    "many bytes": SMALL + bytes(decoder_process.WORK_IN_PIPE),
+    "many bytes": SMALL + bytes(decoder_process.PREFETCH_COST),
     "many pixels": encode(Image.new("RGB", (1500, 1000), (10, 80, 200)), "WEBP", lossless=True),
     "many scans": encode(Image.new("RGB", (500, 400)), "JPEG", progressive=True),
     "nobody knows": encode(Image.new("P", (500, 400)), "GIF"),
@@ -264,7 +269,9 @@ def test_where_no_decoder_can_be_started_clients_are_told_and_it_is_tried_again(
     asyncio.run(test())
 
 
-def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(settings: Settings) -> None:
+def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(
+    settings: Settings,
+) -> None:
     async def test() -> None:
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         Pretended.failing = 3  # once for one of them, twice for the other
@@ -279,7 +286,9 @@ def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(set
     asyncio.run(test())
 
 
-def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_starts(settings: Settings) -> None:
+def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_starts(
+    settings: Settings,
+) -> None:
     async def test() -> None:
         pool = await started(settings, workers=2)
         decoding = [asyncio.create_task(pool.decode(SMALL, GEOMETRY)) for _ in range(4)]
@@ -299,7 +308,9 @@ def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_start
     asyncio.run(test())
 
 
-def test_images_whose_decoder_ends_have_their_turn_before_those_that_came_later(settings: Settings) -> None:
+def test_images_whose_decoder_ends_have_their_turn_before_those_that_came_later(
+    settings: Settings,
+) -> None:
     async def test() -> None:
         pool = await started(settings, workers=2)
         decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF * 2]

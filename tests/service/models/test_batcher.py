@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import QueueFull
 from service.models import batcher
-from service.models.batcher import Answer, Queue, hand_out
+from service.models.batcher import InferenceResult, Queue, hand_out
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 PATIENCE_S = 5.0
@@ -29,14 +29,14 @@ def run(
     asyncio.run(alone())
 
 
-def submit(queue: Queue, images: int) -> list[asyncio.Task[list[Answer]]]:
+def submit(queue: Queue, images: int) -> list[asyncio.Task[list[InferenceResult]]]:
     return [asyncio.create_task(queue.submit([PICTURE], "bundle")) for _ in range(images)]
 
 
-def ask(queue: Queue, images: int) -> list[asyncio.Task[list[Answer]]]:
+def ask(queue: Queue, images: int) -> list[asyncio.Task[list[InferenceResult]]]:
     """As `submit`, of clients who each give their place back with their answer."""
 
-    async def one() -> list[Answer]:
+    async def one() -> list[InferenceResult]:
         with queue.admit(1):
             return await queue.submit([PICTURE], "bundle")
 
@@ -121,7 +121,9 @@ def test_a_second_batch_follows_only_when_it_is_full_and_no_third() -> None:
             tasks = submit(queue, 7)
             first = await queue.next_batch(PATIENCE_S)
             assert len(first) == 4
-            assert await queue.next_batch(0.05) == [], "three are no batch while another is under way"
+            assert await queue.next_batch(0.05) == [], (
+                "three are no batch while another is under way"
+            )
             tasks += submit(queue, 5)
             second = await queue.next_batch(PATIENCE_S)
             assert len(second) == 4
@@ -180,7 +182,10 @@ def test_places_are_for_images_from_before_they_are_decoded_and_a_running_pass_t
     async def test(queue: Queue) -> None:
         with ExitStack() as places:
             places.enter_context(queue.admit(3))
-            with pytest.raises(QueueFull, match="3 images wait for this model, and 4 may"), queue.admit(2):
+            with (
+                pytest.raises(QueueFull, match="3 images wait for this model, and 4 may"),
+                queue.admit(2),
+            ):
                 pass
             places.enter_context(queue.admit(1))
             with pytest.raises(QueueFull):

@@ -98,7 +98,9 @@ def test_broken_bundles_are_refused_with_the_reason_and_the_rest_serves(
         for name, (_, code, text) in DAMAGES.items():
             assert refused[name]["code"] == code, refused[name]
             assert text in refused[name]["reason"], refused[name]
-        states = {model["name"]: model["state"] for model in server.client.get("/models").json()["models"]}
+        states = {
+            model["name"]: model["state"] for model in server.client.get("/models").json()["models"]
+        }
         assert states == {**dict.fromkeys(DAMAGES, "refused"), "good": "ready"}
         assert server.predict(coloured()).json()["model"]["name"] == "good"
         answer = server.predict(coloured(), model="flipped")
@@ -114,7 +116,9 @@ def test_where_every_model_is_refused_a_request_without_a_name_is_told_why(
 
     with serving(models_dir=tmp_path, ready=False) as server:
         server.wait(
-            lambda: server.client.get("/models").json()["models"][0]["state"] == "refused", "refused", 60
+            lambda: server.client.get("/models").json()["models"][0]["state"] == "refused",
+            "refused",
+            60,
         )
         answer = server.predict(coloured())
         not_ready = server.client.get("/readyz").json()
@@ -163,7 +167,8 @@ def test_a_process_that_dies_idle_is_replaced(server: Server) -> None:
 
     os.kill(before[torch_worker], signal.SIGKILL)
     server.wait(
-        lambda: server.worker_pids().get(torch_worker, 0) not in (0, before[torch_worker]), "restarted"
+        lambda: server.worker_pids().get(torch_worker, 0) not in (0, before[torch_worker]),
+        "restarted",
     )
     server.wait_ready()
 
@@ -214,7 +219,8 @@ def test_images_that_wait_for_a_bundle_are_not_given_to_the_one_that_replaces_it
             assert_problem(answer.result(), 503, "model_unavailable")
             assert "replaced" in answer.result().json()["detail"]
         server.wait(
-            lambda: server.client.get("/models/tiny-torch").json()["input"]["height"] == 24, "replaced"
+            lambda: server.client.get("/models/tiny-torch").json()["input"]["height"] == 24,
+            "replaced",
         )
         now = server.predict(coloured())
 
@@ -222,7 +228,9 @@ def test_images_that_wait_for_a_bundle_are_not_given_to_the_one_that_replaces_it
     assert now.json()["predictions"][0]["label"] == "red"
 
 
-def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(torch_bundle_root: Path) -> None:
+def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(
+    torch_bundle_root: Path,
+) -> None:
     with (
         serving(models_dir=torch_bundle_root, queue_size=3, max_batch=1) as server,
         ThreadPoolExecutor(4) as pool,
@@ -243,10 +251,14 @@ def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(torch_bun
             time.sleep(1)
 
         assert_problem(refused, 429, "queue_full")
-        assert [first.result().status_code, *(answer.result().status_code for answer in later)] == [200] * 3
+        assert [first.result().status_code, *(answer.result().status_code for answer in later)] == [
+            200
+        ] * 3
 
 
-def test_a_batch_that_could_never_wait_in_whole_is_refused_for_good(torch_bundle_root: Path) -> None:
+def test_a_batch_that_could_never_wait_in_whole_is_refused_for_good(
+    torch_bundle_root: Path,
+) -> None:
     with serving(models_dir=torch_bundle_root, queue_size=3) as server:
 
         def ask(count: int) -> httpx.Response:
@@ -258,7 +270,9 @@ def test_a_batch_that_could_never_wait_in_whole_is_refused_for_good(torch_bundle
         assert_problem(refused, 400, "malformed_request")
         assert "at most 3" in refused.json()["detail"]
         paths = server.client.get("/openapi.json").json()["paths"]
-        form = paths["/predict/batch"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        form = paths["/predict/batch"]["post"]["requestBody"]["content"]["multipart/form-data"][
+            "schema"
+        ]
         assert form["properties"]["files"]["maxItems"] == 3
 
 
@@ -330,11 +344,15 @@ def test_shutdown_while_models_load_leaves_no_process(both_root: Path) -> None:
         assert server.stop() == 0
 
 
-def test_the_newest_version_answers_unless_another_is_named(torch_bundle_root: Path, tmp_path: Path) -> None:
+def test_the_newest_version_answers_unless_another_is_named(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
     shutil.copytree(torch_bundle_root, tmp_path, dirs_exist_ok=True)
     shutil.copytree(tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "10")
     edit_manifest(tmp_path / "tiny-torch" / "10", lambda manifest: manifest.update(version=10))
-    shutil.copytree(tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "11")  # its manifest says 1
+    shutil.copytree(
+        tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "11"
+    )  # its manifest says 1
     with serving(models_dir=tmp_path, runtime_threads=1) as server:
         versions = {
             asked: server.predict(coloured(), **({"version": asked} if asked else {})).json()

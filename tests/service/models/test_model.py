@@ -26,7 +26,9 @@ class Pretended:
     refusals: dict[int, Exception]  # of the starts, by their number
     streams: int
     beside: list[bool]  # of the batches
-    replaced: dict[int, str]  # the digests of other bundles, by the number of the start that finds them
+    replaced: dict[
+        int, str
+    ]  # the digests of other bundles, by the number of the start that finds them
 
     def __init__(self, *_: Any) -> None:
         self.running = False
@@ -38,7 +40,12 @@ class Pretended:
             raise error
         self.running = True
         digest = Pretended.replaced.get(len(Pretended.starts), "one")
-        found = {"batch_size": None, "artifact_id": "source", "device": "cpu", "choice": "the only one"}
+        found = {
+            "batch_size": None,
+            "artifact_id": "source",
+            "device": "cpu",
+            "choice": "the only one",
+        }
         return {**found, "digest": digest, "streams": Pretended.streams}
 
     async def infer(self, images: Sequence[np.ndarray], _: float, *, beside: bool) -> np.ndarray:
@@ -105,7 +112,9 @@ def run(
 
 
 @pytest.mark.parametrize("idle", [True, False])
-def test_a_model_that_is_refused_at_a_restart_stays_refused(run: Callable[..., None], idle: bool) -> None:
+def test_a_model_that_is_refused_at_a_restart_stays_refused(
+    run: Callable[..., None], idle: bool
+) -> None:
     async def test(model: ServedModel) -> None:
         Pretended.refusals = {2: RuntimeUnavailable("no memory")}  # a third start would succeed
         if idle:
@@ -136,7 +145,9 @@ def test_a_model_that_can_not_be_started_now_is_started_later(
     run(test)
 
 
-def test_a_defect_refuses_the_model_instead_of_letting_clients_wait(run: Callable[..., None]) -> None:
+def test_a_defect_refuses_the_model_instead_of_letting_clients_wait(
+    run: Callable[..., None],
+) -> None:
     async def test(model: ServedModel) -> None:
         Pretended.refusals = {2: AssertionError("what nobody has thought of")}
         Pretended.starts[0].running = False

@@ -36,7 +36,9 @@ def test_auto_serves_the_fastest_and_says_why(models: Path) -> None:
         log = server.log()
 
     assert answer["predictions"][0]["label"] == "red"
-    assert {name: answer["model"][name] for name in ("framework", "runtime", "precision", "device")} == {
+    assert {
+        name: answer["model"][name] for name in ("framework", "runtime", "precision", "device")
+    } == {
         "framework": "pytorch",
         "runtime": "openvino",
         "precision": "int8",
@@ -79,7 +81,9 @@ def test_where_no_bundle_has_the_artifact_the_service_starts_and_says_which_sett
 ) -> None:
     with serving(models_dir=torch_bundle_root, runtime="sauce", ready=False) as server:
         server.wait(
-            lambda: server.client.get("/models").json()["models"][0]["state"] == "refused", "refused", 60
+            lambda: server.client.get("/models").json()["models"][0]["state"] == "refused",
+            "refused",
+            60,
         )
         ready = server.client.get("/readyz")
         log = server.log()

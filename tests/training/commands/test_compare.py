@@ -81,7 +81,9 @@ def write_greyish(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         for i in range(PER_CLASS):
             colour = generator.normal(120, 30, 3)
             colour[RGB_CHANNEL[name]] += 25
-            picture = np.clip(colour + generator.normal(0, 5, (SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+            picture = np.clip(colour + generator.normal(0, 5, (SIZE, SIZE, 3)), 0, 255).astype(
+                np.uint8
+            )
             Image.fromarray(picture).save(folder / name / f"{i:03}.png")
             pixels.append(picture)
     return np.stack(pixels), np.repeat(np.arange(len(LABELS)), PER_CLASS)
@@ -108,18 +110,26 @@ def calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
 def test_the_figures_are_those_of_an_independent_computation(report: Report) -> None:
     logits = tiny_logits(report.pixels)
     answers = logits.argmax(1)
-    expected = [[int(((report.labels == t) & (answers == a)).sum()) for a in range(3)] for t in range(3)]
+    expected = [
+        [int(((report.labels == t) & (answers == a)).sum()) for a in range(3)] for t in range(3)
+    ]
 
     assert {model["id"] for model in report.record["models"]} == {"tiny-torch/1", "tiny-keras/1"}
     for model in report.record["models"]:
         matrix = np.array(model["confusion_matrix"])
         assert matrix.tolist() == expected
         assert (
-            model["accuracy"]["value"] == matrix.trace() / matrix.sum() == (answers == report.labels).mean()
+            model["accuracy"]["value"]
+            == matrix.trace() / matrix.sum()
+            == (answers == report.labels).mean()
         )
-        assert 0.5 < model["accuracy"]["value"] < 0.95, "a case in which there is something to count"
+        assert 0.5 < model["accuracy"]["value"] < 0.95, (
+            "a case in which there is something to count"
+        )
         precision, recall = matrix.diagonal() / matrix.sum(0), matrix.diagonal() / matrix.sum(1)
-        assert model["macro_f1"] == pytest.approx((2 * precision * recall / (precision + recall)).mean())
+        assert model["macro_f1"] == pytest.approx(
+            (2 * precision * recall / (precision + recall)).mean()
+        )
         calibration = model["calibration"]
         for name, temperature in (("served", TEMPERATURE), ("unscaled", 1.0)):
             scores = softmax(logits / temperature, axis=1)
@@ -167,7 +177,9 @@ def test_the_page_names_each_model_and_needs_nothing_else(report: Report) -> Non
     assert "<script" not in report.page
     assert "{{" not in report.page
     files = {
-        path.relative_to(report.folder).as_posix() for path in report.folder.rglob("*") if path.is_file()
+        path.relative_to(report.folder).as_posix()
+        for path in report.folder.rglob("*")
+        if path.is_file()
     }
     assert {"index.html", "compare.json", "plots/accuracy.svg", "plots/confusion-1.svg"} <= files
     assert not list(report.folder.parent.glob(".*")), "nothing half-made is left"
@@ -180,9 +192,9 @@ def outside(page: str) -> list[str]:
     class Reader(HTMLParser):
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
             for name, value in attributes:
-                if name in ("src", "href", "xlink:href", "data", "action") and not (value or "").startswith(
-                    "#"
-                ):
+                if name in ("src", "href", "xlink:href", "data", "action") and not (
+                    value or ""
+                ).startswith("#"):
                     found.append(f"{tag} {name}={value}")
                 if "url(" in (value or "").replace("url(#", "") or tag == "link":
                     found.append(f"{tag} {name}={value}")
@@ -200,7 +212,9 @@ def test_a_folder_that_is_no_report_is_not_replaced(
 ) -> None:
     (tmp_path / "compare").mkdir()
     folder = str(tmp_path)
-    monkeypatch.setattr("sys.argv", ["training", "compare", folder, "--data", folder, "--out", folder])
+    monkeypatch.setattr(
+        "sys.argv", ["training", "compare", folder, "--data", folder, "--out", folder]
+    )
 
     with pytest.raises(SystemExit) as ended:
         run()
@@ -226,7 +240,9 @@ def test_a_path_without_a_bundle_is_an_error(tmp_path: Path) -> None:
         find_bundles([tmp_path], all_versions=False)
 
 
-def test_the_newest_version_of_each_model_is_compared_unless_all_are_asked_for(tmp_path: Path) -> None:
+def test_the_newest_version_of_each_model_is_compared_unless_all_are_asked_for(
+    tmp_path: Path,
+) -> None:
     for version in ("2", "10"):
         (tmp_path / "model" / version).mkdir(parents=True)
         (tmp_path / "model" / version / "manifest.json").touch()

@@ -12,7 +12,9 @@ from training.errors import ConfigError
 from training.reports.degradation import NETWORKS, markdown, read_runs, results
 
 
-def write_run(folder: Path, arch: str, errors: list[tuple[float, float | None]], **config: object) -> None:
+def write_run(
+    folder: Path, arch: str, errors: list[tuple[float, float | None]], **config: object
+) -> None:
     """A run as the training loop records it, with (training error, test error) of each epoch."""
     history = []
     for training, test in errors:
@@ -50,7 +52,9 @@ def test_one_command_trains_the_four_networks_and_draws_their_errors(
     assert [network["name"] for network in record["networks"]] == list(NETWORKS)
     assert record["differing"] == {}
     for network in record["networks"]:
-        (epoch,) = json.loads((tmp_path / "runs" / network["name"] / "run.json").read_text())["history"]
+        (epoch,) = json.loads((tmp_path / "runs" / network["name"] / "run.json").read_text())[
+            "history"
+        ]
         assert network["training_error"] == 1 - epoch["train_accuracy"]
         assert network["test_error"] == 1 - epoch["test_accuracy"]
         assert round(epoch["test_accuracy"] * 30, 6).is_integer(), "the test split has 30 images"
@@ -93,7 +97,10 @@ def test_two_runs_of_a_network_go_by_their_folders(tmp_path: Path) -> None:
     write_run(tmp_path / "first", "plain20", [(0.2, 0.3)])
     write_run(tmp_path / "second", "plain20", [(0.3, 0.4)], seed=1)
 
-    assert [network["name"] for network in results(read_runs(tmp_path))["networks"]] == ["first", "second"]
+    assert [network["name"] for network in results(read_runs(tmp_path))["networks"]] == [
+        "first",
+        "second",
+    ]
 
 
 def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:

@@ -53,7 +53,17 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     colour_folder: Path, tmp_path: Path
 ) -> None:
     two = tmp_path / "two"
-    options = ("--data", colour_folder, "--out", tmp_path, "--run", two, "--name", "colours", *SMALL)
+    options = (
+        "--data",
+        colour_folder,
+        "--out",
+        tmp_path,
+        "--run",
+        two,
+        "--name",
+        "colours",
+        *SMALL,
+    )
     options = (
         *options,
         "--recipe",
@@ -71,8 +81,12 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
     wait_for_epochs(1, two)
     workers = psutil.Process(launcher.pid).children()
-    sockets = [c for p in (psutil.Process(launcher.pid), *workers) for c in p.net_connections("inet")]
-    to_all = [c.laddr for c in sockets if c.status == psutil.CONN_LISTEN and c.laddr.ip != "127.0.0.1"]
+    sockets = [
+        c for p in (psutil.Process(launcher.pid), *workers) for c in p.net_connections("inet")
+    ]
+    to_all = [
+        c.laddr for c in sockets if c.status == psutil.CONN_LISTEN and c.laddr.ip != "127.0.0.1"
+    ]
     second = next(worker for worker in workers if worker.environ()["RANK"] == "1")
     second.send_signal(signal.SIGKILL)
     _, said = launcher.communicate(timeout=200)
@@ -97,9 +111,21 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     assert manifest.metrics[0].value > 0.9
 
 
-def test_two_logical_devices_reach_the_result_of_one_in_keras(colour_folder: Path, tmp_path: Path) -> None:
+def test_two_logical_devices_reach_the_result_of_one_in_keras(
+    colour_folder: Path, tmp_path: Path
+) -> None:
     two, one = tmp_path / "two", tmp_path / "one"
-    options = ("--data", colour_folder, "--out", tmp_path, "--run", two, "--name", "colours", *SMALL)
+    options = (
+        "--data",
+        colour_folder,
+        "--out",
+        tmp_path,
+        "--run",
+        two,
+        "--name",
+        "colours",
+        *SMALL,
+    )
     options = (*options, "--framework", "keras", "--recipe", "transfer", "--precision", "fp32")
     options = (*options, "--epochs", "2", "--freeze-epochs", "1", "--finetune-factor", "0.02")
 
@@ -107,7 +133,9 @@ def test_two_logical_devices_reach_the_result_of_one_in_keras(colour_folder: Pat
 
     assert done.returncode == 0, done.stdout + done.stderr
     for key in ("loss", "train_accuracy", "validation_loss"):
-        frozen, tuned = zip(*([epoch[key] for epoch in history(run)] for run in (one, two)), strict=True)
+        frozen, tuned = zip(
+            *([epoch[key] for epoch in history(run)] for run in (one, two)), strict=True
+        )
         assert np.allclose(*frozen, rtol=1e-3), key
         # Only rounding differs here too, but it decides for a ReLU at zero whether a gradient passes.
         assert np.allclose(*tuned, rtol=0.02), key

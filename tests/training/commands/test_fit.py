@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: no weights can be had, which is found out at once
 
 
-def fit(data: str, folder: Path, *options: str, columns: int = 200) -> subprocess.CompletedProcess[str]:
+def fit(
+    data: str, folder: Path, *options: str, columns: int = 200
+) -> subprocess.CompletedProcess[str]:
     """`python -m training fit --data DATA` with `folder` as the current one, which gets models/ and runs/."""
     places = {"PYTHONPATH": str(ROOT), "TORCH_HOME": str(folder / "cache"), "COLUMNS": str(columns)}
     return subprocess.run(
@@ -48,7 +50,11 @@ def write_photos(folder: Path, per_class: int = 10) -> Path:
             exif = Image.Exif()
             exif[0x0112] = 6 if i % 2 else 1
             suffix = (
-                "png" if mode in ("P", "RGBA", "LA") else "webp" if i % 5 == 0 and mode == "RGB" else "jpg"
+                "png"
+                if mode in ("P", "RGBA", "LA")
+                else "webp"
+                if i % 5 == 0 and mode == "RGB"
+                else "jpg"
             )
             image.save(folder / name / f"{i:02}.{suffix}", exif=exif)
     return folder
@@ -183,5 +189,7 @@ def test_in_a_narrow_window_what_was_chosen_is_wrapped_and_not_cut(
     done = fit("photos", tmp_path, "--arch", "resnet20", "--init", weights, columns=80)
 
     assert "What was chosen for photos" in done.stdout, done.stderr
-    choices = "".join(line.split("│")[2].strip() for line in done.stdout.splitlines() if line.startswith("│"))
+    choices = "".join(
+        line.split("│")[2].strip() for line in done.stdout.splitlines() if line.startswith("│")
+    )
     assert weights in choices

@@ -37,13 +37,17 @@ def test_one_command_trains_and_writes_a_bundle_that_passes_the_check(whole: Who
     assert (accuracy.split, accuracy.samples) == ("test", 30)
     assert manifest.export.max_logit_difference < 1e-3
     assert manifest.training.config["batch_size"] == 10
-    assert "test_accuracy" not in manifest.training.config["history"][-1], "test images are for the end"
+    assert "test_accuracy" not in manifest.training.config["history"][-1], (
+        "test images are for the end"
+    )
     assert "--framework" in manifest.training.command
     assert list(whole.folder.glob("events.out.tfevents.*"))
 
 
 def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(whole: Whole) -> None:
-    losses = [[epoch["loss"] for epoch in history(run)] for run in (whole.uninterrupted, whole.folder)]
+    losses = [
+        [epoch["loss"] for epoch in history(run)] for run in (whole.uninterrupted, whole.folder)
+    ]
 
     assert f"after epoch {whole.killed_after} of {EPOCHS}" in whole.resumed.stdout
     assert len(losses[1]) == EPOCHS
@@ -65,7 +69,9 @@ def test_too_few_images_leave_the_scores_as_they_are_and_it_is_said(whole: Whole
     assert re.search(r"calibration error 0\.\d{4} without scaling", whole.resumed.stdout)
 
 
-def test_a_share_that_is_said_is_held_out_and_its_temperature_recorded(train: Run, tmp_path: Path) -> None:
+def test_a_share_that_is_said_is_held_out_and_its_temperature_recorded(
+    train: Run, tmp_path: Path
+) -> None:
     folder = write_images(tmp_path / "photos" / "train", 40, seed=1)
     write_images(tmp_path / "photos" / "test", 10, seed=2)
     for i in range(0, 40, 4):  # a quarter under the wrong label: no temperature makes that certain
@@ -73,7 +79,16 @@ def test_a_share_that_is_said_is_held_out_and_its_temperature_recorded(train: Ru
         red.rename(folder / "other.png")
         green.rename(red)
         (folder / "other.png").rename(green)
-    places = ("--data", tmp_path / "photos", "--out", tmp_path, "--run", tmp_path / "run", "--name", "noisy")
+    places = (
+        "--data",
+        tmp_path / "photos",
+        "--out",
+        tmp_path,
+        "--run",
+        tmp_path / "run",
+        "--name",
+        "noisy",
+    )
 
     done = train(*places, *SMALL, "--epochs", "4", "--validation-fraction", "0.25")
 
@@ -81,27 +96,53 @@ def test_a_share_that_is_said_is_held_out_and_its_temperature_recorded(train: Ru
     manifest = read_manifest(tmp_path / "noisy" / "1")
     assert isinstance(manifest.calibration, Calibration), done.stdout
     assert 0.05 < manifest.calibration.temperature < 20
-    assert (manifest.calibration.samples, manifest.training.config["validation_fraction"]) == (30, 0.25)
+    assert (manifest.calibration.samples, manifest.training.config["validation_fraction"]) == (
+        30,
+        0.25,
+    )
     assert "not calibrated" not in done.stdout
     error = manifest.calibration.expected_calibration_error_after
     assert f"before and {error:.4f} after scaling" in done.stdout
 
 
-def test_the_modern_recipe_trains_on_mixed_images(train: Run, colour_folder: Path, tmp_path: Path) -> None:
-    folders = ("--data", colour_folder, "--out", tmp_path, "--run", tmp_path / "run", "--name", "modern")
+def test_the_modern_recipe_trains_on_mixed_images(
+    train: Run, colour_folder: Path, tmp_path: Path
+) -> None:
+    folders = (
+        "--data",
+        colour_folder,
+        "--out",
+        tmp_path,
+        "--run",
+        tmp_path / "run",
+        "--name",
+        "modern",
+    )
 
     done = train(*folders, "--recipe", "modern", "--precision", "fp32", "--epochs", "2", *SMALL)
 
     assert done.returncode == 0, done.stdout + done.stderr
     config = read_manifest(tmp_path / "modern" / "1").training.config
-    assert (config["augment"], config["cutmix_alpha"], config["precision"]) == ("trivial", 1.0, "fp32")
+    assert (config["augment"], config["cutmix_alpha"], config["precision"]) == (
+        "trivial",
+        1.0,
+        "fp32",
+    )
     assert (config["ema_decay"], config["label_smoothing"]) == (0.999, 0.1)
 
 
 def test_a_run_has_one_process_and_ctrl_c_says_how_to_go_on(
     start: Start, train: Run, colour_folder: Path, tmp_path: Path
 ) -> None:
-    options = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
+    options = (
+        "--data",
+        colour_folder,
+        "--out",
+        tmp_path / "models",
+        "--run",
+        tmp_path / "run",
+        *SMALL,
+    )
 
     process = start("train", *options, "--epochs", "500")
     wait_for_epochs(1, tmp_path / "run")
@@ -132,8 +173,18 @@ def test_a_run_folder_of_another_configuration_is_not_overwritten(whole: Whole, 
 
 def test_a_full_disk_is_a_clear_error(warm: WarmOf, colour_folder: Path, tmp_path: Path) -> None:
     # A file-size limit fails a write as a full disk does, without filling one.
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); {COMMAND}"
-    options = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run", *SMALL)
+    limited = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); {COMMAND}"
+    )
+    options = (
+        "--data",
+        colour_folder,
+        "--out",
+        tmp_path / "models",
+        "--run",
+        tmp_path / "run",
+        *SMALL,
+    )
 
     done = warm("torch").start(limited, "train", *options).end()
 
@@ -153,7 +204,10 @@ def test_a_full_disk_is_a_clear_error(warm: WarmOf, colour_folder: Path, tmp_pat
         (("--data", "{data}", "--golden-images", "nowhere"), "There is no folder 'nowhere'"),
         (("--data", "{data}", "--validation-fraction", "1.5"), "Received: 1.5"),
         (("--data", "{data}", "--compile-ahead", "--no-accelerate"), "Use --accelerate, or leave"),
-        (("--data", "{data}", "--compile-ahead", "--framework", "keras"), "--compile-ahead is for PyTorch"),
+        (
+            ("--data", "{data}", "--compile-ahead", "--framework", "keras"),
+            "--compile-ahead is for PyTorch",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

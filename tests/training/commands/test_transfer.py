@@ -38,7 +38,17 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
     start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
 ) -> None:
     options = ("--source", colour_folder, "--target", two_colours, *SMALL, "--train-limit", "40")
-    options = (*options, "--source-epochs", "1", "--epochs", "2", "--runs", tmp_path / "r", "--out", tmp_path)
+    options = (
+        *options,
+        "--source-epochs",
+        "1",
+        "--epochs",
+        "2",
+        "--runs",
+        tmp_path / "r",
+        "--out",
+        tmp_path,
+    )
 
     first = start("transfer", *options, "--seeds", SEEDS).end()
 
@@ -55,8 +65,13 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
         assert initial["scratch"] == {"from": "random"}
         assert initial["transferred"]["name"] == f"source-{run['seed']}"
         for name in ("epochs", "train_samples", "validation_samples", "test_samples", "seed"):
-            assert getattr(made["transferred"].training, name) == getattr(made["scratch"].training, name)
-        assert made["scratch"].training.train_samples + made["scratch"].training.validation_samples == 40
+            assert getattr(made["transferred"].training, name) == getattr(
+                made["scratch"].training, name
+            )
+        assert (
+            made["scratch"].training.train_samples + made["scratch"].training.validation_samples
+            == 40
+        )
     low, high = record["gain"]["interval_95"]
     assert low <= record["gain"]["mean"] <= high
     assert f"Gain: {gain_text(record)}" in first.stdout
@@ -76,7 +91,9 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
     record = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
     assert record["gain"]["interval_95"] is None
     assert "(seeds: 1; no interval)" in (tmp_path / "transfer" / "index.html").read_text()
-    assert [ref.version for ref in list_bundles(tmp_path / "r" / "models")] == [1] * SEEDS * len(KINDS)
+    assert [ref.version for ref in list_bundles(tmp_path / "r" / "models")] == [1] * SEEDS * len(
+        KINDS
+    )
 
     other = start("transfer", *options, "--batch-size", "8").end()
 
@@ -89,7 +106,17 @@ def test_the_three_networks_differ_in_nothing_that_a_recipe_may_bring(
     start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
 ) -> None:
     """`seed-resnet18` has a network and limits of its own, and `transfer` a frozen phase."""
-    options = ("--source", colour_folder, "--target", two_colours, *SMALL, "--seeds", "1", "--epochs", "1")
+    options = (
+        "--source",
+        colour_folder,
+        "--target",
+        two_colours,
+        *SMALL,
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+    )
     recipes = ("--source-recipe", "seed-resnet18", "--scratch-recipe", "transfer")
     place = ("--source-epochs", "1", "--runs", tmp_path / "r", "--out", tmp_path)
 
@@ -117,7 +144,8 @@ def seeded(seed: int, transferred: Any, scratch: Any, manifest: Manifest) -> See
         return manifest.model_copy(update={"metrics": [metric]})
 
     return Seeded(
-        seed, {"source": manifest, "transferred": measured(transferred), "scratch": measured(scratch)}
+        seed,
+        {"source": manifest, "transferred": measured(transferred), "scratch": measured(scratch)},
     )
 
 
@@ -129,6 +157,8 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
 
     # Two degrees of freedom: t = 4.3027; standard error 2 / sqrt(3) = 1.1547 points.
     assert record["gain"]["mean"] == pytest.approx(0.12)
-    assert record["gain"]["interval_95"] == pytest.approx([0.12 - 0.04968, 0.12 + 0.04968], abs=1e-5)
+    assert record["gain"]["interval_95"] == pytest.approx(
+        [0.12 - 0.04968, 0.12 + 0.04968], abs=1e-5
+    )
     assert gain_text(record) == "+12.00 points (95 % interval +7.03 to +16.97, 3 seeds)"
     assert "| 1 | 70.00% | 82.00% | +12.00 |" in markdown(record)

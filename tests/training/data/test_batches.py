@@ -15,7 +15,9 @@ PLAIN = {"flip": False, "crop_padding": 0, "small_crop": 0}
 MIXED = {"augment": "trivial", "mixup_alpha": 0.2, "cutmix_alpha": 1.0}
 
 
-def draw_targets(epoch: int, pixels: np.ndarray = PIXELS, **changes: object) -> tuple[np.ndarray, np.ndarray]:
+def draw_targets(
+    epoch: int, pixels: np.ndarray = PIXELS, **changes: object
+) -> tuple[np.ndarray, np.ndarray]:
     config = make_config(image_size=16, batch_size=10, epochs=4, **changes)
     parts = list(batches(pixels, LABELS, len(LABELS), config, epoch, FILL))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
@@ -26,9 +28,15 @@ def draw(epoch: int, **changes: object) -> tuple[np.ndarray, np.ndarray]:
     return images, targets.argmax(1)
 
 
-@pytest.mark.parametrize("changes", [{}, MIXED, {"augment": "randaugment"}], ids=["plain", "mixed", "rand"])
+@pytest.mark.parametrize(
+    "changes", [{}, MIXED, {"augment": "randaugment"}], ids=["plain", "mixed", "rand"]
+)
 def test_an_epoch_is_a_function_of_the_seed_and_its_number(changes: dict[str, object]) -> None:
-    first, again, later = draw_targets(1, **changes), draw_targets(1, **changes), draw_targets(2, **changes)
+    first, again, later = (
+        draw_targets(1, **changes),
+        draw_targets(1, **changes),
+        draw_targets(2, **changes),
+    )
 
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
@@ -49,7 +57,9 @@ def test_a_crop_is_a_window_of_its_own_image_perhaps_flipped() -> None:
     )
     for crop, label in zip(crops, labels, strict=True):
         candidates = windows[label].reshape(-1, 12, 12, 3)
-        assert (candidates == crop).all((1, 2, 3)).any() or (candidates == crop[:, ::-1]).all((1, 2, 3)).any()
+        assert (candidates == crop).all((1, 2, 3)).any() or (candidates == crop[:, ::-1]).all(
+            (1, 2, 3)
+        ).any()
 
 
 def test_who_is_flipped_in_one_epoch_is_not_in_the_next() -> None:
@@ -107,7 +117,9 @@ def test_classes_weigh_the_same_up_to_a_bound(counts: list[int], weights: list[f
 def test_less_than_a_batch_of_images_is_still_a_batch(count: int) -> None:
     config = make_config(image_size=16, batch_size=10)
 
-    sizes = [len(targets) for _, targets in batches(PIXELS[:count], LABELS[:count], 50, config, 0, FILL)]
+    sizes = [
+        len(targets) for _, targets in batches(PIXELS[:count], LABELS[:count], 50, config, 0, FILL)
+    ]
 
     assert sizes == {3: [3], 10: [10], 25: [10, 10]}[count]
 
@@ -134,7 +146,9 @@ def test_a_smoothed_target_leaves_the_others_their_share() -> None:
     assert np.allclose(targets.min(1), 0.1 / 50)
 
 
-@pytest.mark.parametrize("changes", [{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}], ids=["mixup", "cutmix"])
+@pytest.mark.parametrize(
+    "changes", [{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}], ids=["mixup", "cutmix"]
+)
 def test_a_target_says_what_is_in_a_mixed_image(changes: dict[str, object]) -> None:
     colours = 5 * np.arange(50)  # of image and label alike
     pixels = np.broadcast_to(colours[:, None, None, None], PIXELS.shape).astype(np.uint8)
@@ -143,7 +157,9 @@ def test_a_target_says_what_is_in_a_mixed_image(changes: dict[str, object]) -> N
 
     assert np.allclose(targets.sum(1), 1)
     assert ((targets > 0).sum(1) == 2).mean() > 0.8
-    assert np.abs(images.mean((1, 2, 3)) - targets @ colours).max() < 0.51, "rounded to whole values"
+    assert np.abs(images.mean((1, 2, 3)) - targets @ colours).max() < 0.51, (
+        "rounded to whole values"
+    )
     colours_in = max(len(np.unique(image)) for image in images)
     assert colours_in == (1 if "mixup_alpha" in changes else 2)
 
@@ -152,13 +168,18 @@ def test_without_strength_only_the_histogram_operations_change_an_image() -> Non
     image = PIXELS[0] // 2 + 60
     changed = {
         kind: [
-            not np.array_equal(carry_out([(kind, strength)], POLICIES["trivial"], image, FILL), image)
+            not np.array_equal(
+                carry_out([(kind, strength)], POLICIES["trivial"], image, FILL), image
+            )
             for strength in (0.0, 1.0)
         ]
         for kind in OPERATIONS
     }
 
-    assert {kind for kind, (without, _) in changed.items() if without} == {"autocontrast", "equalize"}
+    assert {kind for kind, (without, _) in changed.items() if without} == {
+        "autocontrast",
+        "equalize",
+    }
     assert {kind for kind, (_, at_full) in changed.items() if not at_full} == {"identity"}
 
 

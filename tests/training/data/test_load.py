@@ -35,7 +35,9 @@ def test_pixels_are_those_of_the_files(colour_folder: Path) -> None:
         assert data.classes[data.train.labels[i]] == data.train.files[i].parent.name
 
 
-def test_a_folder_without_splits_is_divided_by_class_and_always_the_same_way(tmp_path: Path) -> None:
+def test_a_folder_without_splits_is_divided_by_class_and_always_the_same_way(
+    tmp_path: Path,
+) -> None:
     folder = write_images(tmp_path / "photos", 20)
 
     data, again, other = load(folder), load(folder), load(folder, seed=1)
@@ -46,10 +48,16 @@ def test_a_folder_without_splits_is_divided_by_class_and_always_the_same_way(tmp
 
 
 def test_limits_draw_each_class_by_its_share_and_always_the_same_way(colour_folder: Path) -> None:
-    (data, again, other) = (load(colour_folder, train_limit=30, test_limit=8, seed=s) for s in (0, 0, 1))
+    (data, again, other) = (
+        load(colour_folder, train_limit=30, test_limit=8, seed=s) for s in (0, 0, 1)
+    )
 
     assert len(data.train) + len(data.validation) == 30
-    assert np.bincount(np.concatenate([data.train.labels, data.validation.labels])).tolist() == [10, 10, 10]
+    assert np.bincount(np.concatenate([data.train.labels, data.validation.labels])).tolist() == [
+        10,
+        10,
+        10,
+    ]
     assert sorted(np.bincount(data.test.labels)) == [2, 3, 3]
     assert data.fingerprint() == again.fingerprint() != other.fingerprint()
 
@@ -75,7 +83,7 @@ def test_few_images_give_more_of_them_to_the_validation_split_and_the_test_split
     folder = write_images(tmp_path / "photos", per_class, size=8)
     options = {"image_size": 8, "validation_fraction": 0.02}
 
-    said, grown = load(folder, **options), load(folder, **options, most_validation=0.1)
+    said, grown = load(folder, **options), load(folder, **options, max_validation=0.1)
 
     assert (grown.validation_fraction, len(grown.validation)) == (share, held_out)
     assert len(np.unique(np.bincount(grown.validation.labels))) == 1, "each class has its share"

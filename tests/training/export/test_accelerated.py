@@ -52,7 +52,9 @@ def ids(manifest: Manifest) -> set[str]:
     return {artifact.id for artifact in manifest.artifacts}
 
 
-def test_a_trained_model_comes_with_artifacts_that_are_measured_on_the_test_split(bundle: Path) -> None:
+def test_a_trained_model_comes_with_artifacts_that_are_measured_on_the_test_split(
+    bundle: Path,
+) -> None:
     manifest = read_manifest(bundle)
     artifacts = {artifact.id: artifact for artifact in manifest.artifacts}
     assert {"torchscript-fp32", "openvino-fp32", "openvino-int8"} <= set(artifacts)

@@ -29,7 +29,8 @@ def test_scaling_by_the_fitted_temperature_lowers_the_calibration_error() -> Non
     assert temperature is not None
     scaled = logits / temperature
     before, after = (
-        reliability(softmax(each, axis=1), labels)["expected_calibration_error"] for each in (logits, scaled)
+        reliability(softmax(each, axis=1), labels)["expected_calibration_error"]
+        for each in (logits, scaled)
     )
 
     assert before > 0.15
@@ -58,7 +59,9 @@ def test_fewer_than_twenty_images_give_no_temperature() -> None:
 
 @pytest.mark.parametrize("scale", [1e-3, 0.1, 1, 10, 1000])
 @pytest.mark.parametrize("label", [0, 1], ids=["all right", "all wrong"])
-def test_a_split_whose_best_temperature_is_a_bound_of_the_search_gives_none(scale: float, label: int) -> None:
+def test_a_split_whose_best_temperature_is_a_bound_of_the_search_gives_none(
+    scale: float, label: int
+) -> None:
     logits = np.tile(np.array([1, 0, 0], np.float32) * scale, (30, 1))
 
     assert fit_temperature(logits, np.full(30, label)) is None

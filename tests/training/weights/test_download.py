@@ -63,7 +63,9 @@ def test_a_wrong_hash_is_refused_and_nothing_stays(server: WeightsServer, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_again(server: WeightsServer, tmp_path: Path) -> None:
+def test_a_damaged_file_in_the_cache_is_fetched_again(
+    server: WeightsServer, tmp_path: Path
+) -> None:
     (tmp_path / NAME).write_bytes(CONTENT[:1000])
 
     assert download(server.url + NAME, tmp_path).read_bytes() == CONTENT

@@ -29,7 +29,11 @@ def serve_weights(content: bytes) -> Iterator[WeightsServer]:
         def do_GET(self) -> None:
             asked = self.headers["Range"]
             server.ranges.append(asked)
-            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.knows_ranges else 0
+            start = (
+                int(asked.removeprefix("bytes=").rstrip("-"))
+                if asked and server.knows_ranges
+                else 0
+            )
             if start >= len(server.content):
                 self.send_error(416)
                 return
