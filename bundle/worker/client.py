@@ -16,7 +16,7 @@ POLL_S = 0.005  # between two looks at a process that is being killed
 OUTPUT_S = 1.0  # for what it printed last; a process that it started may hold the pipe
 
 
-class NotStarted(WireClosed):
+class LostInQueue(WireClosed):
     """The process ended on the frame before this one."""
 
 
@@ -92,7 +92,7 @@ class FramedProcess:
         """Send a frame; the answer. Several may be under way; the time counts from the end of the one before.
 
         Raises:
-            WireClosed: it has ended on this frame; :class:`NotStarted`: on the one before.
+            WireClosed: it has ended on this frame; :class:`LostInQueue`: on the one before.
             TimeoutError: it takes longer; whatever it answers later belongs to nobody, so the caller kills it.
         """
         if self._connection is None:
@@ -102,7 +102,7 @@ class FramedProcess:
         if before is not None and not before.done():
             await asyncio.wait([before])
             if answer.done() and answer.exception() is not None:
-                raise NotStarted("the process ended on the frame before")
+                raise LostInQueue("the process ended on the frame before")
         async with asyncio.timeout(timeout_s):
             return await answer
 

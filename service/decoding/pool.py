@@ -19,7 +19,7 @@ from typing import Any
 
 from bundle.errors import UnreadableImage
 from bundle.format.manifest import Input
-from bundle.worker.client import NotStarted
+from bundle.worker.client import LostInQueue
 from bundle.worker.wire import WireClosed
 from service.decoding.__main__ import Decoded
 from service.decoding.worker import DecoderProcess, NotStarted, decode_cost
@@ -174,7 +174,7 @@ class Decoder:
                 process = process or await self._next_free(number, work)
                 try:
                     return await process.decode(data, geometry, self._timeout_s)
-                except NotStarted:
+                except LostInQueue:
                     pass
                 except WireClosed:
                     tries += 1

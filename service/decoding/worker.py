@@ -98,7 +98,7 @@ class DecoderProcess:
 
         Raises:
             ImageError: it is no image that is accepted.
-            WireClosed: the process has ended on this image; :class:`bundle.worker.client.NotStarted`: on another.
+            WireClosed: the process has ended on this image; `bundle.worker.client.LostInQueue`: on another.
             TimeoutError: it took longer, and the process is killed.
         """
         process = self._process
