@@ -34,14 +34,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
 # The only files that may import a framework, and whether only inside the function that needs it.
 FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras", "openvino", "nncf"}
 FRAMEWORK_FILES = {
-    "bundle/runtimes/aotinductor.py": ({"torch"}, "inside functions"),
     "bundle/runtimes/torchscript.py": ({"torch"}, "inside functions"),
     "bundle/runtimes/savedmodel.py": ({"tensorflow"}, "inside functions"),
     "bundle/runtimes/openvino.py": ({"openvino"}, "inside functions"),
     "bundle/acceleration/convert.py": ({"torch", "tensorflow"}, "inside functions"),
     "bundle/acceleration/quantize.py": ({"nncf"}, "inside functions"),
     "training/torch/trainer.py": ({"torch"}, "anywhere"),
-    "training/torch/compile.py": ({"torch"}, "anywhere"),
     "training/torch/devices.py": ({"torch"}, "anywhere"),
     "training/torch/networks.py": ({"torch", "torchvision"}, "anywhere"),
     "training/torch/weights.py": ({"torch", "torchvision"}, "anywhere"),

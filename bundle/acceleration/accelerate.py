@@ -2,7 +2,6 @@
 
     source artifact --convert--> openvino/fp32.xml (runs in fp32 and in bf16) --quantize--> openvino/int8.xml
     TorchScript source, the same file --autocast--> bf16, and where there is a CUDA device fp16
-    network --AOTInductor--> native code of this machine, where the caller has the network
 
 Every artifact is measured through the process that serves it, on the CPU and on the CUDA device of this machine if it
 has one, and the manifest records what was found: accuracy on the test images, the largest difference of logits, how
@@ -16,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,19 +71,16 @@ def accelerate(
     calibration: Pixels | None,
     test: TestImages | None,
     threads: int | None = None,
-    compile_ahead: Callable[[Path], Mapping[str, str]] | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> Accelerated:
     """Write the next version of the bundle in ``directory`` into the repository ``models``, with faster artifacts.
 
-    Those that the bundle has already are made anew; the source artifact and the record of its training stay, and so
-    do artifacts of AOTInductor that run here, for they are made from what only training has.
+    Existing accelerated artifacts are replaced; the source artifact and its training record stay.
 
     Args:
         calibration: images as in training, for the ranges of int8, a few hundred; None: no int8.
         test: None: no accuracy is measured, and the artifacts are compared on the calibration or golden images.
         threads: CPU threads of the measurement; None: all.
-        compile_ahead: writes packages of AOTInductor into a folder, and returns their paths in it by precision.
         say: is told what is being done, in words.
 
     Raises:
@@ -107,9 +103,7 @@ def accelerate(
             left_out.append(
                 f"what was measured on a CUDA device: this machine has none, and version {manifest.version} has it"
             )
-        draft = _draft(
-            directory, manifest, Path(scratch), calibration, compile_ahead, left_out, say
-        )
+        draft = _draft(directory, manifest, Path(scratch), calibration, say)
         made = read_manifest(draft)
         running: list[tuple[Artifact, RuntimeProcess]] = []
         for artifact in made.artifacts:
@@ -125,11 +119,7 @@ def accelerate(
             draft, manifest, running, calibration, test, threads, left_out, say
         )
         with BundleWriter(models, manifest.name) as writer:
-            kept = {record["id"] for record in records}
-            dropped = [
-                a.path for a in made.artifacts if a.format == "aotinductor" and a.id not in kept
-            ]
-            _copy(draft, made, writer.directory, without=dropped)
+            _copy(draft, made, writer.directory)
             path = writer.commit(
                 manifest.model_dump(mode="json") | {"artifacts": records, "metrics": metrics}
             )
@@ -154,8 +144,6 @@ def _draft(
     manifest: Manifest,
     scratch: Path,
     calibration: Pixels | None,
-    compile_ahead: Callable[[Path], Mapping[str, str]] | None,
-    left_out: list[str],
     say: Callable[[str], object],
 ) -> Path:
     """A bundle with the new artifacts and a record of nothing, because only bundles can be loaded and measured."""
@@ -178,18 +166,6 @@ def _draft(
             # A processor converts fp16 back and forth; it pays on CUDA alone.
             halves = ("bf16", "fp16") if "cuda" in _devices() else ("bf16",)
             made += [_artifact("torchscript", half, manifest.source.path) for half in halves]
-        compiled: Mapping[str, str] = {}
-        if compile_ahead is None:
-            compiled = {
-                a.precision: a.path for a in manifest.artifacts if a.format == "aotinductor"
-            }
-        else:
-            say("compiling with AOTInductor")
-            try:
-                compiled = compile_ahead(writer.directory)
-            except AccelerationFailed as exc:
-                left_out.append(f"aotinductor: {exc}")
-        made += [_artifact("aotinductor", precision, path) for precision, path in compiled.items()]
         return writer.commit(
             manifest.model_dump(mode="json")
             | {"artifacts": [manifest.source.model_dump(mode="json"), *made]}
@@ -202,10 +178,10 @@ def _devices() -> list[Device]:
 
 
 def _devices_of(artifact: Artifact) -> list[Device]:
-    """Where an artifact is to be measured: fp16 is for CUDA, what OpenVINO and AOTInductor make else for processors."""
+    """Where an artifact is to be measured: fp16 is for CUDA, OpenVINO for processors."""
     if artifact.precision == "fp16":
         return ["cuda"]
-    return ["cpu"] if artifact.format in ("openvino", "aotinductor") else _devices()
+    return ["cpu"] if artifact.format == "openvino" else _devices()
 
 
 def _artifact(form: str, precision: str, path: str) -> dict[str, Any]:
@@ -228,10 +204,8 @@ def _artifact(form: str, precision: str, path: str) -> dict[str, Any]:
     }
 
 
-def _copy(directory: Path, manifest: Manifest, target: Path, without: Sequence[str] = ()) -> None:
+def _copy(directory: Path, manifest: Manifest, target: Path) -> None:
     for file in manifest.files:
-        if any(file.startswith(f"{folder}/") for folder in without):
-            continue
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(directory / file, target / file)
 

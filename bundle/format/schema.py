@@ -125,11 +125,7 @@ class Speed(Record):
 _SOURCES = (("torchscript", "fp32"), ("savedmodel", "fp32"))
 _DERIVED = (
     *(("openvino", precision) for precision in ("fp32", "bf16", "int8")),
-    *(
-        (form, precision)
-        for form in ("torchscript", "aotinductor")
-        for precision in ("bf16", "fp16")
-    ),
+    *(("torchscript", precision) for precision in ("bf16", "fp16")),
 )
 
 
@@ -137,7 +133,7 @@ class Artifact(Record):
     """One runnable form of the model: the source that the training framework exported, or derived from it."""
 
     id: Name
-    format: Literal["torchscript", "savedmodel", "openvino", "aotinductor"]
+    format: Literal["torchscript", "savedmodel", "openvino"]
     path: BundlePath
     precision: Literal["fp32", "bf16", "fp16", "int8"]
     source: bool
@@ -151,7 +147,7 @@ class Artifact(Record):
         if (self.format, self.precision) not in (_SOURCES if self.source else _DERIVED):
             raise ValueError(
                 "the source is torchscript or savedmodel in fp32; derived from it are openvino in fp32, bf16 or int8 "
-                "and torchscript and aotinductor in bf16 or fp16"
+                "and torchscript in bf16 or fp16"
             )
         if len({speed.device for speed in self.speeds}) != len(self.speeds):
             raise ValueError("speeds: one of each device")

@@ -45,7 +45,6 @@ _MODULES = {
     "torchscript": "bundle.runtimes.torchscript",
     "savedmodel": "bundle.runtimes.savedmodel",
     "openvino": "bundle.runtimes.openvino",
-    "aotinductor": "bundle.runtimes.aotinductor",
 }
 
 

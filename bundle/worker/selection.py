@@ -17,7 +17,6 @@ RUNTIME_NAMES = {
     "torchscript": "torchscript",
     "savedmodel": "tensorflow",
     "openvino": "openvino",
-    "aotinductor": "aotinductor",
 }
 
 

@@ -31,12 +31,11 @@ def make_bundle(
     name: str,
     golden: list[tuple[str, bytes]] | None = None,
     accelerated: bool = True,
-    compile_ahead: bool | None = None,
 ) -> Path:
     """Train in the folder `run`, or go on there, and write the next version of `out`/`name`; returns its folder.
 
     Args:
-        golden, accelerated, compile_ahead: as for `export_bundle`.
+        golden, accelerated: as for `export_bundle`.
 
     Raises:
         TrainingError, BundleError: see `read_initial`, `training.loop.train` and `export_bundle`.
@@ -77,7 +76,6 @@ def make_bundle(
         command=command_line(),
         golden=golden,
         accelerated=accelerated,
-        compile_ahead=compile_ahead,
     )
     low, high = exported.interval
     before, after = exported.calibration_error

@@ -46,14 +46,6 @@ Accelerate = Annotated[
         help="Add faster artifacts, OpenVINO's and in half precision, and measure them; a minute or a few.",
     ),
 ]
-CompileAhead = Annotated[
-    bool | None,
-    typer.Option(
-        "--compile-ahead/--no-compile-ahead",
-        help="With them one that AOTInductor compiles for this machine, PyTorch only; default: where there is CUDA.",
-    ),
-]
-
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 console = Console(highlight=False, soft_wrap=True)

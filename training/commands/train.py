@@ -12,7 +12,6 @@ from training.commands.devices import on_devices
 from training.commands.make_bundle import make_bundle
 from training.commands.options import (
     Accelerate,
-    CompileAhead,
     Framework,
     ImageSize,
     Out,
@@ -26,7 +25,6 @@ from training.commands.options import (
     load_data,
 )
 from training.config import ARCHITECTURES, RECIPES, make_config
-from training.errors import ConfigError
 from training.weights.initial import initial_path
 
 MAX_VALIDATION = 0.1  # of the training images, where nothing is said and the usual share is too few
@@ -91,10 +89,8 @@ def train(
     ] = None,
     skip_unreadable: SkipUnreadable = False,
     accelerate: Accelerate = True,
-    compile_ahead: CompileAhead = None,
 ) -> None:
     """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
-    _refuse_lonely_compilation(framework, accelerate, compile_ahead)
     config = make_config(
         recipe,
         framework=framework,
@@ -131,27 +127,4 @@ def train(
         name=name,
         golden=golden,
         accelerated=accelerate,
-        compile_ahead=compile_ahead,
     )
-
-
-def _refuse_lonely_compilation(
-    framework: str, accelerate: bool, compile_ahead: bool | None
-) -> None:
-    """Find out before the training that what --compile-ahead asks for would not be made.
-
-    Raises:
-        ConfigError: AOTInductor does not compile this framework's networks, or no artifact is added at all.
-    """
-    if not compile_ahead:
-        return
-    if framework == "keras":
-        raise ConfigError(
-            "--compile-ahead is for PyTorch: AOTInductor compiles no network of TensorFlow, which compiles a SavedModel "
-            "when it is loaded. Leave it out, or use --framework torch. Received: --framework keras --compile-ahead"
-        )
-    if not accelerate:
-        raise ConfigError(
-            "--compile-ahead adds an artifact to those of --accelerate, and without these none is made. Use --accelerate, "
-            "or leave --compile-ahead out. Received: --no-accelerate (or TRAINING_ACCELERATE=0) and --compile-ahead"
-        )

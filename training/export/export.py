@@ -18,10 +18,10 @@ from bundle.acceleration.accelerate import accelerate, republish
 from bundle.acceleration.images import CALIBRATION_IMAGES
 from bundle.acceleration.measure import TestImages
 from bundle.errors import BundleError
-from bundle.format.manifest import Input, read_manifest
+from bundle.format.manifest import Input
 from bundle.format.writer import BundleWriter
 from bundle.imaging.decode import read_input
-from bundle.machine import cuda_devices, processor
+from bundle.machine import processor
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import DEVICE_NAMES
 from training.config import TrainConfig
@@ -49,8 +49,6 @@ class Acceleration:
     calibration: NDArray[np.uint8] | None  # [N, H, W, 3], images as in training; None: no int8
     test: TestImages | None
     threads: int  # 0: all
-    # Whether AOTInductor compiles one. On a processor OpenVINO is as fast in half the memory (docs/decisions/0008).
-    compile_ahead: bool | None = None  # None: where there is a CUDA device
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,6 @@ def export_bundle(
     command: str,
     golden: list[tuple[str, bytes]] | None = None,
     accelerated: bool = True,
-    compile_ahead: bool | None = None,
 ) -> Exported:
     """Export `trainer`'s network into the next version of `models`/`name`.
 
@@ -100,7 +97,6 @@ def export_bundle(
         module: the framework's training module, `training.torch.trainer` or `training.keras.trainer`.
         golden: what `read_golden` returned; without it the golden samples are taken from the test split.
         accelerated: with artifacts in other runtimes and precisions too.
-        compile_ahead: with one of AOTInductor among them; None: where there is a CUDA device.
 
     Raises:
         TrainingError: the artifact does not answer as the network did.
@@ -128,7 +124,6 @@ def export_bundle(
             data.train.pixels[chosen],
             TestImages(data.test.pixels, data.test.labels),
             config.threads,
-            compile_ahead,
         )
     written, measured = publish(trainer, record, golden, compared, measure, models, acceleration)
     metric, calibration = measured["metrics"][0], measured["calibration"]
@@ -201,7 +196,7 @@ def publish(
                 plain = _write(
                     trainer, Path(scratch) / "plain", record, golden, golden_logits, draft
                 )
-                path, serving = _accelerate(plain, models, acceleration, trainer)
+                path, serving = _accelerate(plain, models, acceleration)
     except OSError as exc:
         raise StorageError(
             f"The bundle can't be written to {models / record['name']}: {exc}."
@@ -209,14 +204,9 @@ def publish(
     return Written(path, difference, serving, logits), measured
 
 
-def _accelerate(
-    plain: Path, models: Path, acceleration: Acceleration, trainer: TrainerLike
-) -> tuple[Path, str]:
+def _accelerate(plain: Path, models: Path, acceleration: Acceleration) -> tuple[Path, str]:
     """The next version with faster artifacts, or as it is where they can't be made; and what is served of it."""
     console = Console(stderr=True)
-    compiles = acceleration.compile_ahead
-    if compiles is None:
-        compiles = cuda_devices() > 0 and read_manifest(plain).framework.name == "pytorch"
     try:
         with console.status("accelerating") as status:
             done = accelerate(
@@ -225,7 +215,6 @@ def _accelerate(
                 calibration=acceleration.calibration,
                 test=acceleration.test,
                 threads=acceleration.threads or None,
-                compile_ahead=trainer.compile_ahead if compiles else None,
                 say=status.update,
             )
     except (

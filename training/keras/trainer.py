@@ -20,7 +20,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bundle.errors import AccelerationFailed
 from training.config import TrainConfig
 from training.keras import devices
 from training.keras.networks import build_network, count_parameters, feature_map
@@ -266,16 +265,6 @@ class Trainer:
             served,
             str(directory / ARTIFACT["path"]),
             signatures={"serving_default": served.predict, "explain": served.explain},
-        )
-
-    def compile_ahead(self, directory: Path) -> dict[str, str]:  # noqa: ARG002 - the same face as PyTorch's
-        """Nothing.
-
-        Raises:
-            AccelerationFailed: always.
-        """
-        raise AccelerationFailed(
-            "There is none for TensorFlow, which compiles a SavedModel when it is loaded."
         )
 
 

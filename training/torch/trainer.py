@@ -26,7 +26,6 @@ from torch.optim.swa_utils import AveragedModel
 from training.config import TrainConfig
 from training.schedule import average_decay
 from training.torch import devices
-from training.torch.compile import compile_network
 from training.torch.networks import build_network, count_parameters, feature_map
 from training.torch.weights import put
 from training.weights.initial import Initial
@@ -246,11 +245,6 @@ class Trainer:
             script = torch.jit.script(self.model.eval().cpu())
         script.save(str(directory / ARTIFACT["path"]))
         self.model.to(self.device)
-
-    def compile_ahead(self, directory: Path) -> dict[str, str]:
-        """Write the network as native code of this machine into `directory`; see `compile_network`."""
-        self._sync_eval_weights()
-        return compile_network(self.model, self.config.image_size, directory)
 
 
 class EventWriter:

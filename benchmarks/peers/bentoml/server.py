@@ -23,7 +23,7 @@ if __name__ == "__main__":
     service = "benchmarks.peers.bentoml.server:Model"
     os.execv(
         sys.executable, [sys.executable, "-m", "bentoml", "serve", service, *address, *arguments]
-    )  # noqa: S606
+    )
 
 OPTIONS = TypeAdapter(Options).validate_python(vars(bentoml.use_arguments()))
 

@@ -203,11 +203,6 @@ def test_a_full_disk_is_a_clear_error(warm: WarmOf, colour_folder: Path, tmp_pat
         (("--data", "{data}", "--name", "Bad Name!"), "Bad Name!"),
         (("--data", "{data}", "--golden-images", "nowhere"), "There is no folder 'nowhere'"),
         (("--data", "{data}", "--validation-fraction", "1.5"), "Received: 1.5"),
-        (("--data", "{data}", "--compile-ahead", "--no-accelerate"), "Use --accelerate, or leave"),
-        (
-            ("--data", "{data}", "--compile-ahead", "--framework", "keras"),
-            "--compile-ahead is for PyTorch",
-        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
