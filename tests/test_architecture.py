@@ -1,9 +1,9 @@
-"""The arrows between the packages (docs: README, "The tree"), held twice.
+"""The import arrows between packages and between the rooms of a package, held twice.
 
-Statically, from the syntax tree of every file, imports inside functions included: which of our packages a package may
-import, and that each third-party import is declared in pyproject.toml, in the extras that the package is installed
-with. Dynamically, in a fresh interpreter: what importing a package really loads (for training/ in
-tests/training/test_twins.py).
+Statically, from the syntax tree of every file, imports inside functions included: what a package
+and a room may import, and that each third-party import is declared in pyproject.toml, in the extras
+that the package is installed with. Dynamically, in a fresh interpreter: what importing a package
+really loads (for training/ in tests/training/test_twins.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+MAX_LINES = 300  # of a file
+MAX_FILES = 14  # of a package folder, its __init__.py not counted
+
+SCRIPTS = {"ports", "children", "waiting", "environment"}
 
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
@@ -28,37 +33,81 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "service": ({"bundle"}, {"service"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend"}),
-    "scripts": ({"ports", "children", "waiting"}, set()),
+    "scripts": (SCRIPTS, set()),
+    "benchmarks": (
+        {"bundle", "service", "training", "environment", ""},
+        {"service", "training", "torch", "tensorflow", "openvino", "frontend", "dev"},
+    ),
 }
 
-# The only files that may import a framework, and whether only inside the function that needs it.
+# Rooms (sub-packages and top-level modules), and the rooms of the same package that each imports.
+# A room imports only rooms in rows above its own, so there is no circle.
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "bundle": {
+        "errors": set(),
+        "machine": set(),
+        "scores": set(),
+        "batches": set(),
+        "format": {"errors"},
+        "imaging": {"errors", "format"},
+        "runtimes": {"errors", "format"},
+        "worker": {"errors", "machine", "scores", "format", "imaging", "runtimes"},
+        "acceleration": {"errors", "machine", "batches", "format", "imaging", "runtimes", "worker"},
+        "cli": {"errors", "format", "worker", "acceleration"},
+        "__main__": {"cli"},
+    },
+    "service": {
+        "settings": set(),
+        "errors": set(),
+        "decoding": {"errors", "settings"},
+        "models": {"errors", "settings"},
+        "cache": {"decoding", "models"},
+        "metrics": {"errors", "models", "cache"},
+        "api": {"settings", "errors", "decoding", "models", "cache", "metrics"},
+        "app": {"settings", "decoding", "models", "cache", "metrics", "api"},
+        "server": {"settings", "api", "app"},
+        "__main__": {"settings", "server"},
+    },
+    "training": {
+        "errors": set(),
+        "progress": set(),
+        "config": {"errors"},
+        "schedule": {"config"},
+        "data": {"errors", "config", "schedule"},
+        "weights": {"errors", "config"},
+        "torch": {"errors", "config", "schedule", "weights"},
+        "keras": {"errors", "config", "schedule", "weights"},
+        "loop": {"errors", "progress", "config", "schedule", "data", "weights"},
+        "choose": {"errors", "config", "data"},
+        "export": {"errors", "config", "data", "weights", "loop"},
+        "reports": {"errors", "progress", "config", "data", "loop", "export"},
+        "commands": {
+            *("errors", "config", "choose", "data", "weights", "loop", "export", "reports"),
+        },
+        "__main__": {"errors", "commands"},
+    },
+}
+
+# The only rooms that may import a framework, and whether only inside the function that needs it.
 FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras", "openvino", "nncf"}
-FRAMEWORK_FILES = {
-    "bundle/runtimes/torchscript.py": ({"torch"}, "inside functions"),
-    "bundle/runtimes/savedmodel.py": ({"tensorflow"}, "inside functions"),
-    "bundle/runtimes/openvino.py": ({"openvino"}, "inside functions"),
-    "bundle/acceleration/convert.py": ({"torch", "tensorflow"}, "inside functions"),
-    "bundle/acceleration/quantize.py": ({"nncf"}, "inside functions"),
-    "training/torch/trainer.py": ({"torch"}, "anywhere"),
-    "training/torch/devices.py": ({"torch"}, "anywhere"),
-    "training/torch/networks.py": ({"torch", "torchvision"}, "anywhere"),
-    "training/torch/weights.py": ({"torch", "torchvision"}, "anywhere"),
-    "training/keras/trainer.py": ({"tensorflow", "keras"}, "anywhere"),
-    "training/keras/devices.py": ({"tensorflow", "keras"}, "anywhere"),
-    "training/keras/networks.py": ({"tensorflow", "keras"}, "anywhere"),
-    "training/keras/weights.py": ({"tensorflow", "keras"}, "anywhere"),
-    "training/export/calibration.py": ({"torch"}, "inside functions"),
-    "training/data/load.py": ({"torchvision"}, "inside functions"),
-    "training/weights/published.py": ({"torchvision"}, "inside functions"),
+FRAMEWORK_ROOMS = {
+    "bundle/runtimes": ({"torch", "tensorflow", "openvino"}, "inside functions"),
+    "bundle/acceleration": ({"torch", "tensorflow", "nncf"}, "inside functions"),
+    "training/torch": ({"torch", "torchvision"}, "anywhere"),
+    "training/keras": ({"tensorflow", "keras"}, "anywhere"),
+    "training/data": ({"torchvision"}, "inside functions"),
+    "training/weights": ({"torchvision"}, "inside functions"),
 }
 
 
 def files(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+    """The files of a package; those of a peer run in an environment of their own."""
+    found = sorted((ROOT / package).rglob("*.py"))
+    return [path for path in found if not path.match("benchmarks/peers/*/server.py")]
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """The top-level name of each import and whether it happens when the file is imported."""
+    """The dotted name of each import and whether it happens when the file is imported."""
     tree = ast.parse(path.read_text())
     functions = [
         n
@@ -77,18 +126,37 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = ["." if node.level else node.module or ""]
+            module = "." * node.level + (node.module or "")
+            names = [f"{module}.{alias.name}" for alias in node.names]
         for name in names:
-            yield name.split(".")[0], id(node) not in late | typing_only
+            yield name, id(node) not in late | typing_only
 
 
 def third_party(package: str) -> dict[str, set[Path]]:
-    ours = set(RULES) | RULES["scripts"][0]
+    ours = {"", *RULES, *SCRIPTS}
     found: dict[str, set[Path]] = {}
     for path in files(package):
-        for name, _ in imports(path):
+        for name in {name.split(".")[0] for name, _ in imports(path)}:
             if name not in sys.stdlib_module_names and name not in ours:
                 found.setdefault(name, set()).add(path.relative_to(ROOT))
+    return found
+
+
+def room_of(module: str) -> str:
+    """The room of a dotted name: `service.api.routes.router` is in `api`."""
+    return module.split(".")[1]
+
+
+def arrows(package: str) -> dict[str, set[str]]:
+    """For each room of `package` the other rooms of it that it imports."""
+    found: dict[str, set[str]] = {}
+    for path in files(package):
+        room = path.relative_to(ROOT / package).with_suffix("").parts[0]
+        if room != "__init__":
+            imported = {
+                room_of(name) for name, _ in imports(path) if name.startswith(f"{package}.")
+            }
+            found.setdefault(room, set()).update(imported - {room})
     return found
 
 
@@ -114,7 +182,10 @@ def modules(package: str) -> list[str]:
 
 def loaded_by(*names: str) -> set[str]:
     """The top-level modules in a fresh interpreter that has imported `names`."""
-    program = f"import json, sys\nfor name in {names!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
+    program = (
+        f"import json, sys\nfor name in {names!r}: __import__(name)\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
     )
@@ -131,10 +202,41 @@ def test_packages_import_each_other_only_along_the_arrows(package: str) -> None:
         f"{path.relative_to(ROOT)} imports {name}"
         for path in files(package)
         for name, _ in imports(path)
-        if (name in ours and name not in allowed) or name == "."
+        if (top := name.split(".")[0]) not in allowed and top in {*ours, ""}
     }
 
     assert not wrong
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_exactly_what_the_table_says(package: str) -> None:
+    assert arrows(package) == ROOMS[package]
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_only_rooms_above_them_in_the_table(package: str) -> None:
+    rooms = list(ROOMS[package])
+
+    assert [
+        f"{room} imports {other}"
+        for room, imported in ROOMS[package].items()
+        for other in imported
+        if rooms.index(other) >= rooms.index(room)
+    ] == []
+
+
+def test_no_file_and_no_folder_is_too_large() -> None:
+    paths = [path for package in [*RULES, "tests"] for path in files(package)]
+    folders = Counter(path.parent.relative_to(ROOT).as_posix() for path in paths)
+
+    long = [
+        path.relative_to(ROOT).as_posix()
+        for path in paths
+        if len(path.read_text().splitlines()) > MAX_LINES
+    ]
+
+    assert long == []
+    assert [folder for folder, count in folders.items() if count > MAX_FILES + 1] == []
 
 
 @pytest.mark.parametrize("package", RULES)
@@ -152,23 +254,32 @@ def test_third_party_imports_are_declared_in_the_extras_of_the_package(package: 
     assert not undeclared
 
 
-@pytest.mark.parametrize("package", RULES)
-def test_frameworks_are_imported_in_their_own_files_only(package: str) -> None:
+@pytest.mark.parametrize("package", [package for package in RULES if package != "benchmarks"])
+def test_frameworks_are_imported_in_their_own_rooms_only(package: str) -> None:
     wrong = []
     for path in files(package):
         name = path.relative_to(ROOT).as_posix()
-        allowed, where = FRAMEWORK_FILES.get(name, (set(), ""))
+        allowed, where = FRAMEWORK_ROOMS.get("/".join(name.split("/")[:2]), (set(), ""))
         for module, at_import in imports(path):
-            if module in FRAMEWORKS and (
-                module not in allowed or (at_import and where == "inside functions")
+            framework = module.split(".")[0]
+            if framework in FRAMEWORKS and (
+                framework not in allowed or (at_import and where == "inside functions")
             ):
                 wrong.append(f"{name} imports {module}")
 
     assert not wrong
 
 
-def test_the_list_of_framework_files_holds_no_file_that_is_gone() -> None:
-    assert [name for name in FRAMEWORK_FILES if not (ROOT / name).exists()] == []
+def test_the_table_of_framework_rooms_holds_no_room_that_needs_none() -> None:
+    used = {
+        "/".join(path.relative_to(ROOT).parts[:2])
+        for package in ROOMS
+        for path in files(package)
+        for name, _ in imports(path)
+        if name.split(".")[0] in FRAMEWORKS
+    }
+
+    assert used == set(FRAMEWORK_ROOMS)
 
 
 def test_importing_the_service_loads_no_framework() -> None:
