@@ -133,7 +133,7 @@ def accuracy(data: Path, model: Path, per_class: int) -> None:
         content = io.BytesIO()
         enlarged.save(content, "JPEG", quality=90)
         image = read_input(content.getvalue(), manifest.input)
-        reductions.update(image.operations)
+        reductions.update(image.info.operations)
         read["reduced"].append(image.pixels)
         read["whole"].append(whole(content.getvalue(), manifest.input))
         labels.append(label)

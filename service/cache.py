@@ -13,17 +13,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-import numpy as np
 from cachetools import LRUCache
 from starlette.responses import Response
 
 from bundle.format.manifest import Manifest
+from bundle.imaging.decode import ImageInfo
 from bundle.worker.blocking import RuntimeInfo
 from service.api.uploads import Upload
-from service.decoding.__main__ import Decoded
 from service.models.batcher import InferenceResult, Logits
 from service.models.model import ServedModel
 
@@ -33,18 +32,17 @@ HASHED_AT_ONCE = (
     1_000_000  # bytes; more of them are hashed beside the event loop, which they would hold up
 )
 ENTRY_OVERHEAD = 500  # bytes of the key and of the tables' rows for one entry; a test measures them
-NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
-One = tuple[Decoded, float, InferenceResult]  # of one image; the seconds are those of decoding
+One = tuple[ImageInfo, float, InferenceResult]  # of one image; the seconds are those of decoding
 Several = tuple[
-    list[Decoded | Exception], float, list[InferenceResult]
+    list[ImageInfo | Exception], float, list[InferenceResult]
 ]  # the answers are those of the decoded ones
 
 
 class Entry(NamedTuple):
     """What is kept of one image."""
 
-    decoded: Decoded  # without its pixels
+    info: ImageInfo
     logits: Logits
 
 
@@ -144,7 +142,7 @@ class Cache:
         self.lookups["hit"] += hits
         self.lookups["miss"] += len(keys) - hits
 
-        found: dict[bytes, tuple[Decoded, InferenceResult] | Exception] = {}
+        found: dict[bytes, tuple[ImageInfo, InferenceResult] | Exception] = {}
         for key, entry in entries.items():
             if entry is not None:
                 decoded, _, answer = _from(entry)
@@ -177,10 +175,10 @@ class Cache:
         decoded, _, answer = found
         return found, self._keep(key, asked, decoded, answer)
 
-    def _keep(self, key: bytes, asked: Asked, decoded: Decoded, answer: InferenceResult) -> bool:
+    def _keep(self, key: bytes, asked: Asked, decoded: ImageInfo, answer: InferenceResult) -> bool:
         """Whether the answer is kept: it fits, and the process that was asked has given it."""
         # A row of the logits of a batch would keep the whole batch in memory.
-        entry = Entry(decoded._replace(pixels=NO_PIXELS), answer.logits.copy())
+        entry = Entry(decoded, answer.logits.copy())
         if not asked.unchanged or _size(entry) > self.max_bytes:
             return False
         self._entries[key] = entry
@@ -242,17 +240,11 @@ def _sha256(*parts: bytes) -> bytes:
 
 
 def _from(entry: Entry) -> One:
-    return entry.decoded, 0.0, InferenceResult(entry.logits, 0.0, 0.0)
+    return entry.info, 0.0, InferenceResult(entry.logits, 0.0, 0.0)
 
 
 def _size(entry: Entry) -> int:
     """What an entry takes in memory, in bytes."""
-    decoded = entry.decoded
-    parts = (
-        entry,
-        entry.logits,
-        decoded,
-        *decoded[1:],
-        *decoded.operations,
-    )  # all have the same pixels: none
+    described = (getattr(entry.info, field.name) for field in fields(entry.info))
+    parts = (entry, entry.logits, entry.info, *described, *entry.info.operations)
     return ENTRY_OVERHEAD + sum(map(sys.getsizeof, parts))

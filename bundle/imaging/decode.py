@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from io import BytesIO
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from bundle.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImageType
 from bundle.format.manifest import Input, ShorterSide
@@ -52,23 +55,34 @@ class ImageLimits:
             raise ValueError(f"max_pixels is at most {MAX_PIXELS}. Received: {self.max_pixels}")
 
 
+@pydantic_dataclass(config=ConfigDict(strict=True, extra="forbid"), frozen=True, slots=True)
+class ImageInfo:
+    """The image as it is stored in the file, and how it was decoded."""
+
+    format: Annotated[str, Field(examples=["JPEG"])]
+    width: Annotated[int, Field(description="In pixels, as stored.")]
+    height: Annotated[int, Field(description="In pixels, as stored.")]
+    mode: Annotated[
+        str, Field(description="Colour mode as stored, in Pillow's terms.", examples=["RGB"])
+    ]
+    operations: Annotated[
+        list[str],
+        Field(
+            description="What was done to it before the resize.", examples=[["exif_orientation_6"]]
+        ),
+    ]
+
+
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded picture.
+    """Decoded pixels, uint8 [H, W, 3] RGB, upright and contiguous, and where they come from.
 
-    ``pixels``: uint8 [H, W, 3] RGB, upright, contiguous. ``format``: JPEG, PNG, WEBP, GIF, BMP or TIFF.
-    ``width``, ``height``, ``mode``: as stored in the file, before orientation and conversion (mode as Pillow
-    names it). ``operations``: what was done to get from there to ``pixels``, in order, for example
-    ``exif_orientation_6``, ``cmyk_to_rgb``, ``alpha_over_white``, ``16_bit_to_8_bit``, ``decoded_at_1_4`` (of its
-    width and height).
+    The operations of `info` are in order, for example `exif_orientation_6`, `cmyk_to_rgb`, `alpha_over_white`,
+    `16_bit_to_8_bit`, `decoded_at_1_4` (of its width and height).
     """
 
     pixels: npt.NDArray[np.uint8]
-    format: str
-    width: int
-    height: int
-    mode: str
-    operations: list[str]
+    info: ImageInfo
 
 
 def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -> DecodedImage:  # noqa: A002
@@ -84,7 +98,7 @@ def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -
     try:
         return replace(image, pixels=prepare(image.pixels, input))
     except MemoryError as exc:
-        raise _out_of_memory(image.format) from exc
+        raise _out_of_memory(image.info.format) from exc
 
 
 def decode_image(
@@ -160,7 +174,7 @@ def _decode(
         image = Image.eval(image, lambda value: 255 - value)
     image, conversions = to_rgb(image, data[24] if kind == "PNG" else 8)
     pixels = _upright(np.array(image, dtype=np.uint8), 1 if kind == "TIFF" else orientation)
-    return DecodedImage(pixels, kind, width, height, mode, operations + conversions)
+    return DecodedImage(pixels, ImageInfo(kind, width, height, mode, operations + conversions))
 
 
 def _described(pixels: npt.NDArray[np.uint8], image: Image.Image, factor: int) -> DecodedImage:
@@ -171,13 +185,8 @@ def _described(pixels: npt.NDArray[np.uint8], image: Image.Image, factor: int) -
         (orientation != 1, f"exif_orientation_{orientation}"),
         (image.mode == "L", "grey_to_rgb"),
     )
-    return DecodedImage(
-        _upright(pixels, orientation),
-        "JPEG",
-        *image.size,
-        image.mode,
-        [name for done, name in steps if done],
-    )
+    info = ImageInfo("JPEG", *image.size, image.mode, [name for done, name in steps if done])
+    return DecodedImage(_upright(pixels, orientation), info)
 
 
 def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,6 @@ from typing import Any
 from bundle.format.manifest import Manifest
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import accuracy
-from service.decoding.__main__ import Decoded
 from service.models.batcher import InferenceResult
 from service.models.model import ServedModel
 
@@ -30,17 +29,6 @@ def used(model: ServedModel, manifest: Manifest) -> dict[str, Any]:
         "runtime": info["runtime"],
         "precision": info["precision"],
         "device": info["device"],
-    }
-
-
-def image(decoded: Decoded) -> dict[str, Any]:
-    """What came, and what was done to it."""
-    return {
-        "format": decoded.format,
-        "width": decoded.width,
-        "height": decoded.height,
-        "mode": decoded.mode,
-        "operations": decoded.operations,
     }
 
 

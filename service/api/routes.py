@@ -12,13 +12,13 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from bundle.errors import BundleError, ImageError
 from bundle.format.manifest import NAME_PATTERN, Input, Manifest
+from bundle.imaging.decode import DecodedImage, ImageInfo
 from service.api import responses as answers
 from service.api import schemas
 from service.api.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
 from service.api.problems import ClientGone, problem, request_id
 from service.api.uploads import Upload, read_image, read_images
 from service.cache import answer_one, answer_several
-from service.decoding.__main__ import Decoded
 from service.decoding.pool import Decoder
 from service.errors import InvalidParameter, ServiceError, UnknownParameter
 from service.metrics import Metrics
@@ -91,22 +91,22 @@ async def predict(
     with request.app.state.memory.hold() as share:
         upload = await read_image(request, share, settings.max_image_bytes)
 
-        async def work() -> tuple[Decoded, float, InferenceResult]:
+        async def work() -> tuple[ImageInfo, float, InferenceResult]:
             with model.admit(1):
                 begun = time.perf_counter()
                 decoded = await _decoder(request).decode(upload.data, manifest.input)
                 decode_s = time.perf_counter() - begun
                 (answer,) = await model.predict([decoded.pixels], manifest)
-                return decoded, decode_s, answer
+                return decoded.info, decode_s, answer
 
         found = answer_one(request.app.state.cache, response, model, manifest, upload, work)
-        decoded, decode_s, answer = await _unless_gone(request, found)
+        info, decode_s, answer = await _unless_gone(request, found)
     timing_ms = answers.timing(decode_s, [answer], started)
     _metrics(request).stages(model, timing_ms)
     return {
         "predictions": answers.predictions(manifest, answer, k),
         "model": answers.used(model, manifest),
-        "image": answers.image(decoded),
+        "image": info,
         "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
@@ -139,26 +139,27 @@ async def predict_batch(
 
         async def work(
             uploads: list[Upload],
-        ) -> tuple[list[Decoded | Exception], float, list[InferenceResult]]:
+        ) -> tuple[list[ImageInfo | Exception], float, list[InferenceResult]]:
             with model.admit(len(uploads)):
                 begun = time.perf_counter()
                 decoded = await _decode_all(_decoder(request), uploads, manifest.input)
                 decode_s = time.perf_counter() - begun
-                images = [item.pixels for item in decoded if isinstance(item, Decoded)]
-                return decoded, decode_s, await model.predict(images, manifest) if images else []
+                images = [item.pixels for item in decoded if isinstance(item, DecodedImage)]
+                infos = [item.info if isinstance(item, DecodedImage) else item for item in decoded]
+                return infos, decode_s, await model.predict(images, manifest) if images else []
 
         found = answer_several(request.app.state.cache, response, model, manifest, uploads, work)
-        decoded, decode_s, given = await _unless_gone(request, found)
+        infos, decode_s, given = await _unless_gone(request, found)
     timing_ms = answers.timing(decode_s, given, started)
     _metrics(request).stages(model, timing_ms)
     identity = request_id(request)
     remaining = iter(given)
     results: list[dict[str, Any]] = []
-    for upload, item in zip(uploads, decoded, strict=True):
-        if isinstance(item, Decoded):
+    for upload, item in zip(uploads, infos, strict=True):
+        if isinstance(item, ImageInfo):
             result = {
                 "predictions": answers.predictions(manifest, next(remaining), k),
-                "image": answers.image(item),
+                "image": item,
             }
         else:
             failure = problem(item, identity)
@@ -284,8 +285,8 @@ def _model(
 
 async def _decode_all(
     decoder: Decoder, uploads: list[Upload], geometry: Input
-) -> list[Decoded | Exception]:
-    async def one(upload: Upload) -> Decoded | Exception:
+) -> list[DecodedImage | Exception]:
+    async def one(upload: Upload) -> DecodedImage | Exception:
         try:
             return await decoder.decode(upload.data, geometry)
         except (ImageError, ServiceError, BundleError) as exc:

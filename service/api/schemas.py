@@ -17,8 +17,8 @@ from bundle.format.manifest import (
     NoCalibration,
     Training,
 )
-
-State = Literal["loading", "ready", "restarting", "refused"]
+from bundle.imaging.decode import ImageInfo
+from service.models.model import State
 
 
 class Prediction(BaseModel):
@@ -39,18 +39,6 @@ class ModelUsed(BaseModel):
     runtime: str
     precision: str
     device: str
-
-
-class ImageRead(BaseModel):
-    """The image as the service read it."""
-
-    format: str = Field(examples=["JPEG"])
-    width: int = Field(description="In pixels, as stored.")
-    height: int = Field(description="In pixels, as stored.")
-    mode: str = Field(description="Colour mode as stored, in Pillow's terms.", examples=["RGB"])
-    operations: list[str] = Field(
-        description="What was done to it before the resize.", examples=[["exif_orientation_6"]]
-    )
 
 
 class Timing(BaseModel):
@@ -80,7 +68,7 @@ class PredictResponse(BaseModel):
 
     predictions: list[Prediction]
     model: ModelUsed
-    image: ImageRead
+    image: ImageInfo
     timing_ms: Timing
     request_id: str
 
@@ -90,7 +78,7 @@ class BatchSuccess(BaseModel):
 
     filename: str | None
     predictions: list[Prediction]
-    image: ImageRead
+    image: ImageInfo
 
 
 class BatchFailure(BaseModel):

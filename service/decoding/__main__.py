@@ -13,12 +13,11 @@ import os
 import resource
 import socket
 import sys
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from bundle.errors import ImageError
@@ -27,17 +26,6 @@ from bundle.imaging.decode import ImageLimits, decode_image, read_input
 from bundle.machine import tune_malloc
 from bundle.worker.process import end_with
 from bundle.worker.wire import Wire, WireClosed
-
-
-class Decoded(NamedTuple):
-    """An image ready for the model, and what the answer says of it."""
-
-    pixels: npt.NDArray[np.uint8]  # [height, width, 3], of the model's input
-    format: str
-    width: int
-    height: int
-    mode: str
-    operations: list[str]
 
 
 def main(arguments: dict[str, Any]) -> None:
@@ -60,8 +48,7 @@ def main(arguments: dict[str, Any]) -> None:
         except ImageError as exc:
             wire.send({"error": exc.code, "detail": str(exc)})
         else:
-            described = {name: getattr(image, name) for name in Decoded._fields if name != "pixels"}
-            wire.send({"image": described}, [image.pixels])
+            wire.send({"image": asdict(image.info)}, [image.pixels])
 
 
 def _warm_up(limits: ImageLimits) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 
 from bundle.errors import UnreadableImage
 from bundle.format.manifest import Input
+from bundle.imaging.decode import DecodedImage
 from bundle.worker.client import LostInQueue
 from bundle.worker.wire import WireClosed
-from service.decoding.__main__ import Decoded
 from service.decoding.worker import DecoderProcess, NotStarted, decode_cost
 from service.errors import DecoderUnavailable, DecodeTimeout, Draining, QueueFull
 from service.settings import Settings
@@ -65,7 +65,7 @@ class Decoder:
         for process in self._processes:
             self._keep(asyncio.create_task(self._watch(process)))
 
-    async def decode(self, data: bytes, geometry: Input) -> Decoded:
+    async def decode(self, data: bytes, geometry: Input) -> DecodedImage:
         """The pixels of an image file.
 
         Raises:
@@ -166,7 +166,7 @@ class Decoder:
 
     async def _decode(
         self, process: DecoderProcess | None, data: bytes, geometry: Input, number: int, work: int
-    ) -> Decoded:
+    ) -> DecodedImage:
         """As `decode`, with a place in `process`, or in another if that ends."""
         tries = 0
         try:

@@ -11,11 +11,10 @@ from pydantic import TypeAdapter
 
 from bundle.errors import IMAGE_ERRORS
 from bundle.format.manifest import Input
+from bundle.imaging.decode import DecodedImage, ImageInfo
 from bundle.imaging.headers import quick_pixels
 from bundle.worker.client import FramedProcess
 from bundle.worker.wire import WireClosed
-from service.api.schemas import ImageRead
-from service.decoding.__main__ import Decoded
 
 START_S = 60.0
 STARTS = 2  # a process can be killed while it starts
@@ -93,7 +92,7 @@ class DecoderProcess:
         self.failed = True
         raise NotStarted(reason)
 
-    async def decode(self, data: bytes, geometry: Input, timeout_s: float) -> Decoded:
+    async def decode(self, data: bytes, geometry: Input, timeout_s: float) -> DecodedImage:
         """The pixels of an image file. The time counts from the end of the image before.
 
         Raises:
@@ -115,8 +114,7 @@ class DecoderProcess:
                 raise WireClosed(
                     f"the decoder sent something else than pixels: {pixels.dtype} {pixels.shape}"
                 )
-            ImageRead.model_validate(found["image"], strict=True)
-            return Decoded(pixels, **found["image"])
+            return DecodedImage(pixels, ImageInfo(**found["image"]))
         except (TimeoutError, WireClosed):
             await self._end(process)
             raise

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pickle
 import signal
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from bundle.format.manifest import parse_manifest
+from bundle.imaging.decode import ImageInfo
 from service.cache import Asked, Cache, One
-from service.decoding.__main__ import Decoded
 from service.errors import QueueFull
 from service.models.batcher import InferenceResult
 from tests.service.api.test_problems import assert_problem
@@ -192,10 +192,10 @@ class Model:
 
 def answer(number: float, classes: int = 10) -> One:
     """What a decoder process and a batch of 32 give for one image."""
-    pixels = np.zeros((32, 32, 3), np.uint8)
-    decoded = Decoded(pixels, "JPEG", 500, 400, "RGB", ["decoded_at_1_4", "exif_orientation_6"])
+    info = ImageInfo("JPEG", 500, 400, "RGB", ["decoded_at_1_4", "exif_orientation_6"])
+    received = ImageInfo(**json.loads(json.dumps(asdict(info))))  # shares no text with another
     logits = np.full((32, classes), number, np.float32)
-    return pickle.loads(pickle.dumps(decoded)), 0.1, InferenceResult(logits[0], 0.01, 0.02)  # noqa: S301
+    return received, 0.1, InferenceResult(logits[0], 0.01, 0.02)
 
 
 def work(number: float, classes: int = 10) -> Callable[[], Awaitable[One]]:

@@ -41,8 +41,8 @@ def test_every_format_decodes_to_its_picture(name: str) -> None:
     error = np.abs(decoded.pixels.astype(int) - np.asarray(photo())).mean()
     assert decoded.pixels.shape == (45, 67, 3)
     assert decoded.pixels.dtype == np.uint8
-    assert (decoded.width, decoded.height) == (67, 45)
-    assert decoded.format == name.split("-")[0].upper()
+    assert (decoded.info.width, decoded.info.height) == (67, 45)
+    assert decoded.info.format == name.split("-")[0].upper()
     assert error < (130 if "bilevel" in name or "group4" in name else 60 if "grey" in name else 16)
 
 
@@ -64,8 +64,10 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     decoded = decode_image(saved(stored, kind, exif=exif, **LOSSLESS[kind]))
 
     assert np.array_equal(decoded.pixels, np.asarray(upright))
-    assert (decoded.width, decoded.height) == stored.size
-    assert decoded.operations == ([f"exif_orientation_{orientation}"] if orientation > 1 else [])
+    assert (decoded.info.width, decoded.info.height) == stored.size
+    assert decoded.info.operations == (
+        [f"exif_orientation_{orientation}"] if orientation > 1 else []
+    )
 
 
 def test_exif_orientation_is_applied_to_jpeg() -> None:
@@ -102,7 +104,7 @@ def test_transparency_is_laid_over_white() -> None:
         decoded = decode_image(saved(clear, kind, **LOSSLESS[kind]))
 
         assert decoded.pixels.reshape(-1, 3).tolist() == [[200, 0, 0]] + [[255, 255, 255]] * 3
-        assert decoded.operations == ["alpha_over_white"]
+        assert decoded.info.operations == ["alpha_over_white"]
 
 
 def test_transparent_palette_entry_and_grey_alpha_become_white() -> None:
@@ -133,7 +135,7 @@ def test_transparent_grey_value_is_found_in_every_bit_depth(bits: int) -> None:
         file = b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", struct.pack(">H", key)) + data
         decoded = decode_image(file)
         assert decoded.pixels[0, 0].tolist() == [expected] * 3
-        assert "alpha_over_white" in decoded.operations
+        assert "alpha_over_white" in decoded.info.operations
 
 
 def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
@@ -142,7 +144,7 @@ def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
     for kind in ("PNG", "TIFF"):
         decoded = decode_image(saved(ramp, kind))
         assert decoded.pixels[0, :, 0].tolist() == [0, 1, 128, 255]
-        assert decoded.operations == ["16_bit_to_8_bit", "grey_to_rgb"]
+        assert decoded.info.operations == ["16_bit_to_8_bit", "grey_to_rgb"]
 
 
 def test_16_bit_colour_keeps_its_high_byte() -> None:
@@ -154,7 +156,7 @@ def test_16_bit_colour_keeps_its_high_byte() -> None:
     )
 
     assert decoded.pixels.tolist() == [[[255, 128, 0]]]
-    assert decoded.operations == ["16_bit_to_8_bit"]
+    assert decoded.info.operations == ["16_bit_to_8_bit"]
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_frames_of_a_gif_are_counted_without_being_decoded() -> None:
     frames = [Image.new("RGB", (400, 300), (i, 0, 0)) for i in range(12)]
     file = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
-    assert decode_image(file, ImageLimits(max_gif_frames=12)).format == "GIF"
+    assert decode_image(file, ImageLimits(max_gif_frames=12)).info.format == "GIF"
     with pytest.raises(ImageTooLarge, match="at most 11 GIF frames"):
         decode_image(file, ImageLimits(max_gif_frames=11))
 
@@ -191,7 +191,7 @@ def test_each_limit_is_held_and_named() -> None:
     exact = ImageLimits(
         max_bytes=len(file), max_pixels=67 * 45, max_side=67, max_aspect_ratio=67 / 45
     )
-    assert decode_image(file, exact).width == 67
+    assert decode_image(file, exact).info.width == 67
 
 
 def test_scans_in_an_embedded_thumbnail_do_not_count() -> None:

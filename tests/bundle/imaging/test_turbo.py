@@ -54,7 +54,7 @@ def test_pixels_are_turned_upright_as_pillow_does(orientation: int) -> None:
         image.pixels, np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data))))
     )
     assert image.pixels.flags.c_contiguous
-    assert image.operations == ([f"exif_orientation_{orientation}"] if orientation > 1 else [])
+    assert image.info.operations == ([f"exif_orientation_{orientation}"] if orientation > 1 else [])
 
 
 def test_what_libjpeg_warns_about_and_other_colours_are_left_to_pillow() -> None:
@@ -95,8 +95,10 @@ def test_a_large_jpeg_is_decoded_smaller_and_gives_almost_the_same_input(
 
     whole = decode_image(data)
     full = prepare(whole.pixels, geometry)
-    assert image.operations[0] == "decoded_at_1_4"
-    assert (image.width, image.height) == (whole.width, whole.height) == size[::-1]
+    assert image.info.operations[0] == "decoded_at_1_4"
+    assert (
+        (image.info.width, image.info.height) == (whole.info.width, whole.info.height) == size[::-1]
+    )
     assert image.pixels.shape == full.shape == (64, 64, 3)
     assert np.abs(image.pixels.astype(int) - full).mean() < 1
     assert np.abs(image.pixels.astype(int) - full).max() < 12
@@ -112,5 +114,5 @@ def test_a_small_jpeg_and_other_formats_are_decoded_in_full() -> None:
     ):
         image = read_input(data, geometry)
 
-        assert image.operations == []
+        assert image.info.operations == []
         assert np.array_equal(image.pixels, prepare(decode_image(data).pixels, geometry))

@@ -11,10 +11,10 @@ from PIL import Image
 
 from bundle.errors import ImageTooLarge, UnreadableImage
 from bundle.format.manifest import Input
+from bundle.imaging.decode import DecodedImage, ImageInfo
 from bundle.worker.wire import Answer, WireClosed
 from service.decoding import pool as decoder
 from service.decoding import worker as decoder_process
-from service.decoding.__main__ import Decoded
 from service.decoding.pool import Decoder
 from service.errors import DecoderUnavailable
 from service.settings import Settings
@@ -201,7 +201,7 @@ def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
 ) -> None:
     async def test() -> None:
         pool = await started(settings, workers=2)
-        sent: list[asyncio.Task[Decoded]] = []
+        sent: list[asyncio.Task[DecodedImage]] = []
 
         async def pipes(*images: bytes) -> list[int]:
             sent.extend(asyncio.create_task(pool.decode(image, GEOMETRY)) for image in images)
@@ -225,7 +225,7 @@ def test_an_answer_is_believed(settings: Settings) -> None:
     async def test() -> None:
         Pretended.answer = {"image": IMAGE}, [PIXELS]
         pool = await started(settings)
-        assert await pool.decode(b"x", GEOMETRY) == Decoded(PIXELS, **IMAGE)
+        assert await pool.decode(b"x", GEOMETRY) == DecodedImage(PIXELS, ImageInfo(**IMAGE))
         Pretended.answer = {"error": "image_too_large", "detail": "what"}, []
         with pytest.raises(ImageTooLarge, match="what"):
             await pool.decode(b"x", GEOMETRY)
@@ -241,7 +241,7 @@ def test_a_decoder_that_is_killed_while_it_starts_is_started_again(settings: Set
         Pretended.failing = 1
         pool = Decoder(settings)
         pool.start()
-        assert await pool.decode(SMALL, GEOMETRY) == Decoded(PIXELS, **IMAGE)
+        assert await pool.decode(SMALL, GEOMETRY) == DecodedImage(PIXELS, ImageInfo(**IMAGE))
         assert Pretended.started == 2
         await pool.stop()
 
@@ -263,7 +263,7 @@ def test_where_no_decoder_can_be_started_clients_are_told_and_it_is_tried_again(
         assert Pretended.started == 2, "they did not try again at once"
         await asyncio.sleep(1.5)
         assert Pretended.started == 3, "nobody has asked for that one"
-        assert await pool.decode(SMALL, GEOMETRY) == Decoded(PIXELS, **IMAGE)
+        assert await pool.decode(SMALL, GEOMETRY) == DecodedImage(PIXELS, ImageInfo(**IMAGE))
         await pool.stop()
 
     asyncio.run(test())
