@@ -1,28 +1,28 @@
 """Every error of this package.
 
-::
+    BundleError                  a bundle that cannot be served
+        ManifestInvalid          manifest_invalid
+        IntegrityFailed          integrity_failed
+        GoldenMismatch           golden_mismatch
+        RuntimeUnavailable       runtime_unavailable
+        WorkerDied               worker_died
+        AccelerationFailed       acceleration_failed
+    ImageError                   an image that cannot be classified
+        UnsupportedImageType     unsupported_image_type
+        ImageTooLarge            image_too_large
+        UnreadableImage          unreadable_image
 
-    BundleError                  a folder that cannot be served
-        ManifestInvalid          500 manifest_invalid
-        IntegrityFailed          500 integrity_failed
-        GoldenMismatch           500 golden_mismatch
-        RuntimeUnavailable       500 runtime_unavailable
-        WorkerDied               503 worker_died
-        AccelerationFailed       500 acceleration_failed
-    ImageError                   an upload that cannot be classified
-        UnsupportedImageType     415 unsupported_image_type
-        ImageTooLarge            413 image_too_large
-        UnreadableImage          422 unreadable_image
+Where each one stands on the two paths:
 
-Where each one stands on the two paths::
-
-    folder -> ManifestInvalid -> record -> IntegrityFailed -> verified files -> RuntimeUnavailable
-           -> loaded model -> GoldenMismatch -> ready process -> WorkerDied
+    folder -> ManifestInvalid -> manifest -> IntegrityFailed -> verified files
+           -> RuntimeUnavailable -> loaded model -> GoldenMismatch -> ready process -> WorkerDied
     bundle -> AccelerationFailed -> bundle with accelerated artifacts
-    bytes  -> UnsupportedImageType -> header -> ImageTooLarge -> decoder -> UnreadableImage -> pixels
+    bytes  -> UnsupportedImageType -> header -> ImageTooLarge -> decoder -> UnreadableImage
+           -> pixels
 
-``str(error)`` is the detail: what happened, what is expected, how to fix it, the offending value last.
-Mistakes of the calling program (a wrong shape, a wrong dtype) are ``ValueError`` and stay out of this tree.
+`str(error)` is the detail: what happened, what is expected, how to fix it, the offending value.
+Errors cross process boundaries as their `code` and detail. Mistakes of the calling program (a wrong
+shape, a wrong dtype) are `ValueError` and not in these trees.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ from typing import ClassVar
 
 
 class BundleError(Exception):
-    """A model bundle cannot be used. ``status`` is its HTTP status, ``code`` its stable machine code."""
+    """A model bundle cannot be used."""
 
-    status: ClassVar[int] = 500
     code: ClassVar[str] = "bundle_error"
 
 
@@ -44,13 +43,13 @@ class ManifestInvalid(BundleError):
 
 
 class IntegrityFailed(BundleError):
-    """The files of the bundle differ from the manifest: size, sha256, a missing or extra file, a symlink."""
+    """The files differ from the manifest: size, sha256, a missing or extra file, a symlink."""
 
     code = "integrity_failed"
 
 
 class GoldenMismatch(BundleError):
-    """The loaded model does not give the scores that were recorded when the bundle was written."""
+    """The loaded model does not reproduce the scores recorded when the bundle was written."""
 
     code = "golden_mismatch"
 
@@ -62,41 +61,37 @@ class RuntimeUnavailable(BundleError):
 
 
 class AccelerationFailed(BundleError):
-    """The source artifact could not be converted for another runtime; the bundle is as it was."""
+    """The source artifact could not be converted for another runtime; the bundle is unchanged."""
 
     code = "acceleration_failed"
 
 
 class WorkerDied(BundleError):
-    """The process that runs the model ended or did not answer in time; the caller may start another."""
+    """The process that runs the model ended or timed out; a new one may be started."""
 
-    status = 503
     code = "worker_died"
 
 
 class ImageError(Exception):
-    """An uploaded picture cannot be used. ``status`` is its HTTP status, ``code`` its stable machine code."""
+    """An image cannot be used."""
 
-    status: ClassVar[int] = 422
     code: ClassVar[str] = "image_error"
 
 
 class UnsupportedImageType(ImageError):
-    """The first bytes are those of none of the six formats that are read."""
+    """The file does not begin like any of the six supported formats."""
 
-    status = 415
     code = "unsupported_image_type"
 
 
 class ImageTooLarge(ImageError):
-    """Bytes, pixels, side, aspect ratio, JPEG scans or GIF frames are over a limit; judged before decoding."""
+    """Bytes, pixels, side, aspect ratio, JPEG scans or GIF frames exceed a limit."""
 
-    status = 413
     code = "image_too_large"
 
 
 class UnreadableImage(ImageError):
-    """The picture is truncated or corrupt, or the decoder refused it."""
+    """The image is truncated or corrupt, or the decoder rejected it."""
 
     code = "unreadable_image"
 

@@ -1,6 +1,4 @@
-"""`python -m service` starts the service; `python -m service settings` prints the table of its settings."""
-
-# The decoder processes import this file again under another name: nothing heavy may stand at its top.
+"""`python -m service` starts the service; `python -m service settings` prints its settings."""
 
 if __name__ == "__main__":
     import sys

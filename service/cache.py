@@ -1,8 +1,9 @@
-"""Answers that are kept: an image that came before, to the same artifact of the same bundle, is not worked on again.
+"""Response cache: an image seen before is not decoded or classified again by the same artifact.
 
-What is kept is what is expensive, the logits and the description of the image; scores, labels and `top_k` are worked
-out for each request. An entry is found by the sha256 of the artifact's identity and the bytes of the image, so there
-is nothing to invalidate: what changes the answer changes the key. Failures are not kept.
+Cached are the expensive parts, the logits and the description of the image; scores, labels and
+`top_k` are computed for each request. The key is the sha256 of the artifact's identity and the
+bytes of the image, so nothing needs invalidation: whatever changes the result changes the key.
+Failures are not cached.
 """
 
 from __future__ import annotations
@@ -12,35 +13,48 @@ import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from cachetools import LRUCache
-from starlette.responses import Response
 
 from bundle.format.manifest import Manifest
 from bundle.imaging.decode import ImageInfo
 from bundle.worker.blocking import RuntimeInfo
-from service.api.uploads import Upload
+from service.errors import Failure
 from service.models.batcher import InferenceResult, Logits
 from service.models.model import ServedModel
 
-HEADER = "Cache-Status"  # RFC 9211
-NAME = "resnet-service"  # of this cache among those that a request may pass
-HASHED_AT_ONCE = (
-    1_000_000  # bytes; more of them are hashed beside the event loop, which they would hold up
-)
-ENTRY_OVERHEAD = 500  # bytes of the key and of the tables' rows for one entry; a test measures them
+# Larger images are hashed in a thread, for they would hold up the event loop.
+MAX_INLINE_HASH_BYTES = 1_000_000
+# Bytes of the key and of the tables' rows for one entry; a test measures them.
+ENTRY_OVERHEAD = 500
 
-One = tuple[ImageInfo, float, InferenceResult]  # of one image; the seconds are those of decoding
-Several = tuple[
-    list[ImageInfo | Exception], float, list[InferenceResult]
-]  # the answers are those of the decoded ones
+
+class Classified(NamedTuple):
+    """One image, decoded and classified."""
+
+    info: ImageInfo
+    inference: InferenceResult
+
+
+class Result(NamedTuple):
+    """What a request for one image computes."""
+
+    image: Classified
+    decode_s: float
+
+
+class BatchResult(NamedTuple):
+    """What a request for several images computes, in their order."""
+
+    images: list[Classified | Failure]
+    decode_s: float
 
 
 class Entry(NamedTuple):
-    """What is kept of one image."""
+    """What is cached of one image."""
 
     info: ImageInfo
     logits: Logits
@@ -48,186 +62,145 @@ class Entry(NamedTuple):
 
 @dataclass(eq=False)
 class Flight:
-    """Work that requests for the same image wait for together; its result, and whether that is kept now."""
+    """A computation in flight, shared by the requests for one image."""
 
-    task: asyncio.Task[tuple[One, bool]]
+    task: asyncio.Task[tuple[Result, bool]]  # and whether the result was stored
     waiting: int = 0
 
 
-class Asked(NamedTuple):
-    """Who is to answer, as it was when the request came."""
+class Target(NamedTuple):
+    """The model, manifest and runtime a request was admitted against."""
 
     model: ServedModel
     manifest: Manifest
     info: RuntimeInfo
 
+    @classmethod
+    def of(cls, model: ServedModel, manifest: Manifest) -> Self:
+        """The target of a request now."""
+        assert model.info is not None  # noqa: S101 - it comes with the manifest
+        return cls(model, manifest, model.info)
+
     @property
     def unchanged(self) -> bool:
-        """Whether the process has not been replaced since then, maybe by one with another artifact."""
+        """Whether the process is the same; another one may run another artifact."""
         return self.model.manifest is self.manifest and self.model.info is self.info
 
 
 class Cache:
-    """The least recently used entries go when there are more than `max_bytes`; lives on the event loop."""
+    """LRU cache of at most `max_bytes`. Not thread-safe: it belongs to the event loop.
+
+    Lookups return the result and its `Cache-Status` parameters (RFC 9211).
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._entries: LRUCache[bytes, Entry] = LRUCache(max_bytes, getsizeof=_size)
         self._flights: dict[bytes, Flight] = {}
-        self.lookups: Counter[str] = Counter(hit=0, miss=0, collapsed=0)  # one for each image
+        # One for each image.
+        self.lookups: Counter[str] = Counter(hit=0, miss=0, collapsed=0)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def held_bytes(self) -> int:
-        """What the entries take in memory."""
+        """Memory used by the entries."""
         return int(self._entries.currsize)
 
     @property
     def max_bytes(self) -> int:
-        """What they may take."""
+        """Memory limit of the entries."""
         return int(self._entries.maxsize)
 
     async def one(
-        self, asked: Asked, data: bytes, work: Callable[[], Awaitable[One]]
-    ) -> tuple[One, str]:
-        """What is kept for an image, or else what `work` gives, and how the header tells of it.
+        self, target: Target, data: bytes, compute: Callable[[], Awaitable[Result]]
+    ) -> tuple[Result, str]:
+        """The cached result of an image, or else that of `compute`.
 
-        Requests for one image that come together share one run of `work`. It goes on when the first of them leaves,
-        and is cancelled when the last one does.
+        Concurrent requests for one image share one run of `compute`. It continues when the first of
+        them leaves, and is cancelled when the last one does.
         """
-        key = await _key(asked, data)
+        key = await _key(target, data)
         entry = self._entries.get(key)
         if entry is not None:
             self.lookups["hit"] += 1
-            return _from(entry), "hit"
+            return Result(_cached(entry), 0.0), "hit"
         flight = self._flights.get(key)
         first = flight is None
         if flight is None:
-            flight = Flight(asyncio.create_task(self._work(key, asked, work)))
+            flight = Flight(asyncio.create_task(self._compute(key, target, compute)))
             self._flights[key] = flight
         self.lookups["miss" if first else "collapsed"] += 1
-        began = time.perf_counter()
+        started = time.perf_counter()
         flight.waiting += 1
         try:
-            found, kept = await asyncio.shield(flight.task)
+            result, stored = await asyncio.shield(flight.task)
         finally:
             flight.waiting -= 1
             if not flight.waiting:
                 flight.task.cancel()
                 del self._flights[key]
         if first:
-            return found, "fwd=miss; stored" if kept else "fwd=miss"
-        # All that this request has done is to wait.
-        decoded, _, answer = found
-        return (
-            decoded,
-            0.0,
-            InferenceResult(answer.logits, time.perf_counter() - began, 0.0),
-        ), "fwd=miss; collapsed"
+            return result, "fwd=miss; stored" if stored else "fwd=miss"
+        # This request only waited.
+        waited = InferenceResult(
+            result.image.inference.logits, time.perf_counter() - started, inference_s=0.0
+        )
+        return Result(Classified(result.image.info, waited), 0.0), "fwd=miss; collapsed"
 
     async def several(
         self,
-        asked: Asked,
-        uploads: list[Upload],
-        work: Callable[[list[Upload]], Awaitable[Several]],
-    ) -> tuple[Several, str]:
-        """As `one`, of several images: `work` is given those that are not kept, each once."""
-        keys = [await _key(asked, upload.data) for upload in uploads]
-        entries = {key: self._entries.get(key) for key in keys}
-        missing = {
-            key: upload for key, upload in zip(keys, uploads, strict=True) if entries[key] is None
-        }
-        hits = sum(entries[key] is not None for key in keys)
+        target: Target,
+        images: Sequence[bytes],
+        compute: Callable[[list[bytes]], Awaitable[BatchResult]],
+    ) -> tuple[BatchResult, str]:
+        """As `one`, for several images: `compute` gets those that are not cached, each once."""
+        keys = [await _key(target, data) for data in images]
+        found: dict[bytes, Classified | Failure] = {}
+        missing: dict[bytes, bytes] = {}
+        for key, data in zip(keys, images, strict=True):
+            entry = self._entries.get(key)
+            if entry is None:
+                missing[key] = data
+            else:
+                found[key] = _cached(entry)
+        hits = sum(key in found for key in keys)
         self.lookups["hit"] += hits
         self.lookups["miss"] += len(keys) - hits
 
-        found: dict[bytes, tuple[ImageInfo, InferenceResult] | Exception] = {}
-        for key, entry in entries.items():
-            if entry is not None:
-                decoded, _, answer = _from(entry)
-                found[key] = decoded, answer
-        items, decode_s, answers = await work(list(missing.values())) if missing else ([], 0.0, [])
-        kept, remaining = 0, iter(answers)
-        for key, item in zip(missing, items, strict=True):
-            if isinstance(item, Exception):
-                found[key] = item
-            else:
-                answer = next(remaining)
-                found[key] = item, answer
-                kept += self._keep(key, asked, item, answer)
-
-        in_order = [found[key] for key in keys]
-        result: Several = (
-            [each if isinstance(each, Exception) else each[0] for each in in_order],
-            decode_s,
-            [each[1] for each in in_order if not isinstance(each, Exception)],
-        )
+        decode_s, stored = 0.0, 0
+        if missing:
+            computed, decode_s = await compute(list(missing.values()))
+            for key, image in zip(missing, computed, strict=True):
+                found[key] = image
+                stored += isinstance(image, Classified) and self._store(key, target, image)
+        result = BatchResult([found[key] for key in keys], decode_s)
         if not missing:
             return result, "hit"
         status = "fwd=partial" if hits else "fwd=miss"
-        return result, f"{status}; stored" if kept == len(missing) else status
+        return result, f"{status}; stored" if stored == len(missing) else status
 
-    async def _work(
-        self, key: bytes, asked: Asked, work: Callable[[], Awaitable[One]]
-    ) -> tuple[One, bool]:
-        found = await work()
-        decoded, _, answer = found
-        return found, self._keep(key, asked, decoded, answer)
+    async def _compute(
+        self, key: bytes, target: Target, compute: Callable[[], Awaitable[Result]]
+    ) -> tuple[Result, bool]:
+        result = await compute()
+        return result, self._store(key, target, result.image)
 
-    def _keep(self, key: bytes, asked: Asked, decoded: ImageInfo, answer: InferenceResult) -> bool:
-        """Whether the answer is kept: it fits, and the process that was asked has given it."""
+    def _store(self, key: bytes, target: Target, image: Classified) -> bool:
+        """Store a result unless it is too large, or the process was replaced in between."""
         # A row of the logits of a batch would keep the whole batch in memory.
-        entry = Entry(decoded, answer.logits.copy())
-        if not asked.unchanged or _size(entry) > self.max_bytes:
+        entry = Entry(image.info, image.inference.logits.copy())
+        if not target.unchanged or _size(entry) > self.max_bytes:
             return False
         self._entries[key] = entry
         return True
 
 
-async def answer_one(
-    cache: Cache | None,
-    response: Response,
-    model: ServedModel,
-    manifest: Manifest,
-    upload: Upload,
-    work: Callable[[], Awaitable[One]],
-) -> One:
-    """What `work` gives for an image, or what is kept of it; the header says which, where there is a cache."""
-    if cache is None:
-        return await work()
-    found, status = await cache.one(_asked(model, manifest), upload.data, work)
-    response.headers[HEADER] = f"{NAME}; {status}"
-    return found
-
-
-async def answer_several(
-    cache: Cache | None,
-    response: Response,
-    model: ServedModel,
-    manifest: Manifest,
-    uploads: list[Upload],
-    work: Callable[[list[Upload]], Awaitable[Several]],
-) -> Several:
-    """As `answer_one`, of several images."""
-    if cache is None:
-        return await work(uploads)
-    found, status = await cache.several(_asked(model, manifest), uploads, work)
-    response.headers[HEADER] = f"{NAME}; {status}"
-    return found
-
-
-def _asked(model: ServedModel, manifest: Manifest) -> Asked:
-    assert model.info is not None  # noqa: S101 - it comes with the manifest
-    return Asked(model, manifest, model.info)
-
-
-async def _key(asked: Asked, data: bytes) -> bytes:
-    """32 bytes; the device counts, for the same artifact rounds otherwise on another."""
-    identity = (
-        f"{asked.manifest.digest}\0{asked.info['artifact_id']}\0{asked.info['device']}\0".encode()
-    )
-    if len(data) > HASHED_AT_ONCE:
+async def _key(target: Target, data: bytes) -> bytes:
+    """32 bytes. The device is part of it: the same artifact rounds differently on another one."""
+    parts = target.manifest.digest, target.info["artifact_id"], target.info["device"]
+    identity = "".join(f"{part}\0" for part in parts).encode()
+    if len(data) > MAX_INLINE_HASH_BYTES:
         return await asyncio.to_thread(_sha256, identity, data)
     return _sha256(identity, data)
 
@@ -239,12 +212,12 @@ def _sha256(*parts: bytes) -> bytes:
     return digest.digest()
 
 
-def _from(entry: Entry) -> One:
-    return entry.info, 0.0, InferenceResult(entry.logits, 0.0, 0.0)
+def _cached(entry: Entry) -> Classified:
+    return Classified(entry.info, InferenceResult(entry.logits, queue_s=0.0, inference_s=0.0))
 
 
 def _size(entry: Entry) -> int:
-    """What an entry takes in memory, in bytes."""
+    """Memory of an entry, in bytes."""
     described = (getattr(entry.info, field.name) for field in fields(entry.info))
     parts = (entry, entry.logits, entry.info, *described, *entry.info.operations)
     return ENTRY_OVERHEAD + sum(map(sys.getsizeof, parts))

@@ -1,163 +1,141 @@
-"""What a request can meet, each error on its arrow of the request path.
+"""What can go wrong with a request, each error on its arrow of the request path.
 
     ServiceError
-        NotFound 404, MethodNotAllowed 405          request → route
-        RequestTimeout 408, RequestTooLarge 413     socket → body
-        MalformedRequest 400, UnsupportedMediaType 415   body → bytes of an image
-        UnknownParameter 422, InvalidParameter 422  query → parameters
-        UnknownModel 404, UnknownVersion 404        parameters → model
-        DecodeTimeout 422                           bytes → pixels (with bundle.errors.ImageError)
-        DecoderUnavailable 503
-        QueueFull 429                               pixels → queue
-        ModelUnavailable 503, ModelRefused 503      queue → scores
-        NotReady 503, Draining 503                  readiness
-        InternalError 500                           anything else; its text stays in the log
+        NotFound, MethodNotAllowed                  request → route
+        RequestTimeout, RequestTooLarge             socket → body
+        MalformedRequest, UnsupportedMediaType      body → bytes of an image
+        UnknownParameter, InvalidParameter          query → parameters
+        UnknownModel, UnknownVersion                parameters → model
+        DecodeTimeout, DecoderUnavailable           bytes → pixels (with bundle.errors.ImageError)
+        QueueFull                                   pixels → queue
+        ModelUnavailable, ModelRefused              queue → scores
+        NotReady, Draining                          readiness
+        InternalError                               anything else; the cause is in the log
 
-Each class carries its status and its stable code; `docs/errors.md` lists them all, and a test holds it to them.
+`service.api.problems` gives each its HTTP status and title. The docstrings are the meanings in the
+OpenAPI description.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from bundle import errors as bundle_errors
+from bundle.errors import BundleError, ImageError
 
 
 class ServiceError(Exception):
-    """Base class: `str(error)` is the detail that the client reads."""
+    """Base class: `str(error)` is the detail for the client, `code` is stable."""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    title: ClassVar[str] = "Internal error"
-    retry_after_s: ClassVar[int | None] = None  # value of the header Retry-After, in seconds
+    code: ClassVar[str]
+
+
+class InternalError(ServiceError):
+    """A defect of the service; its log has the cause under the request id."""
+
+    code = "internal_error"
 
 
 class NotFound(ServiceError):
     """There is no such route."""
 
-    status, code, title = 404, "not_found", "Not found"
+    code = "not_found"
 
 
 class MethodNotAllowed(ServiceError):
-    """The route exists, with other methods."""
+    """The route exists, but not for this method."""
 
-    status, code, title = 405, "method_not_allowed", "Method not allowed"
+    code = "method_not_allowed"
 
 
 class RequestTimeout(ServiceError):
-    """The request has not arrived in full in time; the connection is closed."""
+    """The request did not arrive in full in time; the connection is closed."""
 
-    status, code, title = 408, "request_timeout", "Request timeout"
+    code = "request_timeout"
 
 
 class RequestTooLarge(ServiceError):
-    """The body is longer than the route takes; it is not read."""
+    """The body is larger than the route accepts; it is not read."""
 
-    status, code, title = 413, "request_too_large", "Request too large"
+    code = "request_too_large"
 
 
 class MalformedRequest(ServiceError):
-    """The body is not what its content type says, lacks the field of the image, or has more files than are taken."""
+    """The body does not match its content type, lacks the image field, or has too many files."""
 
-    status, code, title = 400, "malformed_request", "Malformed request"
+    code = "malformed_request"
 
 
 class UnsupportedMediaType(ServiceError):
     """The content type is neither multipart/form-data nor an image."""
 
-    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+    code = "unsupported_media_type"
 
 
 class InvalidParameter(ServiceError):
     """A query or path parameter is out of range or of the wrong type."""
 
-    status, code, title = 422, "invalid_parameter", "Invalid parameter"
+    code = "invalid_parameter"
 
 
 class UnknownParameter(ServiceError):
     """The route has no query parameter of this name."""
 
-    status, code, title = 422, "unknown_parameter", "Unknown parameter"
+    code = "unknown_parameter"
 
 
 class UnknownModel(ServiceError):
     """No model has this name."""
 
-    status, code, title = 404, "unknown_model", "Unknown model"
+    code = "unknown_model"
 
 
 class UnknownVersion(ServiceError):
     """The model has no such version."""
 
-    status, code, title = 404, "unknown_version", "Unknown version"
+    code = "unknown_version"
 
 
 class DecodeTimeout(ServiceError):
-    """The image takes longer to decode than the limit; its decoder has been killed."""
+    """Decoding the image exceeded the time limit; its decoder was killed."""
 
-    status, code, title = 422, "decode_timeout", "Image takes too long to decode"
+    code = "decode_timeout"
 
 
 class QueueFull(ServiceError):
-    """As many images wait as the queue holds."""
+    """The queue of the model or the memory for request bodies is full."""
 
-    status, code, title, retry_after_s = 429, "queue_full", "Queue full", 1
+    code = "queue_full"
 
 
 class DecoderUnavailable(ServiceError):
-    """No process that decodes images can be started."""
+    """No decoder process can be started."""
 
-    status, code, title, retry_after_s = 503, "decoder_unavailable", "Decoder unavailable", 2
+    code = "decoder_unavailable"
 
 
 class ModelUnavailable(ServiceError):
-    """The process of the model is being started, has died under this request twice, or has another bundle now."""
+    """The model is loading, its process died twice on this request, or its bundle was replaced."""
 
-    status, code, title, retry_after_s = 503, "model_unavailable", "Model unavailable", 2
+    code = "model_unavailable"
 
 
 class ModelRefused(ServiceError):
-    """The bundle has not passed its verification, or could not be loaded in time; the text says what to mend before a restart."""
+    """The bundle failed verification or was not loaded in time; the detail says how to fix it."""
 
-    status, code, title, retry_after_s = 503, "model_refused", "Model refused", 60
+    code = "model_refused"
 
 
 class NotReady(ServiceError):
-    """Models are being loaded, or the default one is not there."""
+    """Models are loading, or the default model is not available."""
 
-    status, code, title, retry_after_s = 503, "not_ready", "Not ready", 2
+    code = "not_ready"
 
 
 class Draining(ServiceError):
-    """The service is shutting down and finishes what it has."""
+    """The service is shutting down and only finishes requests in flight."""
 
-    status, code, title, retry_after_s = 503, "draining", "Draining", 5
-
-
-BUNDLE_TITLES: dict[type[Exception], str] = {
-    bundle_errors.UnsupportedImageType: "Unsupported image type",
-    bundle_errors.ImageTooLarge: "Image too large",
-    bundle_errors.UnreadableImage: "Unreadable image",
-    bundle_errors.ManifestInvalid: "Manifest invalid",
-    bundle_errors.IntegrityFailed: "Integrity check failed",
-    bundle_errors.GoldenMismatch: "Golden samples differ",
-    bundle_errors.RuntimeUnavailable: "Runtime unavailable",
-    bundle_errors.WorkerDied: "Worker died",
-}
+    code = "draining"
 
 
-def catalogue() -> dict[str, tuple[int, str, str]]:
-    """Code → (status, title, meaning) of every problem that a client can receive."""
-    entries = {
-        error.code: (error.status, error.title, (error.__doc__ or "").strip())
-        for error in ServiceError.__subclasses__()
-    }
-    for error in (
-        bundle_errors.UnsupportedImageType,
-        bundle_errors.ImageTooLarge,
-        bundle_errors.UnreadableImage,
-        bundle_errors.RuntimeUnavailable,
-    ):
-        entries[error.code] = (error.status, BUNDLE_TITLES[error], (error.__doc__ or "").strip())
-    internal = "A defect of the service; its log holds the reason under the request id."
-    return entries | {ServiceError.code: (ServiceError.status, ServiceError.title, internal)}
+Failure = ServiceError | BundleError | ImageError
+"""Every error that a client receives as a problem."""

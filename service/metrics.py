@@ -1,22 +1,19 @@
-"""What operators watch, in the text format of Prometheus: counted as it happens, or read from its owner when asked.
+"""Prometheus metrics, counted as events happen or read from their owners at each scrape.
 
-`docs/operation.md` lists every metric; a test holds that page to them. The values of a label come from a list that no
-client can lengthen.
+`docs/operation.md` lists every metric; a test holds that page to them. Label values come from fixed
+sets: no client can create a time series.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import get_args
 
-from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Histogram,
     ProcessCollector,
-    generate_latest,
 )
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -25,12 +22,10 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from service.cache import Cache
-from service.errors import catalogue
 from service.models.model import ServedModel, State
 from service.models.registry import Registry
 
@@ -38,59 +33,59 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 STAGES = ("decode", "queue", "inference")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
-NO_ROUTE = "none"  # a path that leads nowhere is the client's text, and not for a label
+# An unknown path is chosen by the client, so it may not become a label.
+NO_ROUTE = "none"
 OTHER_METHOD = "other"
 MODEL = ["model", "version"]
 
-router = APIRouter()
-
 
 class Metrics(Collector):
-    """The measurements of one application."""
+    """The metrics of one application; `codes` are those of its problems."""
 
-    def __init__(self) -> None:
+    def __init__(self, codes: Iterable[str]) -> None:
         self._library = CollectorRegistry()
         self._requests = Counter(
             "http_requests",
-            "Requests that were answered.",
+            "Responses sent.",
             ["method", "route", "status"],
             registry=self._library,
         )
         self._request_s = Histogram(
             "http_request_duration_seconds",
-            "Time from the head of a request to the end of its answer.",
+            "Time from the head of a request to the end of its response.",
             ["method", "route"],
             buckets=SECONDS,
             registry=self._library,
         )
         self._stage_s = Histogram(
             "resnet_stage_duration_seconds",
-            "Time of the stages of a request, as in its timing_ms.",
+            "Time of each stage of a request, as in its timing_ms.",
             [*MODEL, "stage"],
             buckets=SECONDS,
             registry=self._library,
         )
         self._problems = Counter(
             "resnet_problems",
-            "Problems that were answered, by code.",
+            "Problems in responses, by code.",
             ["code"],
             registry=self._library,
         )
-        for code in catalogue():
-            self._problems.labels(code)  # they start at 0, so that the first one is an increase
+        for code in codes:
+            # From 0, so that the first one is an increase.
+            self._problems.labels(code)
         ProcessCollector(registry=self._library)
-        # Children of the metrics above; looking one up by its labels costs more than counting.
+        # Children by labels: looking one up in the library costs more than counting.
         self._of_requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._of_stages: dict[tuple[str, int], list[Histogram]] = {}
         self._models: Registry | None = None
         self._cache: Cache | None = None
 
     def watch(self, models: Registry, cache: Cache | None) -> None:
-        """Tell of these from now on."""
+        """Report these models and this cache from now on."""
         self._models, self._cache = models, cache
 
     def request(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count a request that has been routed and answered."""
+        """Count a request after its response."""
         key = scope["method"], getattr(scope.get("route"), "path", NO_ROUTE), status
         children = self._of_requests.get(key)
         if children is None:
@@ -105,7 +100,7 @@ class Metrics(Collector):
         children[1].observe(seconds)
 
     def stages(self, model: ServedModel, timing_ms: Mapping[str, float]) -> None:
-        """Count the stages of a request; an answer that was kept has gone through none."""
+        """Count the stages of a request; a cached result went through none."""
         if not timing_ms["inference"]:
             return
         key = model.name, model.version
@@ -118,13 +113,13 @@ class Metrics(Collector):
             child.observe(timing_ms[stage] / 1000)
 
     def problem(self, code: str) -> None:
-        """Count a problem: the answer to a request, or in the place of an image of a batch."""
+        """Count a problem: a response, or one image of a batch."""
         self._problems.labels(code).inc()
 
     def collect(self) -> Iterator[Metric]:
-        """Everything there is, for the library to write down."""
+        """All metrics, for the client library."""
         for metric in self._library.collect():
-            # When a series began; it would be one more series beside each of them.
+            # Creation times would double the number of series.
             metric.samples = [
                 sample for sample in metric.samples if not sample.name.endswith("_created")
             ]
@@ -137,15 +132,11 @@ class Metrics(Collector):
 
 def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
     state = GaugeMetricFamily(
-        "resnet_model_state", "1 for the state that the model is in.", labels=[*MODEL, "state"]
+        "resnet_model_state", "1 for the current state of the model.", labels=[*MODEL, "state"]
     )
-    info = InfoMetricFamily("resnet_model", "What runs.", labels=MODEL)
-    waiting = GaugeMetricFamily(
-        "resnet_queue_images", "Images that wait for the model.", labels=MODEL
-    )
-    batches = HistogramMetricFamily(
-        "resnet_batch_images", "Images of a forward pass.", labels=MODEL
-    )
+    info = InfoMetricFamily("resnet_model", "The artifact that runs.", labels=MODEL)
+    waiting = GaugeMetricFamily("resnet_queue_images", "Images in the queue.", labels=MODEL)
+    batches = HistogramMetricFamily("resnet_batch_images", "Images per forward pass.", labels=MODEL)
     for model in models:
         labels = [model.name, str(model.version)]
         for each in get_args(State):
@@ -177,28 +168,11 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
 
 def _of_cache(cache: Cache) -> Iterator[Metric]:
     lookups = CounterMetricFamily(
-        "resnet_cache_lookups",
-        "Images that were looked up among the answers kept.",
-        labels=["result"],
+        "resnet_cache_lookups", "Cache lookups, one per image.", labels=["result"]
     )
     for result, count in cache.lookups.items():
         lookups.add_metric([result], count)
     yield lookups
-    yield GaugeMetricFamily("resnet_cache_entries", "Answers that are kept.", len(cache))
-    yield GaugeMetricFamily(
-        "resnet_cache_bytes", "Memory of the answers that are kept.", cache.held_bytes
-    )
-    yield GaugeMetricFamily("resnet_cache_max_bytes", "Memory that they may take.", cache.max_bytes)
-
-
-@router.get(
-    "/metrics",
-    response_class=PlainTextResponse,
-    summary="What is measured, for Prometheus",
-    tags=["health"],
-)
-async def metrics(request: Request) -> PlainTextResponse:
-    """Requests, stages, models and the cache in the text format of Prometheus; docs/operation.md lists the metrics."""
-    return PlainTextResponse(
-        generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_PLAIN_0_0_4
-    )
+    yield GaugeMetricFamily("resnet_cache_entries", "Cached images.", len(cache))
+    yield GaugeMetricFamily("resnet_cache_bytes", "Memory of the cache.", cache.held_bytes)
+    yield GaugeMetricFamily("resnet_cache_max_bytes", "Memory limit.", cache.max_bytes)

@@ -1,4 +1,4 @@
-"""Running the service: settings, logging, uvicorn, and a shutdown that loses no request."""
+"""Runs the service: settings, logging, uvicorn, and a shutdown that loses no request."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from service.app import create_app
 from service.settings import Settings, SettingsError, read_settings
 
 OPEN_FILES = 65_536
-USAGE = 2  # exit code for wrong settings, as command lines have it
+USAGE = 2  # exit code for wrong settings, as of a command line
 
 
 class DrainingServer(uvicorn.Server):
-    """Says "draining" on /readyz for a while before it stops listening, so that load balancers look elsewhere."""
+    """Reports "draining" on /readyz for a while before it stops listening, for load balancers."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, delay_s: float) -> None:
         super().__init__(config)
@@ -36,13 +36,17 @@ class DrainingServer(uvicorn.Server):
         self._signalled = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """First signal: un-ready, and stop after the delay; second one: stop now; SIGINT once more: drop all requests."""
+        """Handle SIGTERM or SIGINT.
+
+        The first one makes the service unready and stops it after the delay, the second one stops
+        it now, and another SIGINT drops all requests.
+        """
         registry = getattr(self._application.state, "registry", None)
         if registry is not None:
             registry.draining = True
         if self._delay_s and not self._signalled:
             self._signalled = True
-            logging.getLogger("service").info("draining: serving on for %g s", self._delay_s)
+            logging.getLogger("service").info("draining: still serving for %g s", self._delay_s)
             self._loop.call_soon_threadsafe(
                 self._loop.call_later, self._delay_s, self._end_delay, sig, frame
             )
@@ -50,23 +54,22 @@ class DrainingServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     def _end_delay(self, sig: int, frame: FrameType | None) -> None:
-        if (
-            not self.should_exit
-        ):  # uvicorn would take it for one more signal, and drop the requests under way
+        # After a second signal uvicorn would take this for a third, and drop all requests.
+        if not self.should_exit:
             super().handle_exit(sig, frame)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does, which then raises the signals anew; this shutdown is complete, and its exit code 0."""
+        """As uvicorn does, without raising the signals again: a complete shutdown exits with 0."""
         with super().capture_signals():
             yield
             self._captured_signals.clear()
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        """As uvicorn does; keeps the loop, which a signal handler can't ask for."""
+        """As uvicorn does; keeps the loop for `handle_exit`, which runs outside of it."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)  # type: ignore[arg-type]
-        # What has been imported stays; looked through again and again it is 4 % of the time of this process under load.
+        # Modules stay; collecting them again and again takes 4 % of this process's time under load.
         gc.collect()
         gc.freeze()
 
@@ -77,13 +80,13 @@ def main() -> int:
         settings = read_settings()
         if not settings.models_dir.is_dir():
             raise SettingsError(
-                "SERVICE_MODELS_DIR: there is no such folder. Expected a model repository. "
+                "SERVICE_MODELS_DIR: the folder does not exist. Expected a model repository. "
                 f"Received: '{settings.models_dir}'"
             )
         _check_writable(settings)
         _check_address(settings)
     except SettingsError as exc:
-        print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - logging is not configured
         return USAGE
     configure_logging(settings)
     _allow_connections()
@@ -98,7 +101,7 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here asks for the client's address
+        proxy_headers=False,  # the client's address is not used
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
     )
     server = DrainingServer(config, app, settings.drain_delay_s)
@@ -107,10 +110,10 @@ def main() -> int:
 
 
 def _check_writable(settings: Settings) -> None:
-    """Make the folder for what is compiled, or say that it can't be.
+    """Create the folder for compiled models.
 
     Raises:
-        SettingsError: it can't be made or written to.
+        SettingsError: it can't be created or written to.
     """
     folder = settings.compiled_dir
     if folder is None:
@@ -121,16 +124,16 @@ def _check_writable(settings: Settings) -> None:
             pass
     except OSError as exc:
         raise SettingsError(
-            "SERVICE_COMPILED_DIR: this folder can't be written to. Expected one that can, or nothing. "
-            f"Received: '{folder}': {exc.strerror}"
+            "SERVICE_COMPILED_DIR: the folder can't be written to. Expected a writable folder, or "
+            f"nothing. Received: '{folder}': {exc.strerror}"
         ) from exc
 
 
 def _check_address(settings: Settings) -> None:
-    """Find out that the address can't be listened on before models are loaded for nothing.
+    """Check the address before any model is loaded.
 
     Raises:
-        SettingsError: it is no address of this machine, or another program has the port.
+        SettingsError: it is not an address of this machine, or the port is in use.
     """
     try:
         addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
@@ -140,13 +143,14 @@ def _check_address(settings: Settings) -> None:
                 probe.bind(address)
     except OSError as exc:
         raise SettingsError(
-            "SERVICE_HOST, SERVICE_PORT: this address can't be listened on. Expected an address of this machine and a "
-            f"port that no other program has. Received: {settings.host} port {settings.port}: {exc.strerror}"
+            "SERVICE_HOST, SERVICE_PORT: can't listen on this address. Expected an address of this "
+            "machine and a free port. "
+            f"Received: {settings.host} port {settings.port}: {exc.strerror}"
         ) from exc
 
 
 def _allow_connections() -> None:
-    """Raise the soft limit of open files: every connection is one, and idle clients soon hold the usual 1,024."""
+    """Raise the soft limit of open files: each connection is one, and the usual limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -160,5 +164,5 @@ def configure_logging(settings: Settings) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stdout,
     )
-    # Its warnings are about forms that clients made, who are told; the log has the status of the answer.
+    # It warns about invalid forms, which are the client's problem and are reported in the response.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

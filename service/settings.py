@@ -1,4 +1,4 @@
-"""Every setting of the service: name, type, default and one line of help; read once from the environment."""
+"""Every setting of the service, with its default and help; read once from the environment."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bundle.format.manifest import NAME_PATTERN
 from bundle.imaging.decode import MAX_PIXELS, ImageLimits
 
 PREFIX = "SERVICE_"
-FOREIGN = {"SERVICE_URL"}  # the frontend's, which has the prefix too
+# Of the frontend, with the same prefix.
+FOREIGN = {"SERVICE_URL"}
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Positive = Annotated[int, Field(ge=1)]
 
 
 class SettingsError(ValueError):
-    """A variable has a wrong value or an unknown name; the text names it."""
+    """A variable has an invalid value or an unknown name; the message names it."""
 
 
 class Settings(BaseSettings):
-    """The settings, from variables with the prefix SERVICE_."""
+    """The settings, from environment variables with the prefix SERVICE_."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
@@ -33,96 +35,99 @@ class Settings(BaseSettings):
 
     models_dir: Path = Field(
         default=Path("models"),
-        description="The model repository: `<name>/<version>/manifest.json`.",
+        description="Model repository: `<name>/<version>/manifest.json`.",
     )
     default_model: str | None = Field(
         default=None,
-        description="Model that answers when a request names none; unset: the first PyTorch one by name.",
+        description="Model used when a request names none; unset: the first PyTorch model by name.",
     )
-    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where models run; auto: CUDA where present."
+        default="auto", description="Device that runs the models; auto: CUDA if available."
     )
     runtime: str = Field(
         default="auto",
         pattern=rf"^{NAME_PATTERN}$",
-        description="What runs: `auto`, the fastest artifact within 0.5 points of the source's accuracy; `source`; "
-        "or the id of an artifact, such as `openvino-int8`.",
+        description="Artifact to run: `auto`, the fastest one within 0.5 points of the source's "
+        "accuracy; `source`; or an artifact id such as `openvino-int8`.",
     )
     runtime_threads: Positive | None = Field(
-        default=None, description="CPU threads of each model; unset: all cores."
+        default=None, description="CPU threads per model; unset: all cores."
     )
     compiled_dir: Path | None = Field(
         default=None,
-        description="Folder in which OpenVINO keeps what it compiles, which shortens later starts; unset: none.",
+        description="Cache folder for compiled OpenVINO models, for faster restarts; unset: none.",
     )
     load_timeout_s: Seconds = Field(
-        default=120, description="Time that a model has to load and pass its self-test, in seconds."
+        default=120,
+        description="Model load timeout, including verification and self-test, in seconds.",
     )
     max_image_bytes: Positive = Field(
-        default=20_000_000, description="Largest image file, in bytes."
+        default=20_000_000, description="Maximum size of an image file, in bytes."
     )
     max_image_pixels: Positive = Field(
-        default=50_000_000, le=MAX_PIXELS, description="Most pixels of an image, by its header."
+        default=50_000_000,
+        le=MAX_PIXELS,
+        description="Maximum pixels of an image (width x height).",
     )
     max_image_side: Positive = Field(
-        default=16_384, description="Longest side of an image, in pixels."
+        default=16_384, description="Maximum side of an image, in pixels."
     )
     max_aspect_ratio: float = Field(
-        default=50.0, ge=1, allow_inf_nan=False, description="Largest ratio of an image's sides."
+        default=50.0, ge=1, allow_inf_nan=False, description="Maximum aspect ratio of an image."
     )
-    max_jpeg_scans: Positive = Field(default=100, description="Most scans of a progressive JPEG.")
+    max_jpeg_scans: Positive = Field(
+        default=100, description="Maximum scans of a progressive JPEG."
+    )
     max_gif_frames: Positive = Field(
-        default=1000, description="Most frames of a GIF, of which the first is classified."
+        default=1000, description="Maximum frames of a GIF; only the first is classified."
     )
     decode_timeout_s: Seconds = Field(
-        default=5, description="Time to decode one image before its decoder is killed, in seconds."
+        default=5, description="Decode timeout per image, in seconds; the decoder is killed."
     )
     decode_workers: Positive | None = Field(
-        default=None, description="Decoder processes; unset: one per core."
+        default=None, description="Number of decoder processes; unset: one per core."
     )
     decode_memory_mb: int = Field(
         default=1024,
         ge=256,
-        description="Memory that a decoder may add to what it starts with, in MB.",
+        description="Memory limit of a decoder, on top of what it uses at start, in MB.",
     )
-    request_timeout_s: Seconds = Field(
-        default=30, description="Time that a request has to arrive in full, in seconds."
-    )
+    request_timeout_s: Seconds = Field(default=30, description="Request read timeout, in seconds.")
     inference_timeout_s: Seconds = Field(
-        default=30, description="Time for one image to wait and be classified, in seconds."
+        default=30, description="Inference timeout per image, queueing included, in seconds."
     )
     max_batch: Positive = Field(
         default=32,
-        description="Most images of one forward pass; fewer where the bundle was measured to be best with fewer.",
+        description="Maximum batch size; the bundle's measured optimum applies if smaller.",
     )
     queue_size: Positive = Field(
-        default=256, description="Most images that wait for a model; beyond it 429."
+        default=256, description="Queue length per model; further requests get 429."
     )
     max_files: Positive = Field(
         default=64,
-        description="Most files of one /predict/batch request; never more than may wait for a model.",
+        description="Maximum files per /predict/batch request, capped at the queue length.",
     )
     max_request_bytes: Positive = Field(
-        default=100_000_000, description="Largest body of /predict/batch, in bytes."
+        default=100_000_000, description="Maximum body size of /predict/batch, in bytes."
     )
     cache_mb: int = Field(
         default=0,
         ge=0,
-        description="Memory for answers to images that may come again, in MB; 0: none are kept.",
+        description="Memory of the response cache, in MB; 0: no cache.",
     )
     drain_delay_s: float = Field(
         default=0,
         ge=0,
         le=600,
-        description="Time to serve on, un-ready, after SIGTERM, for load balancers to notice, in seconds.",
+        description="Time to keep serving while unready after SIGTERM, in seconds.",
     )
     drain_timeout_s: Seconds = Field(
-        default=20, description="Time that requests have to finish at shutdown, in seconds."
+        default=20, description="Time for requests in flight to finish at shutdown, in seconds."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level that is logged."
+        default="info", description="Log level."
     )
 
     @field_validator("default_model")
@@ -134,12 +139,12 @@ class Settings(BaseSettings):
 
     @property
     def batch_files(self) -> int:
-        """Most files of a request for a batch; with more than may wait it would never have its turn."""
+        """Maximum files per batch request: more than the queue length would never be admitted."""
         return min(self.max_files, self.queue_size)
 
     @property
     def image_limits(self) -> ImageLimits:
-        """The limits that an image is held to before it is decoded."""
+        """The limits checked before an image is decoded."""
         return ImageLimits(
             max_bytes=self.max_image_bytes,
             max_pixels=self.max_image_pixels,
@@ -154,26 +159,28 @@ def read_settings() -> Settings:
     """The settings from the environment.
 
     Raises:
-        SettingsError: a value is wrong, or a variable with the prefix is none of ours; the text names it.
+        SettingsError: a value is invalid, or a variable with the prefix unknown; it is named.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields} | FOREIGN
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsError(
-            f"Unknown setting. Expected one of {', '.join(sorted(known - FOREIGN))}. Received: {', '.join(unknown)}"
+            f"Unknown setting. Expected one of {', '.join(sorted(known - FOREIGN))}. "
+            f"Received: {', '.join(unknown)}"
         )
     try:
         return Settings()
     except ValidationError as exc:
-        problems = [
-            f"{PREFIX}{'_'.join(map(str, error['loc'])).upper()}: {error['msg']}. Received: {error['input']!r}"
-            for error in exc.errors()
-        ]
-        raise SettingsError("; ".join(problems)) from exc
+        raise SettingsError("; ".join(map(_describe, exc.errors()))) from exc
+
+
+def _describe(error: ErrorDetails) -> str:
+    name = PREFIX + "_".join(map(str, error["loc"])).upper()
+    return f"{name}: {error['msg']}. Received: {error['input']!r}"
 
 
 def settings_table() -> str:
-    """The settings as a Markdown table, as the README has it."""
+    """The settings as a Markdown table, for the documentation."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`"

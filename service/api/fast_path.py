@@ -1,8 +1,8 @@
-"""POST /predict past the framework: a well-formed request goes straight to the function of its route.
+"""POST /predict bypassing FastAPI: well-formed requests call the route function directly.
 
-Routing and the parsing of three query parameters cost FastAPI as much time as all of this service's own work on a request
-(docs/performance.md), and a refusal under overload more. What is not plainly well-formed here takes the usual way, and is
-described there; both ways give the same answers.
+Routing and parsing three query parameters takes FastAPI as long as all of this service's own work
+on a request (docs/performance.md), and longer than a refusal under overload. Every other request
+takes the usual path, which reports what is wrong with it; both paths give the same responses.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from service.errors import ServiceError
 from service.metrics import Metrics
 
 PATH = "/predict"
-ROUTE = SimpleNamespace(path=PATH)  # as the router would leave it, for the metrics
+# What the router would set, for the metrics.
+ROUTE = SimpleNamespace(path=PATH)
 JSON = TypeAdapter(dict[str, Any])
 NUMBER = r"[1-9][0-9]{0,8}"
-PARAMETERS = {  # the name in the query: the argument, what is well-formed, its type
+# Query parameter: argument, pattern, type.
+PARAMETERS = {
     "model": ("name", re.compile(NAME_PATTERN), str),
     "version": ("version", re.compile(NUMBER), int),
     "top_k": ("top_k", re.compile(NUMBER), int),
@@ -35,24 +37,24 @@ PARAMETERS = {  # the name in the query: the argument, what is well-formed, its 
 
 
 class FastPath:
-    """Answers POST /predict, and passes everything else on."""
+    """Handles POST /predict, and passes everything else on."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
+        """Respond, or pass on."""
         if scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST":
             arguments = _arguments(scope["query_string"])
             if arguments is not None:
                 scope["route"] = ROUTE
-                response = await self._answer(Request(scope, receive), arguments)
+                response = await self._respond(Request(scope, receive), arguments)
                 await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    async def _answer(self, request: Request, arguments: dict[str, Any]) -> Response:
+    async def _respond(self, request: Request, arguments: dict[str, Any]) -> Response:
         response = Response(media_type="application/json")
         try:
             content = await predict(request, response, **arguments)
@@ -67,7 +69,7 @@ class FastPath:
 
 
 def _arguments(query: bytes) -> dict[str, Any] | None:
-    """The arguments of the route's function; None where the framework has to judge."""
+    """The arguments of the route's function; None if FastAPI has to validate the query."""
     found: dict[str, Any] = {}
     try:
         fields = (

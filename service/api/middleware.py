@@ -1,4 +1,4 @@
-"""Around every request: its id, one line of log, its place in the metrics, and an answer even to a crash."""
+"""Around every request: its id, one log line, its metrics, and a response even after a crash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response
-from service.errors import Draining, ServiceError
+from service.errors import Draining, InternalError, ServiceError
 from service.metrics import Metrics
 
 HEADER = "X-Request-Id"
@@ -23,21 +23,24 @@ log = logging.getLogger("service.access")
 
 
 class RequestLog:
-    """Gives each request an id, the client's own if it is well-formed, and logs and counts its answer. HEAD goes on as GET."""
+    """Gives each request an id, logs it and counts it. HEAD is routed as GET.
+
+    The id is the client's `X-Request-Id` if well-formed.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; WebSocket and lifespan scopes untouched."""
+        """Handle HTTP; other scopes pass unchanged."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        theirs = Headers(scope=scope).get(HEADER, "")
-        identity = theirs if ACCEPTED.fullmatch(theirs) else uuid.uuid4().hex[:16]
+        sent = Headers(scope=scope).get(HEADER, "")
+        identity = sent if ACCEPTED.fullmatch(sent) else uuid.uuid4().hex[:16]
         scope.setdefault("state", {})["request_id"] = identity
-        # HEAD is GET whose answer has no body (RFC 9110, 9.3.2), which the server leaves out; routes know of GET alone.
+        # HEAD is GET without a response body (RFC 9110, 9.3.2), which uvicorn omits.
         routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         started = time.perf_counter()
         status = 0
@@ -56,22 +59,29 @@ class RequestLog:
         try:
             await self.app(routed, receive, send_on)
         except asyncio.CancelledError:
-            # By the server alone, which ends and has waited long enough, or has been told not to wait. Where the client does
-            # not read its answer, the connection is closed.
+            # Only uvicorn cancels: its graceful shutdown timed out, or a second SIGINT skipped it.
+            # A client that does not read its response is disconnected.
             if not status:
-                detail = "The service has shut down before it could answer. Send the request to another one."
+                detail = (
+                    "The service shut down before it could respond. "
+                    "Send the request to another instance."
+                )
                 await refuse(Draining(detail))
         except Exception:
-            # The reason is for the log; the client is told where to ask.
+            # The cause is for the log; the client gets the id to find it.
             log.exception("request %s failed", identity)
             if status:
                 raise
-            detail = f"The service failed on this request. Its log says why, under the request id {identity}."
-            await refuse(ServiceError(detail))
+            detail = (
+                "The service failed on this request. "
+                f"Its log has the cause under the request id {identity}."
+            )
+            await refuse(InternalError(detail))
         finally:
             seconds = time.perf_counter() - started
             scope["route"] = routed.get("route")
             self.metrics.request(scope, status, seconds)
-            # The path is logged as it came, encoded: decoded, it could hold a line break and forge a line.
+            # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
             path = quote(scope.get("raw_path") or scope["path"], safe="/%")
-            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, seconds * 1000, identity)
+            milliseconds = seconds * 1000
+            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, milliseconds, identity)

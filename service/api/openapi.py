@@ -1,11 +1,11 @@
-"""The parts of the OpenAPI description that FastAPI can't derive: bodies that are read by hand, and problems."""
+"""What FastAPI cannot derive for the OpenAPI description: bodies read by hand, and problems."""
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any
 
-from service.api.problems import MEDIA_TYPE
-from service.errors import catalogue
+from service.api.problems import MEDIA_TYPE, PROBLEMS, describe
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -40,7 +40,7 @@ BATCH_BODY: dict[str, Any] = {
                     "files": {
                         "type": "array",
                         "items": _BINARY,
-                        "description": "One part for each image.",
+                        "description": "One part per image.",
                     }
                 },
             }
@@ -52,7 +52,7 @@ CACHE_STATUS: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": {
             "Cache-Status": {
-                "description": "RFC 9211, where answers are kept (SERVICE_CACHE_MB): whether this one was.",
+                "description": "RFC 9211; only with a response cache (SERVICE_CACHE_MB).",
                 "schema": {"type": "string"},
                 "example": "resnet-service; hit",
             }
@@ -62,37 +62,22 @@ CACHE_STATUS: dict[int | str, dict[str, Any]] = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for the problems with these statuses, each with its codes and an example."""
-    entries: dict[int | str, dict[str, Any]] = {}
-    for status in (*statuses, 500):
-        codes = {
-            code: (title, meaning)
-            for code, (s, title, meaning) in catalogue().items()
-            if s == status
-        }
-        entries[status] = {
-            "description": "; ".join(
-                f"`{code}`: {meaning}" for code, (_, meaning) in codes.items()
-            ),
-            "content": {
-                MEDIA_TYPE: {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": {
-                        code: {
-                            "value": {
-                                "type": f"urn:problem:{code}",
-                                "title": title,
-                                "status": status,
-                                "detail": meaning,
-                                "instance": "urn:request:0b9f4a1c",
-                                "code": code,
-                                "error": meaning,
-                                "request_id": "0b9f4a1c",
-                            }
-                        }
-                        for code, (title, meaning) in codes.items()
-                    },
-                }
-            },
-        }
-    return entries
+    """OpenAPI responses for the problems with these statuses and 500, each with an example."""
+    return {status: _problems(status) for status in (*statuses, 500)}
+
+
+def _problems(status: int) -> dict[str, Any]:
+    meanings = {
+        error: cleandoc(error.__doc__ or "")
+        for error, kind in PROBLEMS.items()
+        if kind.status == status
+    }
+    examples = {
+        error.code: {"value": describe(error, meaning, "0b9f4a1c").model_dump()}
+        for error, meaning in meanings.items()
+    }
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "description": "; ".join(f"`{error.code}`: {text}" for error, text in meanings.items()),
+        "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
+    }

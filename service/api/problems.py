@@ -1,73 +1,109 @@
-"""Every failure as RFC 9457 problem JSON: one shape, made in one place."""
+"""Every failure as RFC 9457 problem JSON: one table, one shape."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from bundle.errors import BundleError, ImageError
-from service.errors import (
-    BUNDLE_TITLES,
-    InvalidParameter,
-    MalformedRequest,
-    MethodNotAllowed,
-    NotFound,
-    RequestTooLarge,
-    ServiceError,
+from bundle.errors import (
+    BundleError,
+    ImageError,
+    ImageTooLarge,
+    RuntimeUnavailable,
+    UnreadableImage,
+    UnsupportedImageType,
 )
+from service import errors
+from service.api.schemas import Problem
+from service.errors import Failure, ServiceError
 
 MEDIA_TYPE = "application/problem+json"
-CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is left to read the answer
+# nginx's number; nothing is sent
+CLIENT_CLOSED_REQUEST = 499
+
+
+class Kind(NamedTuple):
+    """How HTTP shows an error: status, title, and seconds for the header Retry-After."""
+
+    status: int
+    title: str
+    retry_after_s: int | None = None
+
+
+PROBLEMS: dict[type[Failure], Kind] = {
+    errors.MalformedRequest: Kind(400, "Malformed request"),
+    errors.NotFound: Kind(404, "Not found"),
+    errors.UnknownModel: Kind(404, "Unknown model"),
+    errors.UnknownVersion: Kind(404, "Unknown version"),
+    errors.MethodNotAllowed: Kind(405, "Method not allowed"),
+    errors.RequestTimeout: Kind(408, "Request timeout"),
+    ImageTooLarge: Kind(413, "Image too large"),
+    errors.RequestTooLarge: Kind(413, "Request too large"),
+    UnsupportedImageType: Kind(415, "Unsupported image type"),
+    errors.UnsupportedMediaType: Kind(415, "Unsupported media type"),
+    errors.DecodeTimeout: Kind(422, "Image takes too long to decode"),
+    errors.InvalidParameter: Kind(422, "Invalid parameter"),
+    errors.UnknownParameter: Kind(422, "Unknown parameter"),
+    UnreadableImage: Kind(422, "Unreadable image"),
+    errors.QueueFull: Kind(429, "Queue full", 1),
+    errors.InternalError: Kind(500, "Internal error"),
+    RuntimeUnavailable: Kind(500, "Runtime unavailable"),
+    errors.DecoderUnavailable: Kind(503, "Decoder unavailable", 2),
+    errors.Draining: Kind(503, "Draining", 5),
+    errors.ModelRefused: Kind(503, "Model refused", 60),
+    errors.ModelUnavailable: Kind(503, "Model unavailable", 2),
+    errors.NotReady: Kind(503, "Not ready", 2),
+}
+"""Every problem that a client can receive. Other bundle errors only refuse a model."""
 
 
 class ClientGone(Exception):
-    """The client has closed the connection; what it asked for is dropped."""
+    """The client closed the connection; its request is dropped."""
 
 
-def problem(error: Exception, request_id: str) -> dict[str, Any]:
-    """The body of the answer to `error`, one of ServiceError, BundleError, ImageError."""
-    status, code = error.status, error.code  # type: ignore[attr-defined]
-    title = (
-        error.title
-        if isinstance(error, ServiceError)
-        else BUNDLE_TITLES.get(type(error), ServiceError.title)
+def problem(error: Failure, request_id: str) -> Problem:
+    """The body of the response to `error`."""
+    return describe(type(error), str(error), request_id)
+
+
+def describe(error: type[Failure], detail: str, request_id: str) -> Problem:
+    """The body of the response to an error of this class."""
+    kind = PROBLEMS[error]
+    return Problem(
+        type=f"urn:problem:{error.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=f"urn:request:{request_id}",
+        code=error.code,
+        error=detail,
+        request_id=request_id,
     )
-    detail = str(error)
-    return {
-        "type": f"urn:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": f"urn:request:{request_id}",
-        "code": code,
-        "error": detail,  # the name under which many clients look for it
-        "request_id": request_id,
-    }
 
 
 def problem_response(
-    error: Exception, request_id: str, headers: Mapping[str, str] | None = None
+    error: Failure, request_id: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The answer to `error`."""
-    body = problem(error, request_id)
+    """The response to `error`, with `headers` added."""
+    kind = PROBLEMS[type(error)]
     extra = dict(headers or {})
-    if isinstance(error, ServiceError) and error.retry_after_s is not None:
-        extra["Retry-After"] = str(error.retry_after_s)
-    elif body["status"] == 503:
-        extra["Retry-After"] = "2"
-    if isinstance(error, RequestTooLarge):
-        extra["Connection"] = "close"  # the rest of the body is not read
-    return JSONResponse(body, status_code=body["status"], headers=extra, media_type=MEDIA_TYPE)
+    if kind.retry_after_s is not None:
+        extra["Retry-After"] = str(kind.retry_after_s)
+    if isinstance(error, errors.RequestTooLarge):
+        # The rest of the body is not read.
+        extra["Connection"] = "close"
+    body = problem(error, request_id).model_dump()
+    return JSONResponse(body, status_code=kind.status, headers=extra, media_type=MEDIA_TYPE)
 
 
 def client_gone() -> Response:
-    """What is sent to nobody, for the log and the metrics."""
+    """For the log and the metrics; it is never sent."""
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
@@ -78,16 +114,17 @@ def request_id(request: Request) -> str:
 
 
 def install(app: FastAPI, count: Callable[[str], None]) -> None:
-    """Make every failure of `app` leave in the one shape, its code counted; crashes are `service.api.middleware`'s."""
+    """Make every failure of `app` a problem, and `count` its code, except for crashes."""
 
-    def answer(
-        request: Request, error: Exception, headers: Mapping[str, str] | None = None
+    def respond(
+        request: Request, error: Failure, headers: Mapping[str, str] | None = None
     ) -> Response:
-        count(error.code)  # type: ignore[attr-defined]
+        count(error.code)
         return problem_response(error, request_id(request), headers)
 
     async def known(request: Request, exc: Exception) -> Response:
-        return answer(request, exc)
+        assert isinstance(exc, Failure)  # noqa: S101 - the types that it is registered for
+        return respond(request, exc)
 
     async def framework(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)  # noqa: S101 - the type that it is registered for
@@ -95,22 +132,22 @@ def install(app: FastAPI, count: Callable[[str], None]) -> None:
         method = request.method
         error: ServiceError
         if exc.status_code == 404:
-            error = NotFound("There is no such route. The routes are listed at /docs.")
+            error = errors.NotFound("There is no such route. The routes are listed at /docs.")
         elif exc.status_code == 405:
             allowed = (headers or {}).get("Allow", "another method")
             if allowed == "GET":  # then HEAD, see service.api.middleware
                 allowed = "GET, HEAD"
                 headers = {"Allow": allowed}
-            error = MethodNotAllowed(
-                f"This route does not take {method}. Expected: {allowed}. Received: {method}"
+            error = errors.MethodNotAllowed(
+                f"This route does not accept {method}. Expected: {allowed}. Received: {method}"
             )
         else:
-            error = MalformedRequest(f"The request can't be read: {exc.detail}")
-        return answer(request, error, headers)
+            error = errors.MalformedRequest(f"The request can't be read: {exc.detail}")
+        return respond(request, error, headers)
 
     async def validation(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)  # noqa: S101
-        return answer(request, InvalidParameter(_describe(exc)))
+        return respond(request, errors.InvalidParameter(_describe(exc)))
 
     async def gone(request: Request, exc: Exception) -> Response:  # noqa: ARG001 - the signature of a handler
         return client_gone()
@@ -123,11 +160,10 @@ def install(app: FastAPI, count: Callable[[str], None]) -> None:
 
 
 def _describe(exc: RequestValidationError) -> str:
-    """Each wrong parameter by name, with what was expected and what came."""
+    """Each invalid parameter by name, with what was expected and received."""
     parts = []
     for error in exc.errors():
         where = ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])
-        parts.append(
-            f"{where}: {error['msg']}. Received: {json.dumps(error.get('input'), default=str)[:200]}"
-        )
+        received = json.dumps(error.get("input"), default=str)[:200]
+        parts.append(f"{where}: {error['msg']}. Received: {received}")
     return "; ".join(parts)

@@ -1,15 +1,15 @@
-"""HTTP over a socket with a deadline for the arrival of each request, which uvicorn does not have by itself.
+"""uvicorn's HTTP protocol with the limits it lacks.
 
-Nor does it bound the length of a head, let a client go that reads no answer, or let one that is refused while it
-still sends read why.
+A request read timeout, a limit on the size of a head, a write timeout, and a lingering close, so
+that a client that is still sending can read why it was refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
@@ -18,17 +18,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.api.problems import MEDIA_TYPE, problem
 from service.errors import MalformedRequest, RequestTimeout, ServiceError
 
-REASONS = {400: "Bad Request", 408: "Request Timeout"}
-MAX_HEAD_BYTES = 65_536  # request line and headers; the parser itself would take them without end
-MAX_FRAMING = 8  # bytes of chunk sizes and trailers for each byte of body, beyond those of the head
-LINGER_S = 2.0  # between the end of an early answer and the closing of the connection
+# Request line and headers; httptools has no limit of its own.
+MAX_HEAD_BYTES = 65_536
+# Bytes of chunk sizes and trailers per byte of body, in addition to those of the head.
+MAX_FRAMING = 8
+# From the end of an early response to closing the connection.
+LINGER_S = 2.0
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Closes a connection whose request has not arrived in full within `timeout_s` seconds.
+    """Closes a connection whose request does not arrive in full within `timeout_s` seconds.
 
-    The time counts from the opening of the connection, and for later requests on it from their first byte; a
-    connection that idles between requests is uvicorn's `timeout_keep_alive`'s affair.
+    The time runs from the opening of the connection, for later requests from their first byte. Idle
+    connections are left to uvicorn's `timeout_keep_alive`.
     """
 
     timeout_s: float = 30.0
@@ -36,14 +38,14 @@ class DeadlineProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._deadline: asyncio.TimerHandle | None = None  # for the request to arrive
-        self._unread: asyncio.TimerHandle | None = None  # for the client to read its answer
+        self._unread: asyncio.TimerHandle | None = None  # for the client to read its response
         self._discarding = False
         self._begun = False
-        self._body_bytes = 0  # of the request that arrives now
+        self._body_bytes = 0  # of the request now arriving
         self._other_bytes = 0
 
     def count(self, code: str) -> None:
-        """Told the code of each refusal; nobody counts them here."""
+        """Called with the code of each refusal; a subclass counts them."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -59,7 +61,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         self._begun, body_before = False, self._body_bytes
         self._feed(data)
-        if self._begun:  # somewhere in these bytes, which are at most what one read takes (256 KiB)
+        if self._begun:
+            # Somewhere in these bytes, which are at most one read (256 KiB).
             self._other_bytes = 0
             return
         self._other_bytes += len(data) - (self._body_bytes - body_before)
@@ -69,27 +72,26 @@ class DeadlineProtocol(HttpToolsProtocol):
         ):
             self._refuse(
                 MalformedRequest(
-                    f"The head of the request is too long. Expected at most {MAX_HEAD_BYTES} bytes of request line "
-                    f"and headers. Received: more than {self._other_bytes}"
+                    f"The head of the request is too long. Expected at most {MAX_HEAD_BYTES} bytes "
+                    f"of request line and headers. Received: more than {self._other_bytes}"
                 )
             )
 
     def _feed(self, data: bytes) -> None:
-        """As uvicorn does, but an offer to upgrade to HTTP/2 (Java's client makes it by default) is declined.
+        """As uvicorn does, but decline an upgrade to HTTP/2, which Java's client offers by default.
 
-        The parser takes what follows such a head for another protocol, body and all.
+        After such a head the parser takes everything for another protocol, the body included.
         """
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
-            if (
-                self.parser.get_method() == b"CONNECT"
-            ):  # an upgrade with or without the headers of one
+            # The parser treats CONNECT as an upgrade, with or without the headers of one.
+            if self.parser.get_method() == b"CONNECT":
                 self._refuse(
                     MalformedRequest(
-                        "CONNECT asks for a proxy, and this service is none. Expected GET, HEAD or POST. "
-                        "Received: CONNECT"
+                        "CONNECT is for proxies, and this service is not a proxy. "
+                        "Expected GET, HEAD or POST. Received: CONNECT"
                     )
                 )
                 return
@@ -110,7 +112,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         super().on_headers_complete()
-        # The application's task has not run yet. What it closes is closed in a way that the client can follow.
+        # Before the application's task runs: when it closes, it goes through `close` below.
         self.cycle.transport = cast("asyncio.Transport", _Outlet(self))
 
     def on_body(self, body: bytes) -> None:
@@ -124,7 +126,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """The client does not read; it has as long as for sending a request."""
+        """The client does not read its response; disconnect it after `timeout_s`."""
         super().pause_writing()
         if self._unread is None:
             self._unread = self.loop.call_later(self.timeout_s, self.transport.abort)
@@ -136,14 +138,14 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._unread = None
 
     def send_400_response(self, msg: str) -> None:
-        """What uvicorn answers to bytes that are no HTTP, in the shape of every other problem."""
+        """Refuse bytes that are not HTTP with a problem in place of uvicorn's plain text."""
         self._refuse(MalformedRequest(f"The request is not valid HTTP/1.1. {msg}"))
 
     def close(self) -> None:
-        """Close the connection after an answer.
+        """Close the connection after a response.
 
-        A client that still sends would lose the answer to a reset connection, so what it sends is thrown away for
-        a moment.
+        If the client is still sending, a reset would destroy the response before it is read, so
+        what arrives within `LINGER_S` is discarded first.
         """
         if self._deadline is None or self._discarding:
             self.transport.close()
@@ -168,12 +170,13 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _expired(self) -> None:
         self._refuse(
             RequestTimeout(
-                f"The request has not arrived in full within {self.timeout_s:g} s. Send it again on a new connection."
+                f"The request did not arrive in full within {self.timeout_s:g} s. "
+                "Send it again on a new connection."
             )
         )
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answer by hand, for the request never reaches an application or does not end, and close."""
+        """Respond without the application, which never gets this request or its end, and close."""
         if self.transport.is_closing():
             return
         cycle = self.cycle
@@ -181,35 +184,36 @@ class DeadlineProtocol(HttpToolsProtocol):
             current = cycle.scope is self.scope
             arrived = not (current and cycle.more_body)
             if arrived and not cycle.response_complete:
-                # Requests before this one wait for their answers; the last of them closes the connection.
+                # Earlier requests get their responses first; the last one closes the connection.
                 cycle.keep_alive = False
                 self._discarding = True
                 self._arrived()
                 return
             if current and cycle.response_started:
-                # An answer is out, in part or in full; another would be read as part of it.
+                # A response was started; a second one would be read as part of it.
                 self.transport.close()
                 return
             if current:
-                cycle.disconnected = (
-                    True  # the application, if it waits for the rest of the body, stops
-                )
+                # The application stops, if it waits for the rest of the body.
+                cycle.disconnected = True
                 cycle.message_event.set()
         self.count(error.code)
         identity = uuid.uuid4().hex[:16]
-        body = json.dumps(problem(error, identity)).encode()
+        refusal = problem(error, identity)
+        body = refusal.model_dump_json().encode()
         head = (
-            f"HTTP/1.1 {error.status} {REASONS[error.status]}\r\n"
+            f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
             f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
             f"x-request-id: {identity}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self._wait_for_request()  # it has not arrived, and never will
+        # `close` lingers while a request is expected.
+        self._wait_for_request()
         self.close()
 
 
 class _Outlet:
-    """The transport as an application's answer sees it; closing goes through the protocol."""
+    """The transport as the application sees it; closing goes through the protocol."""
 
     def __init__(self, protocol: DeadlineProtocol) -> None:
         self._protocol = protocol
@@ -225,7 +229,10 @@ class _Outlet:
 
 
 def deadline_protocol(timeout_s: float, count: Callable[[str], None]) -> type[DeadlineProtocol]:
-    """The protocol class with this deadline, for `uvicorn.Config(http=...)`; `count` is told the code of each refusal."""
+    """The protocol class with this deadline, for `uvicorn.Config(http=...)`.
+
+    `count` is called with the code of each refusal.
+    """
     return type(
         "DeadlineProtocol",
         (DeadlineProtocol,),

@@ -1,4 +1,4 @@
-"""What the answers of the API hold, put together from what the stages of a request have found."""
+"""Response bodies from the results of the stages of a request."""
 
 from __future__ import annotations
 
@@ -11,17 +11,29 @@ from bundle.worker.selection import accuracy
 from service.models.batcher import InferenceResult
 from service.models.model import ServedModel
 
+CACHE_NAME = "resnet-service"
+# Fields of the manifest that a model's record has unchanged.
+COPIED = (
+    *("created", "description", "labels", "input", "training", "metrics", "calibration"),
+    *("export", "artifacts", "files"),
+)
 
-def predictions(manifest: Manifest, answer: InferenceResult, k: int) -> list[Any]:
+
+def cache_status(parameters: str) -> dict[str, str]:
+    """The header Cache-Status (RFC 9211) with the name of this cache."""
+    return {"Cache-Status": f"{CACHE_NAME}; {parameters}"}
+
+
+def predictions(manifest: Manifest, inference: InferenceResult, k: int) -> list[Any]:
     """The `k` best classes with their scores."""
-    scores = calibrated_softmax(answer.logits[None], manifest.calibration.temperature)[0]
+    scores = calibrated_softmax(inference.logits[None], manifest.calibration.temperature)[0]
     return list(top_k(scores, manifest.labels, k))
 
 
 def used(model: ServedModel, manifest: Manifest) -> dict[str, Any]:
-    """Which model has answered, and what ran."""
+    """The model and the artifact that ran."""
     info = model.info
-    assert info is not None  # noqa: S101 - it has answered
+    assert info is not None  # noqa: S101 - it has run
     return {
         "name": model.name,
         "version": model.version,
@@ -32,12 +44,12 @@ def used(model: ServedModel, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def timing(decode_s: float, answers: list[InferenceResult], started: float) -> dict[str, float]:
-    """Milliseconds of each stage; `started` is the `time.perf_counter` at which the request came."""
+def timing(decode_s: float, inferences: list[InferenceResult], started: float) -> dict[str, float]:
+    """Milliseconds of each stage; the request `started` at this `time.perf_counter()`."""
     seconds = {
         "decode": decode_s,
-        "queue": max((answer.queue_s for answer in answers), default=0.0),
-        "inference": max((answer.inference_s for answer in answers), default=0.0),
+        "queue": max((each.queue_s for each in inferences), default=0.0),
+        "inference": max((each.inference_s for each in inferences), default=0.0),
         "total": time.perf_counter() - started,
     }
     return {name: round(value * 1000, 3) for name, value in seconds.items()}
@@ -61,4 +73,30 @@ def summary(model: ServedModel) -> dict[str, Any]:
         "device": info["device"] if info else None,
         "artifact": info["artifact_id"] if info else None,
         "choice": info["choice"] if info else None,
+    }
+
+
+def record(model: ServedModel) -> dict[str, Any]:
+    """A model with its whole manifest; null where a refused one could not be read."""
+    manifest, info = model.manifest, model.info
+    return {
+        **summary(model),
+        **{name: getattr(manifest, name, None) for name in COPIED},
+        "parameters": manifest.architecture.parameters if manifest else None,
+        "framework_versions": manifest.framework.versions if manifest else None,
+        "runtime_version": info["runtime_version"] if info else None,
+        "golden_max_difference": info["golden_max_difference"] if info else None,
+    }
+
+
+def ready(models: list[ServedModel]) -> dict[str, Any]:
+    """The models of a service that is ready, and why some are refused."""
+    return {
+        "status": "ready",
+        "models": [{"name": m.name, "version": m.version, "state": m.state} for m in models],
+        "refused": [
+            {"name": m.name, "version": m.version, "code": m.code, "reason": m.reason}
+            for m in models
+            if m.state == "refused"
+        ],
     }

@@ -1,4 +1,4 @@
-"""The answers of the API, as OpenAPI describes them."""
+"""The response bodies of the API: its public contract, as OpenAPI describes it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Prediction(BaseModel):
     """One of the best classes."""
 
     rank: int = Field(examples=[1])
-    index: int = Field(description="Number of the class, counted from 0.", examples=[3])
+    index: int = Field(description="Index of the class, from 0.", examples=[3])
     label: str = Field(examples=["cat"])
     score: float = Field(description="Calibrated probability, in [0, 1].", examples=[0.93])
 
 
 class ModelUsed(BaseModel):
-    """What answered."""
+    """The model and the artifact that ran."""
 
     name: str
     version: int
@@ -42,7 +42,7 @@ class ModelUsed(BaseModel):
 
 
 class Timing(BaseModel):
-    """Where the time went, in milliseconds."""
+    """Time of each stage, in milliseconds."""
 
     decode: float
     queue: float
@@ -58,7 +58,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str
-    code: str = Field(description="Stable; docs/errors.md lists them.")
+    code: str = Field(description="Stable; listed in docs/errors.md.")
     error: str = Field(description="The same text as `detail`.")
     request_id: str
 
@@ -82,14 +82,14 @@ class BatchSuccess(BaseModel):
 
 
 class BatchFailure(BaseModel):
-    """One image of a batch that was not; its neighbours are not affected."""
+    """One image of a batch that could not be classified; the others are not affected."""
 
     filename: str | None
     error: Problem
 
 
 class BatchResponse(BaseModel):
-    """The results in the order in which the files were sent."""
+    """The results, in the order of the files."""
 
     results: list[BatchSuccess | BatchFailure]
     model: ModelUsed
@@ -98,34 +98,35 @@ class BatchResponse(BaseModel):
 
 
 class ModelSummary(BaseModel):
-    """One version of one model; what is known only of a loaded one is null before that."""
+    """One version of one model; fields known only once it is loaded are null until then."""
 
     name: str
     version: int
     state: State
-    reason: str | None = Field(description="Why it is refused.")
+    reason: str | None = Field(description="Why the model is refused.")
     framework: str | None
     architecture: str | None
     runtime: str | None
     precision: str | None
     device: str | None
-    artifact: str | None = Field(description="Which of the bundle's artifacts runs.")
-    choice: str | None = Field(description="Why that one: SERVICE_RUNTIME, speed, accuracy.")
+    artifact: str | None = Field(description="Id of the artifact that runs.")
+    choice: str | None = Field(description="Why it was chosen: SERVICE_RUNTIME, speed, accuracy.")
     classes: int | None
     accuracy: float | None = Field(
-        description="Of the artifact that runs, or else of the source, on the test split; null: not measured."
+        description="On the test split, of the artifact that runs, or else of the source; "
+        "null: not measured."
     )
 
 
 class ModelList(BaseModel):
     """Every version in the repository."""
 
-    default: str | None = Field(description="The model that answers when a request names none.")
+    default: str | None = Field(description="The model used when a request names none.")
     models: list[ModelSummary]
 
 
 class ModelRecord(ModelSummary):
-    """The record of one version, as its manifest has it (docs/bundle.md); null where a refused one could not be read."""
+    """The manifest of one version (docs/bundle.md); null where a refused one could not be read."""
 
     created: datetime | None
     description: str | None
@@ -141,12 +142,12 @@ class ModelRecord(ModelSummary):
     framework_versions: dict[str, str] | None
     runtime_version: str | None
     golden_max_difference: float | None = Field(
-        description="Of the self-test at the start, on scores."
+        description="Largest score difference in the self-test at startup."
     )
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["alive"] = "alive"
 
@@ -160,7 +161,7 @@ class ReadyModel(BaseModel):
 
 
 class RefusedModel(BaseModel):
-    """One version whose bundle has not passed its verification."""
+    """One version whose bundle failed verification."""
 
     name: str
     version: int
@@ -169,7 +170,7 @@ class RefusedModel(BaseModel):
 
 
 class Ready(BaseModel):
-    """The models are loaded and self-tested."""
+    """Every model is ready or refused, and the default one is ready."""
 
     status: Literal["ready"] = "ready"
     models: list[ReadyModel]

@@ -1,4 +1,7 @@
-"""Image files out of a request body: a multipart form or the raw image; counted while they arrive, never on disk."""
+"""Image files from a request body: a multipart form or the raw image.
+
+Bodies are counted while they arrive and never written to disk.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,10 @@ from service.errors import MalformedRequest, QueueFull, RequestTooLarge, Unsuppo
 
 FORM = "multipart/form-data"
 OCTETS = "application/octet-stream"
-FORM_OVERHEAD = 65_536  # bytes of boundaries, part headers and small fields, beside the files
-MOST_FIELDS = 100  # form fields that are no files
+# Bytes of boundaries, part headers and small fields, in addition to the files.
+FORM_OVERHEAD = 65_536
+# Form fields that are not files.
+MAX_FIELDS = 100
 
 
 class Upload(NamedTuple):
@@ -29,68 +34,77 @@ class Upload(NamedTuple):
     data: bytes
 
 
-class Memory:
-    """Bounds what the bodies of all requests hold together; each alone is bounded, and there can be many."""
+class BodyBudget:
+    """Bounds the memory of all request bodies together: their number is not bounded."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._held = 0
+        self._reserved = 0
 
     @contextmanager
-    def hold(self) -> Iterator[Share]:
-        """The share of one request, given back at its end."""
-        share = Share(self)
+    def reserve(self) -> Iterator[Reservation]:
+        """The reservation of one request, empty at first and released at its end."""
+        reservation = Reservation(self)
         try:
-            yield share
+            yield reservation
         finally:
-            self._held -= share.held
+            self._reserved -= reservation.reserved
 
     def take(self, count: int) -> None:
-        """Count `count` bytes more, or raise `QueueFull`."""
-        if self._held + count > self._max_bytes:
+        """Reserve `count` bytes.
+
+        Raises:
+            QueueFull: the budget is used up.
+        """
+        if self._reserved + count > self._max_bytes:
             raise QueueFull(
-                f"The requests under way hold {self._held} bytes, and {self._max_bytes} are the most. "
-                "Send this one again a little later."
+                f"The bodies of the requests in flight take {self._reserved} of at most "
+                f"{self._max_bytes} bytes. Send this request again a little later."
             )
-        self._held += count
+        self._reserved += count
 
 
-class Share:
-    """What one request holds of the memory."""
+class Reservation:
+    """Bytes that one request has reserved."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-        self.held = 0
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self.reserved = 0
 
     def take(self, count: int) -> None:
-        """Count `count` bytes more, or raise `QueueFull`."""
-        self._memory.take(count)
-        self.held += count
+        """Reserve `count` bytes more.
+
+        Raises:
+            QueueFull: the budget is used up.
+        """
+        self._budget.take(count)
+        self.reserved += count
 
 
 class _InMemory(MultiPartParser):
-    """Files stay in memory: the size of the whole body is bounded, and the root file system may be read-only."""
+    """Keeps files in memory: the body is bounded, and the root file system may be read-only."""
 
     spool_max_size = 2**62
     ended = False
 
     def on_end(self) -> None:
-        """Called at the closing boundary, without which the rest of the form is missing."""
+        """Called at the closing boundary; without it the rest of the form is missing."""
         self.ended = True
 
 
-async def read_image(request: Request, share: Share, max_bytes: int) -> Upload:
+async def read_image(request: Request, reservation: Reservation, max_bytes: int) -> Upload:
     """The image of a request: the field `file` of a form, or the raw body.
 
     Raises:
-        UnsupportedMediaType: neither.
-        RequestTooLarge: the body is over `max_bytes`, by its declared length or while it is read.
-        MalformedRequest: a form that is none, without that field, or an empty body.
-        QueueFull: the requests under way hold as much as they may.
+        UnsupportedMediaType: the content type is neither.
+        RequestTooLarge: the body exceeds `max_bytes`, by its declared length or while it is read.
+        MalformedRequest: the form is invalid or lacks the field, or the body is empty.
+        QueueFull: the budget for bodies is used up.
     """
     kind = _content_type(request)
     if kind == FORM:
-        files = await _form_files(request, share, "file", max_bytes + FORM_OVERHEAD, most=1)
+        limit = max_bytes + FORM_OVERHEAD
+        files = await _form_files(request, reservation, "file", limit, max_files=1)
         return files[0]
     if kind != OCTETS and not kind.startswith("image/"):
         raise _unsupported(
@@ -98,7 +112,7 @@ async def read_image(request: Request, share: Share, max_bytes: int) -> Upload:
         )
     data = bytearray()
     try:
-        async for chunk in _bounded(request, share, max_bytes).stream():
+        async for chunk in _bounded(request, reservation, max_bytes).stream():
             data += chunk
     except ClientDisconnect as exc:
         raise ClientGone from exc
@@ -108,9 +122,9 @@ async def read_image(request: Request, share: Share, max_bytes: int) -> Upload:
 
 
 async def read_images(
-    request: Request, share: Share, max_bytes: int, max_files: int
+    request: Request, reservation: Reservation, max_bytes: int, max_files: int
 ) -> list[Upload]:
-    """The files of a form, all in fields called `files`, in their order.
+    """The files of a form in their order, all in fields named `files`.
 
     Raises:
         UnsupportedMediaType, RequestTooLarge, MalformedRequest, QueueFull: as `read_image`.
@@ -118,7 +132,7 @@ async def read_images(
     kind = _content_type(request)
     if kind != FORM:
         raise _unsupported(kind, "with one field `files` for each image")
-    return await _form_files(request, share, "files", max_bytes, most=max_files)
+    return await _form_files(request, reservation, "files", max_bytes, max_files)
 
 
 def _content_type(request: Request) -> str:
@@ -133,35 +147,36 @@ def _unsupported(kind: str, else_expected: str) -> UnsupportedMediaType:
 
 
 async def _form_files(
-    request: Request, share: Share, field: str, max_bytes: int, most: int
+    request: Request, reservation: Reservation, field: str, max_bytes: int, max_files: int
 ) -> list[Upload]:
-    bounded = _bounded(request, share, max_bytes)
+    bounded = _bounded(request, reservation, max_bytes)
     try:
         parser = _InMemory(
-            request.headers, bounded.stream(), max_files=most + 1, max_fields=MOST_FIELDS
+            request.headers, bounded.stream(), max_files=max_files + 1, max_fields=MAX_FIELDS
         )
         form = await parser.parse()
     except ClientDisconnect as exc:
         raise ClientGone from exc
     except (MultiPartException, FormParserError, HTTPException, KeyError, UnicodeError) as exc:
         if "Too many files" in str(exc):
-            raise _too_many(most) from exc
+            raise _too_many(max_files) from exc
         reason = getattr(exc, "message", None) or str(exc) or type(exc).__name__
         raise MalformedRequest(
-            f"The body is not the {FORM} that its content type says. Expected parts between the boundary that the "
-            f"content type names, as `curl -F {field}=@photo.jpg` makes them. Received: {reason}"
+            f"The body is not valid {FORM}. Expected parts separated by the boundary that the "
+            f"content type names, as sent by `curl -F {field}=@photo.jpg`. Received: {reason}"
         ) from exc
     async with _closing(form):
         if not parser.ended:
             raise MalformedRequest(
-                "The form ends before its closing boundary. Expected the whole form; send it again. "
-                f"Received: {len(form.multi_items())} whole parts"
+                "The form ends before its closing boundary. Expected the whole form; send it "
+                f"again. Received: {len(form.multi_items())} complete parts"
             )
         uploads = []
         for name, value in form.multi_items():
             if name != field:
                 raise MalformedRequest(
-                    f"The form has an unknown field. Expected only {field!r}. Received: {name[:100]!r}"
+                    f"The form has an unknown field. Expected only {field!r}. "
+                    f"Received: {name[:100]!r}"
                 )
             if not isinstance(value, UploadFile):
                 raise MalformedRequest(
@@ -170,16 +185,16 @@ async def _form_files(
             uploads.append(Upload(value.filename, await value.read()))
     if not uploads:
         raise MalformedRequest(f"The form has no file. Expected a file in the field {field!r}.")
-    if len(uploads) > most:
-        raise _too_many(most)
+    if len(uploads) > max_files:
+        raise _too_many(max_files)
     return uploads
 
 
-def _too_many(most: int) -> MalformedRequest:
-    elsewhere = (
-        "; /predict/batch takes several" if most == 1 else "; send the others in another request"
+def _too_many(max_files: int) -> MalformedRequest:
+    hint = (
+        "use /predict/batch for several" if max_files == 1 else "send the rest in another request"
     )
-    return MalformedRequest(f"The form has too many files. Expected at most {most}{elsewhere}.")
+    return MalformedRequest(f"The form has too many files. Expected at most {max_files}; {hint}.")
 
 
 class _closing:  # noqa: N801 - reads as contextlib.aclosing does
@@ -195,11 +210,11 @@ class _closing:  # noqa: N801 - reads as contextlib.aclosing does
         await self._form.close()
 
 
-def _bounded(request: Request, share: Share, max_bytes: int) -> Request:
-    """The same request, whose body can't exceed `max_bytes` and is counted in `share`.
+def _bounded(request: Request, reservation: Reservation, max_bytes: int) -> Request:
+    """The same request with its body limited to `max_bytes` and counted in `reservation`.
 
     Raises:
-        RequestTooLarge: at once when the declared length is over the limit, or later when the body is.
+        RequestTooLarge: at once when the declared length exceeds the limit, or when the body does.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -213,7 +228,7 @@ def _bounded(request: Request, share: Share, max_bytes: int) -> Request:
         received += size
         if received > max_bytes:
             raise _too_large(max_bytes, f"more than {max_bytes} bytes")
-        share.take(size)
+        reservation.take(size)
         return message
 
     return Request(request.scope, receive)

@@ -17,7 +17,7 @@ from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, Work
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.worker.blocking import RuntimeInfo
 from bundle.worker.client import text_of
-from service.errors import ModelRefused, ModelUnavailable, ServiceError
+from service.errors import InternalError, ModelRefused, ModelUnavailable
 from service.models.batcher import InferenceResult, Pixels, Queue, Waiting, fail, hand_out
 from service.models.process import ModelProcess, check_artifact
 from service.settings import Settings
@@ -29,7 +29,7 @@ LOAD_DELAYS_S = (0.0, 3.0)  # before each attempt
 STEADY_S = 30.0  # a process that has lived this long starts with a clean record
 REMEDIES = {  # by the code of a refusal; of the others the bundle is the cause
     WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, or set SERVICE_RUNTIME to source",
-    ServiceError.code: "Report it",
+    InternalError.code: "Report it",
     RuntimeUnavailable.code: "Mend that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what the bundle and this machine have",
 }
 
@@ -135,7 +135,7 @@ class ServedModel:
                     task.add_done_callback(functools.partial(self._forwarded, batch))
         except Exception:
             self._refuse(
-                ServiceError.code, "A defect of the service has ended it; the log says more"
+                InternalError.code, "A defect of the service has ended it; the log says more"
             )
             raise
         finally:
@@ -296,7 +296,7 @@ class ServedModel:
         self._queue.finished(batch)
         if not task.cancelled() and task.exception() is not None:
             for item in batch:
-                fail(item, ServiceError("The service failed on this image. Its log says why."))
+                fail(item, InternalError("The service failed on this image. Its log says why."))
             log.error(
                 "model %s/%s: a batch failed", self.name, self.version, exc_info=task.exception()
             )

@@ -1,0 +1,48 @@
+"""The query parameters of the routes, and the refusal of all others."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from bundle.format.manifest import NAME_PATTERN
+from service.errors import UnknownParameter
+
+NameQuery = Annotated[
+    str | None,
+    Query(
+        alias="model",
+        pattern=rf"^{NAME_PATTERN}$",
+        description="Name of the model; default: the default model.",
+    ),
+]
+VersionQuery = Annotated[
+    int | None,
+    Query(ge=1, description="Version of the model; default: the newest one that serves."),
+]
+TopKQuery = Annotated[
+    int | None,
+    Query(ge=1, description="Number of predictions; default: 5, or all classes if fewer."),
+]
+
+
+async def _known_parameters(request: Request) -> None:
+    """Refuse an unknown query parameter: ignored, it would change what the client meant.
+
+    Raises:
+        UnknownParameter: there is one; the detail names the closest known one.
+    """
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            nearest = get_close_matches(name[:100].lower(), known, 1)
+            raise UnknownParameter(
+                "There is no query parameter of this name."
+                + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+                + f" Expected: {', '.join(known) or 'none'}. Received: {name[:100]!r}"
+            )
+
+
+KNOWN_PARAMETERS = [Depends(_known_parameters)]
