@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def environment(**settings: Any) -> dict[str, str]:
-    """This process's environment with `models_dir=...` as SERVICE_MODELS_DIR and so on."""
+    """This process's environment, with `models_dir=...` as SERVICE_MODELS_DIR and so on."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")
     }
@@ -42,8 +42,8 @@ def environment(**settings: Any) -> dict[str, str]:
 
 
 def assert_ended(processes: list[psutil.Process]) -> None:
-    """They end within a moment; one that only waits for init to take note of it has."""
-    deadline = time.monotonic() + 20
+    """They end; a zombie that only waits to be reaped has ended."""
+    deadline = time.monotonic() + 60
     while alive := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
         assert time.monotonic() < deadline, f"processes are left behind: {alive}"
         time.sleep(0.1)
@@ -104,7 +104,7 @@ class Server:
         return found
 
     def memory(self) -> int:
-        """Proportional set size of the service and all its processes, in bytes: shared pages count once."""
+        """Proportional set size of all processes, in bytes: shared pages count once."""
         total = 0
         for process in self.tree():
             with suppress(psutil.NoSuchProcess):
@@ -112,7 +112,7 @@ class Server:
         return total
 
     def stop(self) -> int:
-        """End it as an operator does; returns its exit code. Nothing of it may stay."""
+        """Stop it by SIGTERM and return its exit code; no process may be left."""
         processes = self.tree() if self.process.poll() is None else []
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
@@ -126,7 +126,7 @@ class Server:
 
 @contextmanager
 def serving(*, ready: bool = True, **settings: Any) -> Iterator[Server]:
-    """A service with these settings, stopped at the end whatever happens."""
+    """A service with these settings, stopped at the end."""
     server = Server(**settings)
     try:
         if ready:
@@ -140,7 +140,7 @@ def serving(*, ready: bool = True, **settings: Any) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def server(both_root: Path) -> Iterator[Server]:
-    """The service over both tiny models, for tests that leave it as it was."""
+    """A service with both tiny models, for tests that do not change it."""
     with serving(models_dir=both_root) as running:
         yield running
 
@@ -149,7 +149,7 @@ def server(both_root: Path) -> Iterator[Server]:
 def caching_server(
     torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A service that keeps answers, over a repository of its own, which tests may change."""
+    """A service with a response cache and its own repository, which tests may change."""
     root = shutil.copytree(torch_bundle_root, tmp_path_factory.mktemp("caching") / "models")
     with serving(models_dir=root, runtime_threads=1, cache_mb=1) as running:
         yield running

@@ -1,10 +1,11 @@
-"""Images for requests: ordinary ones, and ones made to hurt a decoder."""
+"""Images for requests: ordinary ones, and decompression bombs."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,19 +13,19 @@ from PIL import Image
 COLOURS = {"blue": (30, 40, 210), "green": (40, 190, 60), "red": (220, 40, 30)}
 
 
-def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)  # type: ignore[arg-type]
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def coloured(label: str = "red", size: tuple[int, int] = (48, 40), kind: str = "PNG") -> bytes:
-    """An image that the tiny models call `label`."""
+    """An image that the tiny models classify as `label`."""
     return encode(Image.new("RGB", size, COLOURS[label]), kind)
 
 
 def varied(width: int = 60, height: int = 44, seed: int = 0) -> Image.Image:
-    """Smooth random colours: every resize and rotation of it differs."""
+    """Smooth random colours: every resize and rotation differs."""
     generator = np.random.default_rng(seed)
     small = generator.integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
@@ -40,7 +41,7 @@ def _png(width: int, height: int, *chunks: bytes) -> bytes:
 
 
 def _zeros(count: int) -> bytes:
-    """`count` zero bytes as zlib data, made without holding them."""
+    """`count` zero bytes as zlib data, in constant memory."""
     packer = zlib.compressobj(9)
     block = bytes(1_000_000)
     parts = [packer.compress(block) for _ in range(count // len(block))]
@@ -71,7 +72,7 @@ def frames_gif() -> bytes:
 
 
 def scans_jpeg(scans: int = 15_000) -> bytes:
-    """A progressive JPEG whose last scan is repeated: every one costs a pass over the whole image."""
+    """A progressive JPEG whose last scan is repeated; each one is a pass over the whole image."""
     data = encode(Image.new("L", (2000, 2000), 90), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * scans + data[-2:]

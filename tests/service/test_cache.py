@@ -1,4 +1,4 @@
-"""Answers that are kept: over a real socket, and the cache alone where time or memory has to be held still."""
+"""The response cache: over a real socket, and alone where order or memory has to be controlled."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import asyncio
 import json
 import os
 import signal
-import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import cast
 
 import httpx
 import numpy as np
 import pytest
 
-from bundle.format.manifest import parse_manifest
+from bundle.format.manifest import Manifest, parse_manifest
 from bundle.imaging.decode import ImageInfo
-from service.cache import Asked, Cache, One
+from bundle.worker.blocking import RuntimeInfo
+from service.cache import Cache, Classified, Result, Target
 from service.errors import QueueFull
 from service.models.batcher import InferenceResult
+from service.models.model import ServedModel
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
@@ -34,7 +35,15 @@ STORED = "resnet-service; fwd=miss; stored"
 
 
 def status(answer: httpx.Response) -> str | None:
-    return answer.headers.get("cache-status")
+    header: str | None = answer.headers.get("cache-status")
+    return header
+
+
+def counter(server: Server, name: str, **labels: str) -> float:
+    """A counter in /metrics; 0 before the first event."""
+    series = name + "{" + ",".join(f'{label}="{labels[label]}"' for label in sorted(labels)) + "} "
+    lines = server.client.get("/metrics").text.splitlines()
+    return sum(float(line.removeprefix(series)) for line in lines if line.startswith(series))
 
 
 def batch(server: Server, *images: bytes) -> httpx.Response:
@@ -42,7 +51,7 @@ def batch(server: Server, *images: bytes) -> httpx.Response:
     return server.client.post("/predict/batch", files=files)
 
 
-def test_the_same_image_gets_the_same_answer_without_work(caching_server: Server) -> None:
+def test_the_same_image_gets_the_same_response_without_work(caching_server: Server) -> None:
     data = encode(varied(seed=100))
 
     first = caching_server.predict(data)
@@ -73,7 +82,7 @@ def test_top_k_may_differ_between_requests(caching_server: Server) -> None:
     assert three.json()["predictions"][:1] == one.json()["predictions"]
 
 
-def test_a_large_image_is_found_too(caching_server: Server) -> None:
+def test_large_images_are_cached_too(caching_server: Server) -> None:
     data = encode(varied(800, 700, seed=102), "BMP")
 
     answers = [caching_server.predict(data) for _ in range(2)]
@@ -82,7 +91,7 @@ def test_a_large_image_is_found_too(caching_server: Server) -> None:
     assert [status(answer) for answer in answers] == [STORED, HIT]
 
 
-def test_failures_are_not_kept(caching_server: Server) -> None:
+def test_failures_are_not_cached(caching_server: Server) -> None:
     data = encode(varied(seed=103), "JPEG")[:-200]
 
     for answer in (caching_server.predict(data), caching_server.predict(data)):
@@ -124,18 +133,27 @@ def test_a_batch_is_a_hit_when_all_of_its_images_are(caching_server: Server) -> 
     assert status(none) == "resnet-service; fwd=miss"
 
 
-def test_requests_that_come_together_share_the_work_even_when_the_first_one_leaves(
+def test_concurrent_requests_share_the_work_even_when_the_first_client_leaves(
     caching_server: Server,
 ) -> None:
     data = encode(varied(seed=107))
+
+    def lookups(result: str) -> float:
+        return counter(caching_server, "resnet_cache_lookups_total", result=result)
+
+    def gone() -> float:
+        route = {"method": "POST", "route": "/predict", "status": "499"}
+        return counter(caching_server, "http_requests_total", **route)
+
+    missed, collapsed, left = lookups("miss"), lookups("collapsed"), gone()
     with ThreadPoolExecutor(1) as pool:
         with paused(caching_server):
             leaving = ask_and_stay(caching_server, data)
-            time.sleep(0.5)
+            caching_server.wait(lambda: lookups("miss") > missed, "looked up")
             staying = pool.submit(caching_server.predict, data)
-            time.sleep(0.5)
+            caching_server.wait(lambda: lookups("collapsed") > collapsed, "waiting for the first")
             leaving.close()
-            time.sleep(0.5)
+            caching_server.wait(lambda: gone() > left, "left by the first client")
         answer = staying.result()
 
     assert answer.status_code == 200
@@ -146,7 +164,7 @@ def test_requests_that_come_together_share_the_work_even_when_the_first_one_leav
     assert status(caching_server.predict(data)) == HIT
 
 
-def test_a_bundle_that_has_changed_does_not_answer_from_what_was_kept(
+def test_a_changed_bundle_does_not_use_the_entries_of_the_old_one(
     caching_server: Server,
 ) -> None:
     data = encode(varied(seed=108))
@@ -177,7 +195,7 @@ def test_the_description_of_the_api_has_the_header(server: Server) -> None:
 
 
 class Model:
-    """Stands for a model whose process can be replaced at will."""
+    """A model whose process can be replaced at will."""
 
     def __init__(self) -> None:
         self.manifest = SimpleNamespace(digest="0" * 64)
@@ -186,78 +204,90 @@ class Model:
     def start(self, artifact: str, device: str = "cpu") -> None:
         self.info = {"artifact_id": artifact, "device": device}
 
-    def asked(self) -> Asked:
-        return Asked(self, self.manifest, self.info)  # type: ignore[arg-type]
+    def target(self) -> Target:
+        return Target(
+            cast("ServedModel", self),
+            cast("Manifest", self.manifest),
+            cast("RuntimeInfo", self.info),
+        )
 
 
-def answer(number: float, classes: int = 10) -> One:
-    """What a decoder process and a batch of 32 give for one image."""
+def computed(number: float, classes: int = 10) -> Result:
+    """The result of one image of a batch of 32, as received from the processes."""
     info = ImageInfo("JPEG", 500, 400, "RGB", ["decoded_at_1_4", "exif_orientation_6"])
     received = ImageInfo(**json.loads(json.dumps(asdict(info))))  # shares no text with another
     logits = np.full((32, classes), number, np.float32)
-    return received, 0.1, InferenceResult(logits[0], 0.01, 0.02)
+    return Result(Classified(received, InferenceResult(logits[0], 0.01, 0.02)), 0.1)
 
 
-def work(number: float, classes: int = 10) -> Callable[[], Awaitable[One]]:
-    async def run() -> One:
-        return answer(number, classes)
+def work(number: float, classes: int = 10) -> Callable[[], Awaitable[Result]]:
+    async def run() -> Result:
+        return computed(number, classes)
 
     return run
 
 
-def logit(found: tuple[One, str]) -> float:
-    return float(found[0][2].logits[0])
+def logit(found: tuple[Result, str]) -> float:
+    return float(found[0].image.inference.logits[0])
 
 
-def test_an_artifact_never_answers_for_another() -> None:
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the other tasks run until `condition` holds."""
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - the cache has no event for it
+            await asyncio.sleep(0)
+
+
+def test_an_artifact_never_uses_the_entries_of_another() -> None:
     async def main() -> None:
         cache, model = Cache(2**20), Model()
-        assert logit(await cache.one(model.asked(), b"x", work(1))) == 1
+        assert logit(await cache.one(model.target(), b"x", work(1))) == 1
         model.start("openvino-fp32")
-        assert logit(await cache.one(model.asked(), b"x", work(2))) == 2
+        assert logit(await cache.one(model.target(), b"x", work(2))) == 2
         model.start("openvino-fp32", "cuda")
-        assert logit(await cache.one(model.asked(), b"x", work(3))) == 3
+        assert logit(await cache.one(model.target(), b"x", work(3))) == 3
         model.start("openvino-int8")
-        assert logit(await cache.one(model.asked(), b"x", work(4))) == 1
+        assert logit(await cache.one(model.target(), b"x", work(4))) == 1
 
     asyncio.run(main())
 
 
-def test_an_answer_that_has_seen_a_restart_is_not_kept() -> None:
+def test_a_result_during_which_the_process_was_replaced_is_not_cached() -> None:
     async def main() -> None:
         cache, model = Cache(2**20), Model()
 
-        async def restarted() -> One:
+        async def restarted() -> Result:
             model.start("openvino-fp32")
-            return answer(1)
+            return computed(1)
 
-        _, told = await cache.one(model.asked(), b"x", restarted)
+        _, status = await cache.one(model.target(), b"x", restarted)
 
-        assert told == "fwd=miss"
+        assert status == "fwd=miss"
         assert len(cache) == 0
 
     asyncio.run(main())
 
 
-def test_work_is_cancelled_when_nobody_waits_for_it_and_begins_anew_for_the_next() -> None:
+def test_work_is_cancelled_when_the_last_client_leaves_and_started_again_for_the_next() -> None:
     async def main() -> None:
         cache, model, cancelled = Cache(2**20), Model(), []
 
-        async def endless() -> One:
+        async def endless() -> Result:
             try:
                 await asyncio.Event().wait()
             finally:
                 cancelled.append(True)
             raise AssertionError
 
-        clients = [asyncio.create_task(cache.one(model.asked(), b"x", endless)) for _ in range(2)]
-        await asyncio.sleep(0.01)
+        clients = [asyncio.create_task(cache.one(model.target(), b"x", endless)) for _ in range(2)]
+        await until(lambda: cache.lookups["collapsed"] == 1)
         clients[0].cancel()
-        await asyncio.sleep(0.01)
+        await asyncio.wait(clients[:1])
         assert not cancelled
         clients[1].cancel()
-        await asyncio.sleep(0)  # it has left, and the work is about to hear of it
-        next_one = await cache.one(model.asked(), b"x", work(1))
+        # One step: the client has left, and the work is about to be cancelled.
+        await asyncio.sleep(0)
+        next_one = await cache.one(model.target(), b"x", work(1))
         await asyncio.gather(*clients, return_exceptions=True)
 
         assert cancelled == [True]
@@ -267,19 +297,19 @@ def test_work_is_cancelled_when_nobody_waits_for_it_and_begins_anew_for_the_next
     asyncio.run(main())
 
 
-def test_all_who_wait_hear_of_a_failure_and_the_next_one_tries_again() -> None:
+def test_a_failure_reaches_all_waiting_requests_and_the_next_one_computes_again() -> None:
     async def main() -> None:
         cache, model = Cache(2**20), Model()
 
-        async def refused() -> One:
-            await asyncio.sleep(0.01)
+        async def refused() -> Result:
+            await until(lambda: cache.lookups["collapsed"] == 2)
             raise QueueFull("full")
 
-        asked = [cache.one(model.asked(), b"x", refused) for _ in range(3)]
-        failures = await asyncio.gather(*asked, return_exceptions=True)
+        requests = [cache.one(model.target(), b"x", refused) for _ in range(3)]
+        failures = await asyncio.gather(*requests, return_exceptions=True)
 
         assert [type(failure) for failure in failures] == [QueueFull] * 3
-        assert logit(await cache.one(model.asked(), b"x", work(1))) == 1
+        assert logit(await cache.one(model.target(), b"x", work(1))) == 1
 
     asyncio.run(main())
 
@@ -288,41 +318,40 @@ def test_the_least_recently_used_entries_go_first() -> None:
     async def main() -> None:
         cache, model = Cache(10_000), Model()
 
-        async def ask(name: bytes) -> str:
-            return (await cache.one(model.asked(), name, work(1)))[1]
+        async def lookup(name: bytes) -> str:
+            return (await cache.one(model.target(), name, work(1)))[1]
 
-        await ask(b"first")
+        await lookup(b"first")
         for number in range(100):
-            await ask(b"%d" % number)
+            await lookup(b"%d" % number)
             assert cache.held_bytes <= cache.max_bytes
-            assert await ask(b"first") == "hit"
+            assert await lookup(b"first") == "hit"
         assert len(cache) > 5
-        assert await ask(b"0") == "fwd=miss; stored"
+        assert await lookup(b"0") == "fwd=miss; stored"
 
     asyncio.run(main())
 
 
-def test_what_is_larger_than_the_cache_is_not_kept() -> None:
+def test_a_result_larger_than_the_cache_is_not_stored() -> None:
     async def main() -> None:
         cache = Cache(10_000)
 
-        _, told = await cache.one(Model().asked(), b"x", work(1, classes=5_000))
+        _, status = await cache.one(Model().target(), b"x", work(1, classes=5_000))
 
-        assert (told, len(cache)) == ("fwd=miss", 0)
+        assert (status, len(cache)) == ("fwd=miss", 0)
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("classes", [10, 1000])
-@pytest.mark.parametrize(
-    "entries", [1_000, 1_500]
-)  # just before and after the tables of the cache grow
-def test_the_bytes_that_are_counted_are_those_that_are_held(classes: int, entries: int) -> None:
-    async def main() -> tuple[int, Any]:
+# Just before and after the tables of the cache grow.
+@pytest.mark.parametrize("entries", [1_000, 1_500])
+def test_the_counted_bytes_are_those_in_memory(classes: int, entries: int) -> None:
+    async def main() -> tuple[int, Cache]:
         cache, model = Cache(2**30), Model()
         before = tracemalloc.get_traced_memory()[0]
         for number in range(entries):
-            await cache.one(model.asked(), b"%d" % number, work(1, classes))
+            await cache.one(model.target(), b"%d" % number, work(1, classes))
         return tracemalloc.get_traced_memory()[0] - before, cache
 
     tracemalloc.start()
@@ -334,7 +363,7 @@ def test_the_bytes_that_are_counted_are_those_that_are_held(classes: int, entrie
     assert 0.9 < cache.held_bytes / held < 1.35
 
 
-def test_the_digest_of_a_bundle_is_that_of_its_record(torch_bundle_root: Path) -> None:
+def test_the_digest_of_a_bundle_is_that_of_its_manifest(torch_bundle_root: Path) -> None:
     text = (torch_bundle_root / "tiny-torch" / "1" / "manifest.json").read_text()
     record = json.loads(text)
     other = record | {"description": "Another."}

@@ -1,14 +1,12 @@
-"""GET /metrics over a real socket: what a scrape of Prometheus sees after what clients did."""
+"""GET /metrics over a real socket: what Prometheus scrapes after what clients did."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -27,7 +25,7 @@ MODEL = {"model": "tiny-torch", "version": "1"}
 
 
 class Scrape:
-    """The samples of one answer."""
+    """The samples of one response."""
 
     def __init__(self, answer: httpx.Response) -> None:
         assert answer.status_code == 200, answer.text
@@ -49,7 +47,7 @@ def scrape(server: Server) -> Scrape:
     return Scrape(server.client.get("/metrics"))
 
 
-def test_it_is_the_text_format_of_prometheus(caching_server: Server) -> None:
+def test_the_format_is_the_prometheus_text_format(caching_server: Server) -> None:
     answer = caching_server.client.get("/metrics")
 
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -95,11 +93,11 @@ def test_requests_are_counted_by_route_method_and_status(caching_server: Server)
         assert after(total, **labels) - before(total, **labels) == 1, labels
     name, labels = "http_request_duration_seconds", {"method": "POST", "route": "/predict"}
     assert after(f"{name}_count", **labels) - before(f"{name}_count", **labels) == 2
-    assert 0 < after(f"{name}_sum", **labels) - before(f"{name}_sum", **labels) < 60
+    assert after(f"{name}_sum", **labels) > before(f"{name}_sum", **labels)
     assert not [value for value in after.values("route") if "secret" in value or "another" in value]
 
 
-def test_stages_are_those_of_answers_that_took_work(caching_server: Server) -> None:
+def test_stages_are_not_counted_for_cached_results(caching_server: Server) -> None:
     data, before = encode(varied(seed=201)), scrape(caching_server)
 
     timing = caching_server.predict(data).json()["timing_ms"]
@@ -130,7 +128,7 @@ def test_forward_passes_are_counted_by_their_images(caching_server: Server) -> N
     assert after(f"{name}_bucket", **MODEL, le="+Inf") == after(f"{name}_count", **MODEL)
 
 
-def test_models_tell_their_state_and_what_runs(caching_server: Server) -> None:
+def test_models_report_their_state_and_artifact(caching_server: Server) -> None:
     now = scrape(caching_server)
 
     states = {
@@ -144,7 +142,7 @@ def test_models_tell_their_state_and_what_runs(caching_server: Server) -> None:
     assert now("process_resident_memory_bytes") > 1e7
 
 
-def test_images_that_wait_are_seen(caching_server: Server) -> None:
+def test_queued_images_are_reported(caching_server: Server) -> None:
     def sample(name: str) -> float:
         return scrape(caching_server)(name, **MODEL)
 
@@ -153,16 +151,16 @@ def test_images_that_wait_are_seen(caching_server: Server) -> None:
         with paused(caching_server):
             first = pool.submit(caching_server.predict, encode(varied(seed=205)))
             caching_server.wait(
-                lambda: sample("resnet_batch_images_count") > passes, "with the process", 20
+                lambda: sample("resnet_batch_images_count") > passes, "in the process"
             )
             second = pool.submit(caching_server.predict, encode(varied(seed=206)))
-            caching_server.wait(lambda: sample("resnet_queue_images") == 1, "waiting", 20)
+            caching_server.wait(lambda: sample("resnet_queue_images") == 1, "queued")
         assert [each.result().status_code for each in (first, second)] == [200, 200]
 
     assert sample("resnet_queue_images") == 0
 
 
-def test_the_cache_tells_its_hits_and_its_memory(caching_server: Server) -> None:
+def test_the_cache_reports_its_lookups_and_memory(caching_server: Server) -> None:
     data, before = encode(varied(seed=208)), scrape(caching_server)
 
     for _ in range(3):
@@ -180,11 +178,11 @@ def test_the_cache_tells_its_hits_and_its_memory(caching_server: Server) -> None
     assert after("resnet_cache_max_bytes") == 2**20
 
 
-def test_without_a_cache_there_are_no_metrics_of_one(server: Server) -> None:
+def test_without_a_cache_there_are_no_cache_metrics(server: Server) -> None:
     assert "resnet_cache" not in server.client.get("/metrics").text
 
 
-def test_problems_are_counted_wherever_they_are_answered(caching_server: Server) -> None:
+def test_problems_are_counted_on_every_path(caching_server: Server) -> None:
     before = scrape(caching_server)
 
     caching_server.predict(encode(varied(), "JPEG")[:-200])
@@ -210,17 +208,17 @@ def test_problems_are_counted_wherever_they_are_answered(caching_server: Server)
         "malformed_request": 1,
     }
     assert before(name, code="queue_full") == 0
-    assert "queue_full" in before.values("code"), "what has not happened yet is 0, not absent"
+    assert "queue_full" in before.values("code"), "0 before the first one, not absent"
 
 
-def test_applications_count_for_themselves_and_crashes_too(tmp_path: Path) -> None:
+def test_each_application_has_its_own_counts_crashes_included(tmp_path: Path) -> None:
     apps = [create_app(Settings(models_dir=tmp_path)) for _ in range(2)]
 
     @apps[0].get("/crash")
     def crash() -> None:
         raise RuntimeError
 
-    async def ask() -> list[Scrape]:
+    async def scrapes() -> list[Scrape]:
         found = []
         for app in apps:
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -229,7 +227,7 @@ def test_applications_count_for_themselves_and_crashes_too(tmp_path: Path) -> No
                 found.append(Scrape(await client.get("/metrics")))
         return found
 
-    one, other = asyncio.run(ask())
+    one, other = asyncio.run(scrapes())
 
     assert one("resnet_problems_total", code="internal_error") == 1
     assert one("http_requests_total", method="GET", route="/crash", status="500") == 1
@@ -237,16 +235,13 @@ def test_applications_count_for_themselves_and_crashes_too(tmp_path: Path) -> No
     assert other("http_requests_total", method="GET", route="none", status="404") == 1
 
 
-def test_counting_a_request_takes_microseconds() -> None:
-    metrics, model = Metrics(), SimpleNamespace(name="tiny-torch", version=1)
-    scope = {"method": "POST", "route": SimpleNamespace(path="/predict")}
-    timing = {"decode": 3.0, "queue": 0.1, "inference": 2.0, "total": 6.0}
+def test_clients_cannot_create_series() -> None:
+    metrics = Metrics(["queue_full"])
 
-    def count() -> float:
-        started = time.perf_counter()
-        for _ in range(200):
-            metrics.request(scope, 200, 0.01)
-            metrics.stages(model, timing)  # type: ignore[arg-type]
-        return (time.perf_counter() - started) / 200
+    for number in range(100):
+        metrics.request({"method": f"METHOD{number}", "path": f"/{number}"}, 404, 0.01)
 
-    assert min(count() for _ in range(50)) < 20e-6
+    (family,) = [each for each in metrics.collect() if each.name == "http_requests"]
+    assert [(sample.labels, sample.value) for sample in family.samples] == [
+        ({"method": "other", "route": "none", "status": "404"}, 100)
+    ]

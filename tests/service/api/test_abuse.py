@@ -1,14 +1,9 @@
-"""Uploads made to hurt: refused in time, in little memory, with the service answering meanwhile."""
+"""Uploads made to do harm: refused in little memory, while the service keeps responding."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import httpx
 import numpy as np
@@ -17,71 +12,42 @@ import pytest
 from tests.service.conftest import Server
 from tests.service.images import BOMBS, coloured, encode, varied
 
-# A process of its own, for a thread would wait for those that send the bombs.
-WATCHER = """
-import http.client, sys, time
-connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
-while True:
-    started = time.perf_counter()
-    connection.request("GET", "/healthz")
-    answer = connection.getresponse()
-    answer.read()
-    print(answer.status, time.perf_counter() - started, flush=True)
-    time.sleep(0.005)
-"""
-
-
-@contextmanager
-def watched(server: Server) -> Iterator[list[float]]:
-    """Fills the list with the delays of /healthz, in seconds."""
-    command = [sys.executable, "-c", WATCHER, str(server.port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        process.stdout.readline()
-        delays: list[float] = []
-        try:
-            yield delays
-            time.sleep(0.1)
-        finally:
-            process.kill()
-            lines = [
-                line.split() for line in process.stdout.read().splitlines() if line.count(" ") == 1
-            ]
-    assert {status for status, _ in lines} == {"200"}
-    delays += [float(delay) for _, delay in lines]
-
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_eight_bombs_at_once_are_refused_and_the_service_answers_meanwhile(
+def test_bombs_are_refused_undecoded_while_the_service_keeps_responding(
     server: Server, name: str
 ) -> None:
     bomb = BOMBS[name]()
     server.predict(coloured())
-    before = server.memory()
-    peak, stop = [before], threading.Event()
+    before = peak = server.memory()
+    stop = threading.Event()
 
-    def measure() -> None:
-        while not stop.wait(0.05):
-            peak.append(server.memory())
+    def attack() -> set[tuple[int, str]]:
+        refusals = set()
+        while not stop.is_set():
+            response = server.predict(bomb)
+            refusals.add((response.status_code, response.json()["code"]))
+        return refusals
 
-    measuring = threading.Thread(target=measure)
-    measuring.start()
-    with watched(server) as delays, ThreadPoolExecutor(8) as pool:
-        started = time.monotonic()
-        answers = list(pool.map(server.predict, [bomb] * 8))
-        elapsed = time.monotonic() - started
-    stop.set()
-    measuring.join()
+    with ThreadPoolExecutor(8) as pool:
+        attacks = [pool.submit(attack) for _ in range(8)]
+        try:
+            for _ in range(20):
+                # Decoding one of these in the event loop would exceed the timeout of the client.
+                assert server.client.get("/healthz").status_code == 200
+                peak = max(peak, server.memory())
+        finally:
+            stop.set()
+    refusals = set().union(*(each.result() for each in attacks))
 
-    assert {answer.status_code for answer in answers} <= {413, 422}, answers[0].text
-    assert elapsed < 10
-    assert max(peak) - before < 500e6
-    # Nine of ten: on two busy cores some wait for a core, which is not the service's affair.
-    assert np.quantile(delays, 0.9) < 0.1, sorted(delays)[-5:]
+    # A decoder that gives up would be another code, decode_timeout.
+    unreadable = name == "200 MB of text"
+    assert refusals == {(422, "unreadable_image") if unreadable else (413, "image_too_large")}
+    assert peak - before < 500e6
     assert server.predict(coloured()).status_code == 200
 
 
-def test_two_thousand_mutated_images_get_200_or_4xx_and_no_process_dies(server: Server) -> None:
+def test_two_thousand_mutated_images_end_no_process(server: Server) -> None:
     generator = np.random.default_rng(20_16)
     image = varied(40, 30)
     seeds = [

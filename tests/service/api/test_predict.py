@@ -42,7 +42,7 @@ def test_a_photo_gets_its_label(server: Server, model: str, label: str) -> None:
     assert answer.headers["x-request-id"] == body["request_id"]
 
 
-def test_the_raw_body_is_as_good_as_a_form(server: Server) -> None:
+def test_a_raw_body_gives_the_same_predictions_as_a_form(server: Server) -> None:
     data = coloured("green")
 
     answers = [
@@ -62,11 +62,11 @@ def test_the_default_model_is_the_pytorch_one(server: Server) -> None:
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3])
-def test_top_k_bounds_the_answers(server: Server, top_k: int) -> None:
+def test_top_k_is_the_number_of_predictions(server: Server, top_k: int) -> None:
     assert len(server.predict(coloured(), top_k=top_k).json()["predictions"]) == top_k
 
 
-def test_a_client_may_name_its_request(server: Server) -> None:
+def test_a_client_may_send_its_own_request_id(server: Server) -> None:
     files = {"file": coloured()}
 
     named = server.client.post("/predict", files=files, headers={"X-Request-Id": "order-66.a_b"})
@@ -96,7 +96,7 @@ def test_the_same_pixels_get_the_same_scores_in_every_lossless_format(
         ), kind
 
 
-def test_the_same_picture_gets_the_same_scores_in_all_eight_orientations(server: Server) -> None:
+def test_the_same_image_gets_the_same_scores_in_all_eight_orientations(server: Server) -> None:
     image = varied()
     expected = scores(server, encode(image), "tiny-torch")
     # How the pixels are stored so that the orientation tag brings them back (EXIF 2.3, tag 0x0112).
@@ -123,18 +123,20 @@ def test_the_same_picture_gets_the_same_scores_in_all_eight_orientations(server:
 
 
 @pytest.mark.parametrize("model", ["tiny-torch", "tiny-keras"])
-def test_an_image_gets_the_same_scores_alone_and_amid_64_others(server: Server, model: str) -> None:
+def test_an_image_gets_the_same_scores_alone_and_among_64_others(
+    server: Server, model: str
+) -> None:
     images = [encode(varied(seed=seed)) for seed in range(65)]
     alone = scores(server, images[32], model)
 
     with ThreadPoolExecutor(65) as pool:
-        amid = list(pool.map(lambda data: scores(server, data, model), images))
+        among = list(pool.map(lambda data: scores(server, data, model), images))
 
-    assert np.abs(amid[32] - alone).max() < 1e-3
-    assert len({tuple(row.round(6)) for row in amid}) > 60, "each image has its own answer"
+    assert np.abs(among[32] - alone).max() < 1e-3
+    assert len({tuple(row.round(6)) for row in among}) > 60, "each image has its own scores"
 
 
-def test_a_batch_answers_in_order_and_a_bad_image_harms_no_other(server: Server) -> None:
+def test_batch_results_are_in_order_and_a_bad_image_affects_no_other(server: Server) -> None:
     files = [
         ("files", ("a.png", coloured("blue"))),
         ("files", ("b.png", b"no image at all")),
@@ -154,7 +156,7 @@ def test_a_batch_answers_in_order_and_a_bad_image_harms_no_other(server: Server)
     ]
 
 
-def test_models_are_listed_with_what_they_run_on(server: Server) -> None:
+def test_models_are_listed_with_their_runtimes(server: Server) -> None:
     body = server.client.get("/models").json()
 
     assert body["default"] == "tiny-torch"
@@ -193,7 +195,7 @@ def test_health_and_readiness(server: Server) -> None:
         "/openapi.json",
     ],
 )
-def test_head_is_answered_as_get_is_without_the_body(server: Server, path: str) -> None:
+def test_the_response_to_head_is_that_to_get_without_its_body(server: Server, path: str) -> None:
     head, get = server.client.head(path), server.client.get(path)
 
     assert (head.status_code, head.content) == (get.status_code, b"")
@@ -203,7 +205,7 @@ def test_head_is_answered_as_get_is_without_the_body(server: Server, path: str) 
     ]
 
 
-def test_head_is_counted_as_such_and_allowed_where_get_is(server: Server) -> None:
+def test_head_is_counted_as_head_and_allowed_wherever_get_is(server: Server) -> None:
     server.client.head("/models")
 
     assert (
@@ -234,20 +236,18 @@ def test_the_documentation_comes_from_the_service_itself(server: Server) -> None
 
 
 @pytest.mark.parametrize("query", ["", "?top_k=2&model=tiny-torch", "?version=1"])
-def test_the_way_past_the_framework_and_the_way_through_it_give_the_same_answer(
-    server: Server, query: str
-) -> None:
-    past, through = (
+def test_the_fast_path_and_the_framework_give_the_same_response(server: Server, query: str) -> None:
+    fast, usual = (
         server.client.post(
             f"/predict{way}", content=coloured(), headers={"Content-Type": "image/png"}
         )
-        for way in (query, f"{query or '?'}&")  # an empty field is not plainly well-formed
+        for way in (query, f"{query or '?'}&")  # an empty field is left to the framework
     )
 
-    assert past.status_code == through.status_code == 200
-    assert dict(past.headers).keys() == dict(through.headers).keys()
+    assert fast.status_code == usual.status_code == 200
+    assert dict(fast.headers).keys() == dict(usual.headers).keys()
     own = {"timing_ms", "request_id"}
-    assert list(past.json()) == list(through.json())
-    assert {k: v for k, v in past.json().items() if k not in own} == {
-        k: v for k, v in through.json().items() if k not in own
+    assert list(fast.json()) == list(usual.json())
+    assert {k: v for k, v in fast.json().items() if k not in own} == {
+        k: v for k, v in usual.json().items() if k not in own
     }

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 import service
-from service.errors import catalogue
+from bundle.errors import IMAGE_ERRORS
+from service.api.openapi import problems
+from service.api.problems import PROBLEMS, problem
+from service.errors import QueueFull, ServiceError
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
 
+TITLES = {error.code: kind.title for error, kind in PROBLEMS.items()}
 DOCS = Path(service.__file__).parent.parent / "docs" / "errors.md"
 
 
@@ -21,12 +25,12 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
     """The shape of every failure (RFC 9457).
 
     - The content type is `application/problem+json`.
-    - `type` is `urn:problem:<code>`, `title` a short text that depends on the code alone, `status` the HTTP status.
-    - `detail` says what happened, what was expected and how to mend it; `error` is the same text.
-    - `instance` is `urn:request:<request id>`; `request_id` and the header `X-Request-Id` hold the same id.
+    - `type` is `urn:problem:<code>`, `title` a short text for the code, `status` the HTTP status.
+    - `detail` says what happened, what was expected and how to fix it; `error` is the same text.
+    - `instance` is `urn:request:<request id>`, with the id in `request_id` and `X-Request-Id`.
     - `code` is stable and listed in docs/errors.md.
     - 405 has `Allow`; 429 and 503 have `Retry-After` in seconds.
-    - No text shows a traceback.
+    - No traceback is shown.
     """
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
@@ -42,7 +46,7 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
     }
     assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
     assert body["type"] == f"urn:problem:{code}"
-    assert body["title"] == catalogue()[code][1]
+    assert body["title"] == TITLES[code]
     assert len(body["detail"]) > 20
     assert body["error"] == body["detail"]
     assert body["request_id"] == answer.headers["x-request-id"]
@@ -146,7 +150,8 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
         "malformed_request",
         lambda s: s.client.post(
             "/predict",
-            content=b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n--x--\r\n',
+            content=b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n'
+            b"\r\n\r\n--x--\r\n",
             headers={"content-type": "multipart/form-data; boundary=x; charset=undefined"},
         ),
     ),
@@ -211,7 +216,7 @@ def test_every_failure_has_the_one_shape(
     assert_problem(fail(server), status, code)
 
 
-def test_an_unknown_model_is_answered_with_those_that_exist(server: Server) -> None:
+def test_the_problem_of_an_unknown_model_lists_the_known_ones(server: Server) -> None:
     detail = server.predict(coloured(), model="resnet9000").json()["detail"]
 
     assert "tiny-keras, tiny-torch" in detail
@@ -223,7 +228,7 @@ def test_an_unknown_model_is_answered_with_those_that_exist(server: Server) -> N
     [("topk", " Did you mean 'top_k'?"), ("MODEL", " Did you mean 'model'?"), ("x" * 1000, "")],
     ids=["misspelt", "capital", "long"],
 )
-def test_an_unknown_parameter_is_answered_with_the_nearest_one(
+def test_the_problem_of_an_unknown_parameter_names_the_closest_one(
     server: Server, name: str, hint: str
 ) -> None:
     detail = server.predict(coloured(), top_k=1, **{name: "1"}).json()["detail"]
@@ -235,13 +240,11 @@ def test_an_unknown_parameter_is_answered_with_the_nearest_one(
 
 
 def test_a_chunked_body_is_cut_at_the_limit(server: Server) -> None:
-    def endless() -> object:
+    def chunks() -> Iterator[bytes]:
         for _ in range(100):
             yield bytes(1_000_000)
 
-    answer = server.client.post(
-        "/predict", content=endless(), headers={"content-type": "image/png"}
-    )  # type: ignore[arg-type]
+    answer = server.client.post("/predict", content=chunks(), headers={"content-type": "image/png"})
 
     assert_problem(answer, 413, "request_too_large")
 
@@ -249,4 +252,19 @@ def test_a_chunked_body_is_cut_at_the_limit(server: Server) -> None:
 def test_the_page_of_errors_lists_exactly_the_codes_that_exist() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", DOCS.read_text(), flags=re.MULTILINE))
 
-    assert rows == {code: str(status) for code, (status, _, _) in catalogue().items()}
+    assert rows == {error.code: str(kind.status) for error, kind in PROBLEMS.items()}
+
+
+def test_every_error_of_a_request_is_in_the_table() -> None:
+    assert {*ServiceError.__subclasses__(), *IMAGE_ERRORS.values()} <= set(PROBLEMS)
+    assert all(
+        kind.retry_after_s is not None for kind in PROBLEMS.values() if kind.status in (429, 503)
+    )
+
+
+def test_the_examples_of_the_api_description_are_problems() -> None:
+    response = problems(429)[429]
+    examples = response["content"]["application/problem+json"]["examples"]
+
+    error = QueueFull("The queue of the model or the memory for request bodies is full.")
+    assert examples == {"queue_full": {"value": problem(error, "0b9f4a1c").model_dump()}}

@@ -1,15 +1,14 @@
-"""Clients that are slow, silent, endless, or gone: bytes on a socket."""
+"""Slow, silent, endless and vanished clients: bytes on a socket."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from tests.service.api.test_problems import assert_problem
@@ -36,63 +35,58 @@ def receive_all(connection: socket.socket) -> bytes:
     return received
 
 
-def send_slowly(connection: socket.socket, parts: Iterable[bytes], pause_s: float = 0.1) -> None:
-    try:
-        for part in parts:
-            connection.sendall(part)
+def send_until_closed(connection: socket.socket, data: bytes, pause_s: float = 0) -> None:
+    """Send `data` again and again until the server closes the connection."""
+    deadline = time.monotonic() + 240
+    with suppress(ConnectionError):
+        while True:
+            connection.sendall(data)
             time.sleep(pause_s)
-    except ConnectionError:
-        pass
+            assert time.monotonic() < deadline, "the connection stays open"
 
 
-def parsed(answer: bytes) -> httpx.Response:
-    head, _, body = answer.partition(b"\r\n\r\n")
+def parsed(response: bytes) -> httpx.Response:
+    head, _, body = response.partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
-    headers = [tuple(line.split(b": ", 1)) for line in lines]
+    headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
     return httpx.Response(int(first.split()[1]), headers=headers, content=body)
 
 
-def test_requests_that_do_not_arrive_in_time_are_closed_and_slow_no_one(
+def test_requests_that_do_not_arrive_in_time_are_closed_and_block_no_other(
     torch_bundle_root: Path,
 ) -> None:
-    def slow(start: bytes, drips: bytes) -> bytes:
-        with connect(server) as connection:
-            connection.sendall(start)
-            send_slowly(connection, (bytes([byte]) for byte in drips))
-            return receive_all(connection)
+    def drip(connection: socket.socket, byte: bytes) -> bytes:
+        if byte:
+            send_until_closed(connection, byte, pause_s=0.1)
+        return receive_all(connection)
 
     with (
         serving(models_dir=torch_bundle_root, request_timeout_s=2) as server,
         ThreadPoolExecutor(60) as pool,
+        ExitStack() as connections,
     ):
-        started = time.monotonic()
-        slow_ones = [
-            pool.submit(slow, start, drips)
-            for start, drips in [
-                (b"", REQUEST[:60]),
-                (b"", b""),
-                (REQUEST + b"\x89PNG", b""),
-                (REQUEST, bytes(60)),
-                (HEALTH, REQUEST[:60]),
-            ]
-            for _ in range(12)
-        ]
-        times = []
-        for _ in range(10):
-            begun = time.perf_counter()
-            assert server.predict(coloured()).status_code == 200
-            times.append(time.perf_counter() - begun)
-        answers = [future.result() for future in slow_ones]
-        elapsed = time.monotonic() - started
+        slow = []
+        for start, byte in [
+            (b"", b"G"),
+            (b"", b""),
+            (REQUEST + b"\x89PNG", b""),
+            (REQUEST, b"\0"),
+            (HEALTH, b"G"),  # the second request on its connection
+        ]:
+            for _ in range(12):
+                connection = connections.enter_context(connect(server))
+                connection.sendall(start)
+                slow.append(pool.submit(drip, connection, byte))
+        statuses = [server.predict(coloured()).status_code for _ in range(10)]
+        responses = [future.result() for future in slow]
         log = server.log()
 
-    assert np.median(times) < 1
-    assert elapsed < 15
-    for answer in answers[:48]:
-        assert_problem(parsed(answer), 408, "request_timeout")
-    for answer in answers[48:]:  # the second request on a connection
-        assert answer.startswith(b"HTTP/1.1 200 ")
-        assert b"HTTP/1.1 408 " in answer
+    assert statuses == [200] * 10
+    for response in responses[:48]:
+        assert_problem(parsed(response), 408, "request_timeout")
+    for response in responses[48:]:
+        assert response.startswith(b"HTTP/1.1 200 ")
+        assert b"HTTP/1.1 408 " in response
     assert "Traceback" not in log
 
 
@@ -103,13 +97,13 @@ def test_a_declared_length_over_the_limit_is_refused_before_the_body_is_sent(
         connection.sendall(
             REQUEST.replace(b"length: 1000", b"length: 900000000\r\nexpect: 100-continue")
         )
-        answer = receive_all(connection)
+        response = receive_all(connection)
 
-    assert_problem(parsed(answer), 413, "request_too_large")
-    assert parsed(answer).headers["connection"] == "close"
+    assert_problem(parsed(response), 413, "request_too_large")
+    assert parsed(response).headers["connection"] == "close"
 
 
-def test_a_client_that_may_send_is_told_to_go_on(server: Server) -> None:
+def test_an_acceptable_request_is_told_to_continue(server: Server) -> None:
     image = coloured()
     with connect(server) as connection:
         length = f"length: {len(image)}\r\nexpect: 100-continue\r\nconnection: close".encode()
@@ -120,25 +114,16 @@ def test_a_client_that_may_send_is_told_to_go_on(server: Server) -> None:
         assert parsed(receive_all(connection)).status_code == 200
 
 
-def test_a_client_that_sends_on_after_its_refusal_reads_the_refusal_and_is_closed(
+def test_a_client_that_keeps_sending_can_read_its_refusal_and_is_disconnected(
     server: Server,
 ) -> None:
-    def body() -> Iterable[bytes]:
-        for _ in range(10_000):
-            yield bytes(1_000_000)
-
-    started = time.monotonic()
+    chunk = b"%x\r\n%b\r\n" % (1_000_000, bytes(1_000_000))
     with connect(server) as connection:
         connection.sendall(REQUEST.replace(b"content-length: 1000", b"transfer-encoding: chunked"))
-        try:
-            for part in body():
-                connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
-        except ConnectionError:
-            pass
-        answer = receive_all(connection)
+        send_until_closed(connection, chunk)
+        response = receive_all(connection)
 
-    assert_problem(parsed(answer), 413, "request_too_large")
-    assert time.monotonic() - started < 20
+    assert_problem(parsed(response), 413, "request_too_large")
 
 
 @pytest.mark.parametrize(
@@ -154,23 +139,20 @@ def test_a_client_that_sends_on_after_its_refusal_reads_the_refusal_and_is_close
     ],
     ids=["path", "one header", "headers", "trailers"],
 )
-def test_a_head_without_end_is_cut(server: Server, start: bytes, more: bytes) -> None:
-    before, started = server.memory(), time.monotonic()
+def test_an_endless_head_is_refused_in_little_memory(
+    server: Server, start: bytes, more: bytes
+) -> None:
+    before = server.memory()
     with connect(server) as connection:
         connection.sendall(start)
-        try:
-            while time.monotonic() - started < 20:  # thrown away
-                connection.sendall(more)
-        except ConnectionError:
-            pass
-        answer = receive_all(connection)
+        send_until_closed(connection, more)
+        response = receive_all(connection)
 
-    assert time.monotonic() - started < 15
-    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ")), answer[:100]
+    assert response.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 ")), response[:100]
     assert server.memory() - before < 50e6
 
 
-def test_two_thousand_idle_connections_keep_no_one_out(server: Server) -> None:
+def test_two_thousand_idle_connections_block_no_request(server: Server) -> None:
     connections = [connect(server) for _ in range(2000)]
     try:
         assert server.predict(coloured()).status_code == 200
@@ -179,86 +161,91 @@ def test_two_thousand_idle_connections_keep_no_one_out(server: Server) -> None:
             connection.close()
 
 
-def test_requests_on_one_connection_are_answered_in_order(server: Server) -> None:
+def test_responses_on_one_connection_are_in_order(server: Server) -> None:
     missing = HEALTH.replace(b"/healthz", b"/nowhere")
     with connect(server) as connection:
         connection.sendall(
             HEALTH + missing + HEALTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
         )
-        answer = receive_all(connection)
+        response = receive_all(connection)
 
-    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
+    assert [part[:3] for part in response.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
 
 
-def test_a_request_that_offers_http_2_is_answered_in_http_1(server: Server) -> None:
+def test_a_request_that_offers_http_2_gets_an_http_1_response(server: Server) -> None:
     image = coloured()
-    offer = f"{len(image)}\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk"
-    request = REQUEST.replace(b"1000", offer.encode()) + image
+    offer = (
+        b"%d\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk"
+        % len(image)
+    )
+    request = REQUEST.replace(b"1000", offer) + image
     with connect(server) as connection:
         for part in (request, request[:150], request[150:-10], request[-10:]):
             connection.sendall(part)
+            # Usually the parts are then read one by one; the responses are the same if not.
             time.sleep(0.05)
         connection.sendall(HEALTH.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
-        answer = receive_all(connection)
+        response = receive_all(connection)
 
-    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200"] * 3, answer
+    assert [part[:3] for part in response.split(b"HTTP/1.1 ")[1:]] == [b"200"] * 3, response
 
 
-def test_bytes_that_are_no_http_get_a_problem(server: Server) -> None:
+def test_bytes_that_are_not_http_get_a_problem(server: Server) -> None:
     with connect(server) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00 not http\r\n\r\n")
-        answer = receive_all(connection)
+        response = receive_all(connection)
 
-    assert_problem(parsed(answer), 400, "malformed_request")
+    assert_problem(parsed(response), 400, "malformed_request")
 
 
-def test_connect_is_refused_at_once_and_costs_no_traceback(server: Server) -> None:
-    before, started = len(server.log()), time.monotonic()
+def test_connect_is_refused_without_a_traceback(server: Server) -> None:
+    before = len(server.log())
     for target in (b"x:1", b"/predict"):
         with connect(server) as connection:
             connection.sendall(b"CONNECT %b HTTP/1.1\r\nhost: x\r\n\r\n" % target)
-            answer = receive_all(connection)
+            response = receive_all(connection)
 
-        assert_problem(parsed(answer), 400, "malformed_request")
-        assert b"proxy" in answer
+        assert_problem(parsed(response), 400, "malformed_request")
+        assert b"proxy" in response
 
-    assert time.monotonic() - started < 15
     assert "Traceback" not in server.log()[before:]
 
 
-def test_whole_requests_are_answered_before_bytes_that_are_no_http_close_the_connection(
+def test_complete_requests_get_responses_before_invalid_bytes_close_the_connection(
     server: Server,
 ) -> None:
     with connect(server) as connection:
         connection.sendall(HEALTH + HEALTH.replace(b"/healthz", b"/nowhere") + b"GARBAGE\r\n\r\n")
-        answer = receive_all(connection)
+        response = receive_all(connection)
 
-    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404"]
+    assert [part[:3] for part in response.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404"]
 
 
 def test_a_body_without_a_length_gets_its_problem(server: Server) -> None:
     with connect(server) as connection:
         connection.sendall(REQUEST.replace(b"content-length: 1000\r\n", b"") + coloured())
-        answer = receive_all(connection)
+        response = receive_all(connection)
 
-    assert_problem(parsed(answer), 400, "malformed_request")
-    assert b"body is empty" in answer
+    assert_problem(parsed(response), 400, "malformed_request")
+    assert b"body is empty" in response
 
 
-def test_a_client_that_leaves_costs_no_traceback(server: Server) -> None:
+def test_clients_that_disconnect_cause_no_traceback(server: Server) -> None:
     before = len(server.log())
     for sent in (REQUEST, REQUEST + b"half", REQUEST[:30], REQUEST + bytes(1000), HEALTH + REQUEST):
         with connect(server) as connection:
             connection.sendall(sent)
     assert server.predict(coloured()).status_code == 200
+    # At least the heads that are alone on their connections, and our own request.
+    server.wait(lambda: server.log().count("POST /predict ", before) >= 4, "logged")
     log = server.log()[before:]
 
     assert "Traceback" not in log
     assert "ERROR" not in log
 
 
-def test_a_path_can_not_forge_a_line_of_the_log(server: Server) -> None:
+def test_a_path_cannot_forge_a_log_line(server: Server) -> None:
     server.client.get("/a%0aERROR%20forged")
 
-    server.wait(lambda: "/a%0aERROR%20forged 404" in server.log(), "logged", 10)
+    server.wait(lambda: "/a%0aERROR%20forged 404" in server.log(), "logged")
     assert not [line for line in server.log().splitlines() if line.startswith("ERROR")]
