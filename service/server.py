@@ -77,14 +77,7 @@ class DrainingServer(uvicorn.Server):
 def main() -> int:
     """Serve until a signal; returns the exit code."""
     try:
-        settings = read_settings()
-        if not settings.models_dir.is_dir():
-            raise SettingsError(
-                "SERVICE_MODELS_DIR: the folder does not exist. Expected a model repository. "
-                f"Received: '{settings.models_dir}'"
-            )
-        _check_writable(settings)
-        _check_address(settings)
+        settings = usable_settings()
     except SettingsError as exc:
         print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - logging is not configured
         return USAGE
@@ -107,6 +100,23 @@ def main() -> int:
     server = DrainingServer(config, app, settings.drain_delay_s)
     server.run()
     return 0 if server.started else 1
+
+
+def usable_settings() -> Settings:
+    """The settings from the environment, checked against this machine.
+
+    Raises:
+        SettingsError: a setting is invalid or cannot be used here; the message names it.
+    """
+    settings = read_settings()
+    if not settings.models_dir.is_dir():
+        raise SettingsError(
+            "SERVICE_MODELS_DIR: the folder does not exist. Expected a model repository. "
+            f"Received: '{settings.models_dir}'"
+        )
+    _check_writable(settings)
+    _check_address(settings)
+    return settings
 
 
 def _check_writable(settings: Settings) -> None:

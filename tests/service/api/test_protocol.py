@@ -67,11 +67,11 @@ def test_requests_that_do_not_arrive_in_time_are_closed_and_block_no_other(
     ):
         slow = []
         for start, byte in [
-            (b"", b"G"),
+            (b"GET /", b"a"),
             (b"", b""),
             (REQUEST + b"\x89PNG", b""),
             (REQUEST, b"\0"),
-            (HEALTH, b"G"),  # the second request on its connection
+            (HEALTH + b"GET /", b"a"),  # the second request on its connection
         ]:
             for _ in range(12):
                 connection = connections.enter_context(connect(server))
