@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bundle.format.manifest import NAME_PATTERN
@@ -171,12 +170,11 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as exc:
-        raise SettingsError("; ".join(map(_describe, exc.errors()))) from exc
-
-
-def _describe(error: ErrorDetails) -> str:
-    name = PREFIX + "_".join(map(str, error["loc"])).upper()
-    return f"{name}: {error['msg']}. Received: {error['input']!r}"
+        problems = []
+        for error in exc.errors():
+            name = PREFIX + "_".join(map(str, error["loc"])).upper()
+            problems.append(f"{name}: {error['msg']}. Received: {error['input']!r}")
+        raise SettingsError("; ".join(problems)) from exc
 
 
 def settings_table() -> str:
