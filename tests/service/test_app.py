@@ -24,7 +24,7 @@ def test_a_crash_is_a_500_that_does_not_show_its_text(tmp_path: Path) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get("/crash")
 
-    answer = asyncio.run(request())
+    response = asyncio.run(request())
 
-    assert_problem(answer, 500, "internal_error")
-    assert "secret" not in answer.text
+    assert_problem(response, 500, "internal_error")
+    assert "secret" not in response.text

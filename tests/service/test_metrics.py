@@ -27,9 +27,9 @@ MODEL = {"model": "tiny-torch", "version": "1"}
 class Scrape:
     """The samples of one response."""
 
-    def __init__(self, answer: httpx.Response) -> None:
-        assert answer.status_code == 200, answer.text
-        self.families = list(text_string_to_metric_families(answer.text))
+    def __init__(self, response: httpx.Response) -> None:
+        assert response.status_code == 200, response.text
+        self.families = list(text_string_to_metric_families(response.text))
         self.samples = {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in self.families
@@ -48,12 +48,12 @@ def scrape(server: Server) -> Scrape:
 
 
 def test_the_format_is_the_prometheus_text_format(caching_server: Server) -> None:
-    answer = caching_server.client.get("/metrics")
+    response = caching_server.client.get("/metrics")
 
-    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    families = Scrape(answer).families
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = Scrape(response).families
     assert all(family.documentation and family.type != "unknown" for family in families)
-    assert "_created" not in answer.text
+    assert "_created" not in response.text
     described = caching_server.client.get("/openapi.json").json()["paths"]["/metrics"]["get"]
     assert set(described["responses"]["200"]["content"]) == {"text/plain"}
 

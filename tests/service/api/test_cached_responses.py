@@ -18,8 +18,8 @@ HIT = "resnet-service; hit"
 STORED = "resnet-service; fwd=miss; stored"
 
 
-def status(answer: httpx.Response) -> str | None:
-    header: str | None = answer.headers.get("cache-status")
+def status(response: httpx.Response) -> str | None:
+    header: str | None = response.headers.get("cache-status")
     return header
 
 
@@ -69,18 +69,18 @@ def test_top_k_may_differ_between_requests(caching_server: Server) -> None:
 def test_large_images_are_cached_too(caching_server: Server) -> None:
     data = encode(varied(800, 700, seed=102), "BMP")
 
-    answers = [caching_server.predict(data) for _ in range(2)]
+    responses = [caching_server.predict(data) for _ in range(2)]
 
     assert len(data) > 1_000_000
-    assert [status(answer) for answer in answers] == [STORED, HIT]
+    assert [status(response) for response in responses] == [STORED, HIT]
 
 
 def test_failures_are_not_cached(caching_server: Server) -> None:
     data = encode(varied(seed=103), "JPEG")[:-200]
 
-    for answer in (caching_server.predict(data), caching_server.predict(data)):
-        assert_problem(answer, 422, "unreadable_image")
-        assert status(answer) is None
+    for response in (caching_server.predict(data), caching_server.predict(data)):
+        assert_problem(response, 422, "unreadable_image")
+        assert status(response) is None
 
 
 def test_a_batch_is_a_hit_when_all_of_its_images_are(caching_server: Server) -> None:
@@ -138,11 +138,11 @@ def test_concurrent_requests_share_the_work_even_when_the_first_client_leaves(
             caching_server.wait(lambda: lookups("collapsed") > collapsed, "waiting for the first")
             leaving.close()
             caching_server.wait(lambda: gone() > left, "left by the first client")
-        answer = staying.result()
+        response = staying.result()
 
-    assert answer.status_code == 200
-    assert status(answer) == "resnet-service; fwd=miss; collapsed"
-    timing = answer.json()["timing_ms"]
+    assert response.status_code == 200
+    assert status(response) == "resnet-service; fwd=miss; collapsed"
+    timing = response.json()["timing_ms"]
     assert timing["decode"] == timing["inference"] == 0
     assert 0 < timing["queue"] <= timing["total"]
     assert status(caching_server.predict(data)) == HIT
@@ -164,15 +164,15 @@ def test_a_changed_bundle_does_not_use_the_entries_of_the_old_one(
 
 
 def test_without_a_cache_there_is_no_header(server: Server) -> None:
-    answers = [server.predict(coloured()), server.predict(coloured()), batch(server, coloured())]
+    responses = [server.predict(coloured()), server.predict(coloured()), batch(server, coloured())]
 
-    assert [status(answer) for answer in answers] == [None, None, None]
+    assert [status(response) for response in responses] == [None, None, None]
 
 
 def test_the_description_of_the_api_has_the_header(server: Server) -> None:
     paths = server.client.get("/openapi.json").json()["paths"]
 
     for path in ("/predict", "/predict/batch"):
-        answered = paths[path]["post"]["responses"]["200"]
-        assert "Cache-Status" in answered["headers"]
-        assert "application/json" in answered["content"]
+        documented = paths[path]["post"]["responses"]["200"]
+        assert "Cache-Status" in documented["headers"]
+        assert "application/json" in documented["content"]

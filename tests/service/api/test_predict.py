@@ -15,10 +15,10 @@ from tests.service.images import COLOURS, coloured, encode, varied
 @pytest.mark.parametrize("model", ["tiny-torch", "tiny-keras"])
 @pytest.mark.parametrize("label", COLOURS)
 def test_a_photo_gets_its_label(server: Server, model: str, label: str) -> None:
-    answer = server.predict(coloured(label, kind="JPEG"), model=model)
+    response = server.predict(coloured(label, kind="JPEG"), model=model)
 
-    assert answer.status_code == 200, answer.text
-    body = answer.json()
+    assert response.status_code == 200, response.text
+    body = response.json()
     predictions = body["predictions"]
     assert predictions[0]["label"] == label
     assert [p["rank"] for p in predictions] == [1, 2, 3]
@@ -39,13 +39,13 @@ def test_a_photo_gets_its_label(server: Server, model: str, label: str) -> None:
     }
     assert set(body["timing_ms"]) == {"decode", "queue", "inference", "total"}
     assert body["timing_ms"]["total"] >= body["timing_ms"]["inference"] > 0
-    assert answer.headers["x-request-id"] == body["request_id"]
+    assert response.headers["x-request-id"] == body["request_id"]
 
 
 def test_a_raw_body_gives_the_same_predictions_as_a_form(server: Server) -> None:
     data = coloured("green")
 
-    answers = [
+    responses = [
         server.predict(data),
         server.client.post("/predict", content=data, headers={"content-type": "image/png"}),
         server.client.post(
@@ -53,8 +53,8 @@ def test_a_raw_body_gives_the_same_predictions_as_a_form(server: Server) -> None
         ),
     ]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
-    assert len({str(answer.json()["predictions"]) for answer in answers}) == 1
+    assert [response.status_code for response in responses] == [200, 200, 200]
+    assert len({str(response.json()["predictions"]) for response in responses}) == 1
 
 
 def test_the_default_model_is_the_pytorch_one(server: Server) -> None:
@@ -77,9 +77,9 @@ def test_a_client_may_send_its_own_request_id(server: Server) -> None:
 
 
 def scores(server: Server, data: bytes, model: str) -> np.ndarray:
-    answer = server.predict(data, model=model, top_k=3)
-    assert answer.status_code == 200, answer.text
-    by_index = sorted(answer.json()["predictions"], key=lambda p: p["index"])
+    response = server.predict(data, model=model, top_k=3)
+    assert response.status_code == 200, response.text
+    by_index = sorted(response.json()["predictions"], key=lambda p: p["index"])
     return np.array([p["score"] for p in by_index])
 
 
@@ -144,10 +144,10 @@ def test_batch_results_are_in_order_and_a_bad_image_affects_no_other(server: Ser
         ("files", ("d.png", coloured("green")[:-40])),
     ]
 
-    answer = server.client.post("/predict/batch", files=files)
+    response = server.client.post("/predict/batch", files=files)
 
-    assert answer.status_code == 200, answer.text
-    results = answer.json()["results"]
+    assert response.status_code == 200, response.text
+    results = response.json()["results"]
     assert [result["filename"] for result in results] == ["a.png", "b.png", "c.png", "d.png"]
     assert [results[i]["predictions"][0]["label"] for i in (0, 2)] == ["blue", "red"]
     assert [results[i]["error"]["code"] for i in (1, 3)] == [

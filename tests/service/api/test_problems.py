@@ -21,7 +21,7 @@ TITLES = {error.code: kind.title for error, kind in PROBLEMS.items()}
 DOCS = Path(service.__file__).parent.parent / "docs" / "errors.md"
 
 
-def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
+def assert_problem(response: httpx.Response, status: int, code: str) -> None:
     """The shape of every failure (RFC 9457).
 
     - The content type is `application/problem+json`.
@@ -32,8 +32,8 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
     - 405 has `Allow`; 429 and 503 have `Retry-After` in seconds.
     - No traceback is shown.
     """
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
     assert set(body) == {
         "type",
         "title",
@@ -44,18 +44,18 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
         "error",
         "request_id",
     }
-    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
+    assert (response.status_code, body["status"], body["code"]) == (status, status, code)
     assert body["type"] == f"urn:problem:{code}"
     assert body["title"] == TITLES[code]
     assert len(body["detail"]) > 20
     assert body["error"] == body["detail"]
-    assert body["request_id"] == answer.headers["x-request-id"]
+    assert body["request_id"] == response.headers["x-request-id"]
     assert body["instance"] == f"urn:request:{body['request_id']}"
-    assert "Traceback" not in answer.text
+    assert "Traceback" not in response.text
     if status == 405:
-        assert answer.headers["allow"]
+        assert response.headers["allow"]
     if status in (429, 503):
-        assert int(answer.headers["retry-after"]) > 0
+        assert int(response.headers["retry-after"]) > 0
 
 
 def form(
@@ -244,9 +244,11 @@ def test_a_chunked_body_is_cut_at_the_limit(server: Server) -> None:
         for _ in range(100):
             yield bytes(1_000_000)
 
-    answer = server.client.post("/predict", content=chunks(), headers={"content-type": "image/png"})
+    response = server.client.post(
+        "/predict", content=chunks(), headers={"content-type": "image/png"}
+    )
 
-    assert_problem(answer, 413, "request_too_large")
+    assert_problem(response, 413, "request_too_large")
 
 
 def test_the_page_of_errors_lists_exactly_the_codes_that_exist() -> None:
