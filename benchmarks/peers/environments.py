@@ -11,7 +11,7 @@ from .registry import FOLDER, Peer
 ROOT = FOLDER.parent.parent
 sys.path.append(str(ROOT / "scripts"))  # its files are started as files, and are no package
 
-from environment import CPU, PATIENCE, works  # noqa: E402
+from environment import CPU, QUICK, works  # noqa: E402
 
 STAMP = "complete"  # holds the lock that was installed
 
@@ -29,7 +29,7 @@ def environment(peer: Peer) -> Path:
     # The lock as constraints, as in scripts/environment.py: it also names what only the CUDA build of torch needs.
     asked = ["-r", str(peer.folder / "requirements.in"), "-c", str(peer.lock)]
     install = [uv, "pip", "install", "--python", str(folder), *asked]
-    if works(*install, CPU, "--dry-run", env=PATIENCE):
+    if works(*install, CPU, "--dry-run", env=QUICK):
         install.append(CPU)
     subprocess.run(install, check=True)
     (folder / STAMP).write_text(wanted)
