@@ -30,7 +30,7 @@ def is_taken(host: str, port: int) -> bool:
 
 
 def holder(port: int) -> str | None:
-    """The process that listens on `port`, as `python -m service (process 1)`; None if not visible."""
+    """The process that listens on `port`: `python -m service (process 7)`; None if not visible."""
     sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     for process in Path("/proc").glob("[0-9]*"):
         try:
