@@ -150,13 +150,7 @@ def accuracy(data: Path, model: Path, per_class: int) -> None:
     with RuntimeProcess(model) as runtime:
         runtime.start(300)
         best = {
-            way: np.concatenate(
-                [
-                    runtime.infer(np.stack(pixels[i : i + 100]), 300).argmax(1)
-                    for i in range(0, len(pixels), 100)
-                ]
-            )
-            for way, pixels in read.items()
+            way: runtime.infer_all(np.stack(pixels), 300).argmax(1) for way, pixels in read.items()
         }
     right = {way: float((top == labels).mean()) for way, top in best.items()}
     console.print(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.errors import ImageError
 from bundle.format.manifest import Input
-from bundle.imaging.decode import read_input
+from bundle.imaging.folder import read_images
 from bundle.imaging.geometry import prepare
 from training.config import TrainConfig
 from training.data.folders import TEST, list_classes
@@ -36,24 +34,17 @@ class HeldOut:
         return len(self.labels)
 
     def pixels(self, geometry: Input) -> NDArray[np.uint8]:
-        """uint8 [N, H, W, 3] as `geometry` wants them, through the decoder that serves requests.
+        """uint8 [N, H, W, 3] in `geometry`, through the decoder of the service.
 
         Raises:
             DataError: an image can't be read.
         """
-
-        def read(image: Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
-            if not isinstance(image, Path):
-                return prepare(image, geometry)
-            try:
-                return read_input(image.read_bytes(), geometry).pixels
-            except (ImageError, OSError) as exc:
-                raise DataError(
-                    f"A test image can't be read; mend or remove it. {image}: {exc}"
-                ) from exc
-
-        with ThreadPoolExecutor() as pool:  # the decoders of Pillow release the interpreter lock
-            return np.stack(list(pool.map(read, self.images)))
+        if isinstance(self.images, np.ndarray):
+            return np.stack([prepare(image, geometry) for image in self.images])
+        pixels, unreadable = read_images(self.images, geometry)
+        for file, reason in unreadable.items():
+            raise DataError(f"A test image can't be read; fix or remove it. {file}: {reason}")
+        return pixels
 
 
 def held_out(data: str, *, seed: int, image_size: int, limit: int | None) -> HeldOut:

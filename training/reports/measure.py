@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.batches import in_batches
 from bundle.errors import BundleError
 from bundle.format.manifest import Manifest
 from bundle.worker.blocking import RuntimeInfo, RuntimeProcess
@@ -86,11 +85,14 @@ def start(
     """
     info = process.start(LOAD_TIMEOUT_S)
     order = [candidate.manifest.labels.index(name) for name in classes]
-    parts = []
-    for part in in_batches(pixels):
-        parts.append(process.infer(part, BATCH_TIMEOUT_S))
-        advance(len(parts[-1]))
-    return Running(candidate.path, process, info, pixels, np.concatenate(parts)[:, order])
+
+    def progress(batches: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        for batch in batches:
+            yield batch
+            advance(len(batch))
+
+    logits = process.infer_all(pixels, BATCH_TIMEOUT_S, progress)
+    return Running(candidate.path, process, info, pixels, logits[:, order])
 
 
 def time_together(running: Sequence[Running], rounds: int, advance: Advance) -> list[LeftOut]:

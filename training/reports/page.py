@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bundle.files import check_writable
 from training.errors import ConfigError, StorageError
 from training.reports.plots import COLOURS, standalone
 
@@ -56,9 +56,7 @@ def check_target(target: Path) -> None:
             "Choose another --out."
         )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
+        check_writable(target.parent)
     except OSError as exc:
         raise StorageError(f"The folder for the report can't be written to: {exc}.") from exc
 
