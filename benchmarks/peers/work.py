@@ -11,6 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +40,8 @@ class Options:
 def options() -> Options:
     """The options of this process, or of the process that spawned it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--wait-ms", type=float, required=True)
+    for name, kind in get_type_hints(Options).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, required=True)
     known, _ = parser.parse_known_args()
     return Options(**vars(known))
 
