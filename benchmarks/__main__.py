@@ -1,7 +1,7 @@
-"""`make bench`: our service beside its peers and the limits of this machine, to benchmarks/RESULTS.md and a plot.
+"""`make bench`: our service, its peers and the limits of this machine, to benchmarks/RESULTS.md.
 
-An interrupted run goes on where it was. The measurements run in a network namespace of their own where the system allows it,
-so that nothing that is started can be reached from outside or reach anything there.
+An interrupted run is resumed. The measurements run in their own network namespace if the system
+allows it, so that the servers cannot be reached from outside, and cannot reach anything there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.peers.registry import PEERS
 from bundle.machine import processor, usable_cores
 
 RESULTS = BUILD / "results.json"
-INSIDE = "BENCH_NAMESPACE"  # set where the namespace is entered already
+INSIDE = "BENCH_NAMESPACE"  # set inside the namespace
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False)
@@ -40,7 +40,7 @@ def main(
         float, typer.Option(min=0.5, help="Length of each measurement, after its warm-up.")
     ] = 4,
     peers: Annotated[
-        str, typer.Option(help="Which peers, with commas between them; none: ''.")
+        str, typer.Option(help="Peers to measure, separated by commas; '' for none.")
     ] = ",".join(PEERS),
 ) -> None:
     """Measure everything and write benchmarks/RESULTS.md with its plot."""
@@ -55,14 +55,19 @@ def main(
     with console.status("models"):
         large, small = resnet50(), resnet20()
     _enter_namespace()
-    chosen = [name for name in chosen if not _left_out(name)]
+    chosen = [name for name in chosen if not _is_skipped(name)]
     models = {
         large: ["openvino-int8", "openvino-bf16", "openvino-fp32"],
         small: ["openvino-int8"],
     }
     settings = {
-        "rounds": rounds, "seconds": seconds, "peers": chosen, "processor": processor(), "cores": usable_cores(), "commit": _commit(),
-    }  # fmt: skip
+        "rounds": rounds,
+        "seconds": seconds,
+        "peers": chosen,
+        "processor": processor(),
+        "cores": usable_cores(),
+        "commit": _commit(),
+    }
     done = _resume(settings)
     todo = list(suite.steps(models, chosen, rounds, seconds, large))
     columns = (
@@ -77,71 +82,60 @@ def main(
             progress.update(task, description=step.key)
             if step.key not in done:
                 done[step.key] = step.measure(done)
-                _keep({"settings": settings, "results": done})
+                _save({"settings": settings, "results": done})
             progress.advance(task)
-    page.write(settings, done, models, large)
+    written = page.write(settings, done, models, large)
     RESULTS.rename(BUILD / "last.json")
-    console.print(f"Written: {page.PAGE.relative_to(ROOT)}")
+    console.print(f"Written: {written.relative_to(ROOT)}")
 
 
 def _enter_namespace() -> None:
-    """Start this process again with loopback as its only network, if that may be."""
+    """Restart this process with loopback as its only network, if the system permits it."""
     if os.environ.get(INSIDE) or {name for _, name in socket.if_nameindex()} == {"lo"}:
         return
-    enter = [
-        "unshare",
-        "--map-root-user",
-        "--net",
-        "sh",
-        "-c",
-        'ip link set lo up && exec "$@"',
-        "sh",
-    ]
-    possible = [shutil.which(tool) for tool in ("unshare", "ip")]
-    if (
-        not all(possible)
-        or subprocess.run([*enter, "true"], capture_output=True, check=False).returncode
-    ):
+    unshare = ["unshare", "--map-root-user", "--net"]
+    enter = [*unshare, "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if not all(shutil.which(tool) for tool in ("unshare", "ip")):
+        return
+    if subprocess.run([*enter, "true"], capture_output=True, check=False).returncode:
         return
     os.environ[INSIDE] = "1"
-    os.execvp(enter[0], [*enter, sys.executable, "-m", "benchmarks", *sys.argv[1:]])  # noqa: S606 - no shell is wanted
+    command = [*enter, sys.executable, "-m", "benchmarks", *sys.argv[1:]]
+    os.execvp(command[0], command)  # noqa: S606 - no shell on purpose
 
 
-def _left_out(name: str) -> bool:
-    """Whether the peer would open ports to the outside; it is named."""
+def _is_skipped(name: str) -> bool:
+    """Whether the peer would open ports to the network; if so, print that it is skipped."""
     open_to_all = PEERS[name].every_interface and {n for _, n in socket.if_nameindex()} != {"lo"}
     if open_to_all:
         console.print(
-            f"{PEERS[name].title} is left out: it opens ports on every interface, and this system gives no network "
-            "namespace (unshare and ip, as root or with user namespaces)."
+            f"{PEERS[name].title} is skipped: it opens ports on every interface, and no network "
+            "namespace is available (unshare and ip, as root or with user namespaces)."
         )
     return open_to_all
 
 
 def _resume(settings: dict[str, Any]) -> dict[str, suite.Result]:
-    """What an interrupted run with the same settings has measured."""
+    """The results of an interrupted run with the same settings."""
     if RESULTS.exists():
-        kept = json.loads(RESULTS.read_text())
-        if kept["settings"] == settings:
-            console.print(
-                f"Going on with {len(kept['results'])} measurements of an interrupted run."
-            )
-            results: dict[str, suite.Result] = kept["results"]
+        saved = json.loads(RESULTS.read_text())
+        if saved["settings"] == settings:
+            results: dict[str, suite.Result] = saved["results"]
+            console.print(f"Resuming a run with {len(results)} finished measurements.")
             return results
     return {}
 
 
-def _keep(content: dict[str, Any]) -> None:
-    beside = RESULTS.with_suffix(".new")
-    beside.write_text(json.dumps(content))
-    beside.rename(RESULTS)
+def _save(content: dict[str, Any]) -> None:
+    new = RESULTS.with_suffix(".new")
+    new.write_text(json.dumps(content))
+    new.rename(RESULTS)
 
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

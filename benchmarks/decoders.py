@@ -1,11 +1,11 @@
-"""JPEG decoders, from bytes to the input of a model: time of each, and what decoding at a fraction costs in accuracy.
+"""JPEG decoders, from bytes to model input: speed, and the accuracy lost by reduced decoding.
 
-    .venv/bin/python -m benchmarks.decoders                                     # the times
-    .venv/bin/python -m benchmarks.decoders --data FOLDER --model models/NAME   # and the accuracy, on FOLDER/test
+    .venv/bin/python -m benchmarks.decoders                                     # speed
+    .venv/bin/python -m benchmarks.decoders --data FOLDER --model models/NAME   # and accuracy
 
-Interleaved rounds in one process on one core, medians; photos are synthetic and of the sizes that cameras and the web
-have. For the accuracy, test images are enlarged, saved as JPEG and read back whole and reduced: both go through the
-bundle's artifact.
+Interleaved rounds in one process on one core, medians; the photos are synthetic, in common sizes.
+For the accuracy, images of FOLDER/test are enlarged, saved as JPEG and decoded at full size and
+reduced; both go through the artifact of the bundle.
 """
 
 from __future__ import annotations
@@ -25,29 +25,37 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.photos import photo
-from bundle.format.manifest import Input, ShorterSide, read_manifest
+from benchmarks.models import photo
+from bundle.format.manifest import Crop, Input, ShorterSide, read_manifest
 from bundle.imaging import turbo
 from bundle.imaging.decode import decode_image, read_input
 from bundle.imaging.geometry import prepare
 from bundle.worker.blocking import RuntimeProcess
-from training.data.load import input_geometry
 
 SIZES = {"500 x 375": (500, 375), "12 megapixels": (4000, 3000)}
 ROUNDS = 7
-ENLARGED = 512  # pixels of the side to which a test image is enlarged
+ENLARGED = 512  # side in pixels of the enlarged test images
+GEOMETRY = Input(
+    height=256,
+    width=256,
+    color_mode="RGB",
+    dtype="uint8",
+    layout="NHWC",
+    resize=ShorterSide(rule="shorter_side", size=256, interpolation="bilinear"),
+    crop=Crop(rule="center", height=256, width=256),
+)
 console = Console(highlight=False)
 
 Decoder = Callable[[bytes, Input], npt.NDArray[np.uint8]]
 
 
 def pillow(data: bytes, geometry: Input) -> npt.NDArray[np.uint8]:
-    """Pillow, the whole picture."""
+    """Pillow at full size."""
     return prepare(np.array(Image.open(io.BytesIO(data)).convert("RGB")), geometry)
 
 
 def pillow_draft(data: bytes, geometry: Input) -> npt.NDArray[np.uint8]:
-    """Pillow's draft mode, with the same gap as ours."""
+    """Pillow's draft mode, with the same reducing gap as ours."""
     image = Image.open(io.BytesIO(data))
     side = turbo.GAP * geometry.resize.size if isinstance(geometry.resize, ShorterSide) else 0
     image.draft("RGB", (side, side))
@@ -55,7 +63,7 @@ def pillow_draft(data: bytes, geometry: Input) -> npt.NDArray[np.uint8]:
 
 
 def torchvision_io(data: bytes, geometry: Input) -> npt.NDArray[np.uint8]:
-    """torchvision.io, the whole picture."""
+    """torchvision.io at full size."""
     import torch  # noqa: PLC0415 - seconds to import
     from torchvision.io import decode_jpeg  # noqa: PLC0415
 
@@ -64,12 +72,12 @@ def torchvision_io(data: bytes, geometry: Input) -> npt.NDArray[np.uint8]:
 
 
 def whole(data: bytes, geometry: Input) -> npt.NDArray[np.uint8]:
-    """The service's decoder with its checks, the whole picture."""
+    """The service's decoder with its checks, at full size."""
     return prepare(decode_image(data).pixels, geometry)
 
 
 def served(data: bytes, geometry: Input) -> npt.NDArray[np.uint8]:
-    """The service's decoder with its checks, reduced where that is enough."""
+    """The service's decoder with its checks, reduced if that is enough."""
     return read_input(data, geometry).pixels
 
 
@@ -89,28 +97,27 @@ def main(
     ] = None,
     images: Annotated[int, typer.Option(help="Test images of each class for the accuracy.")] = 100,
 ) -> None:
-    """Print the times, and with --data and --model the accuracy."""
-    times()
+    """Print the speed, and with --data and --model the accuracy."""
+    speed()
     if data is not None and model is not None:
         accuracy(data, model, images)
 
 
-def times() -> None:
-    """Median processor time per picture, and the ratio to Pillow in the same rounds."""
-    geometry = input_geometry(256)
+def speed() -> None:
+    """Print the median CPU time per image, and the ratio to Pillow in the same rounds."""
     for name, size in SIZES.items():
-        picture = photo(*size)
+        image = photo(*size)
         repeats = max(1, 2_000_000 // (size[0] * size[1]))
         seconds: dict[str, list[float]] = {decoder: [] for decoder in DECODERS}
         for _ in track(range(ROUNDS), name, console=console, transient=True):
             for decoder, decode in DECODERS.items():
                 started = time.process_time()
                 for _ in range(repeats):
-                    decode(picture, geometry)
+                    decode(image, GEOMETRY)
                 seconds[decoder].append((time.process_time() - started) / repeats)
         base = statistics.median(seconds["Pillow"])
         table = Table(
-            f"{name}, {len(picture) / 1000:.0f} kB, to 256 x 256", "ms", "spread", "x Pillow"
+            f"{name}, {len(image) / 1000:.0f} kB, to 256 x 256", "ms", "spread", "x Pillow"
         )
         for decoder, values in seconds.items():
             middle = statistics.median(values)
@@ -120,16 +127,19 @@ def times() -> None:
 
 
 def accuracy(data: Path, model: Path, per_class: int) -> None:
-    """Top-1 accuracy of enlarged test images, read whole and read reduced, and how often the answers agree."""
+    """Print the top-1 accuracy at full size and reduced, and how often the predictions agree."""
     manifest = read_manifest(model)
     labels = []
     read: dict[str, list[npt.NDArray[np.uint8]]] = {"whole": [], "reduced": []}
     reductions: set[str] = set()
-    files = [(i, file) for i, name in enumerate(manifest.labels) for file in sorted((data / "test" / name).iterdir())[:per_class]]  # fmt: skip
+    files = [
+        (i, file)
+        for i, name in enumerate(manifest.labels)
+        for file in sorted((data / "test" / name).iterdir())[:per_class]
+    ]
     for label, file in track(files, "Reading", console=console, transient=True):
-        enlarged = (
-            Image.open(file).convert("RGB").resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC)
-        )
+        original = Image.open(file).convert("RGB")
+        enlarged = original.resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC)
         content = io.BytesIO()
         enlarged.save(content, "JPEG", quality=90)
         image = read_input(content.getvalue(), manifest.input)
@@ -140,18 +150,13 @@ def accuracy(data: Path, model: Path, per_class: int) -> None:
     with RuntimeProcess(model) as runtime:
         runtime.start(300)
         best = {
-            way: np.concatenate(
-                [
-                    runtime.infer(np.stack(pixels[i : i + 100]), 300).argmax(1)
-                    for i in range(0, len(pixels), 100)
-                ]
-            )
-            for way, pixels in read.items()
+            way: runtime.infer_all(np.stack(pixels), 300).argmax(1) for way, pixels in read.items()
         }
-    right = {way: float((answers == labels).mean()) for way, answers in best.items()}
+    right = {way: float((top == labels).mean()) for way, top in best.items()}
     console.print(
-        f"{len(labels)} test images enlarged to {ENLARGED} pixels ({', '.join(sorted(reductions))}): accuracy "
-        f"{right['whole']:.2%} whole, {right['reduced']:.2%} reduced; the same answer for "
+        f"{len(labels)} test images enlarged to {ENLARGED} pixels "
+        f"({', '.join(sorted(reductions))}): accuracy {right['whole']:.2%} at full size, "
+        f"{right['reduced']:.2%} reduced; the same prediction for "
         f"{float((best['whole'] == best['reduced']).mean()):.2%}"
     )
 

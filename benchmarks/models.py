@@ -1,11 +1,13 @@
-"""The two models that are served for the measurements, each as a bundle and with the pictures that are posted to it.
+"""The two models of the measurements, each with the images that are posted to it.
 
-The ResNet-50 has random weights, because none of ImageNet ship with the project: its speed is that of any ResNet-50, its
-answers mean nothing, and so nothing is said here of its accuracy. The ResNet-20 is the shipped one.
+The ResNet-50 has random weights, because no ImageNet weights ship with the project: its speed is
+that of any ResNet-50, its predictions mean nothing, and its accuracy is not reported. The ResNet-20
+is the shipped one.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -13,38 +15,40 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.photos import photo
+import numpy as np
+from PIL import Image
+
 from bundle.format.manifest import Manifest, ShorterSide, read_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/bench"
 PHOTOS = 32
-PHOTO_SIZE = (500, 375)  # pixels, the usual size of the photos of ImageNet
+PHOTO_SIZE = (500, 375)  # pixels, a common size in ImageNet
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is measured."""
+    """A model under test."""
 
     title: str
-    repository: Path  # that the service is started on
+    repository: Path  # served by the service
     name: str
     version: int
-    pictures: tuple[Path, ...]
-    batch: int  # images of one pass in the measurement of the limits
+    images: tuple[Path, ...]
+    batch: int  # images per forward pass when measuring the limits
 
     @property
     def bundle(self) -> Path:
-        """Its folder."""
+        """The folder of the bundle."""
         return self.repository / self.name / str(self.version)
 
     @property
     def manifest(self) -> Manifest:
-        """Its record."""
+        """The manifest of the bundle."""
         return read_manifest(self.bundle)
 
     def peer_files(self) -> tuple[Path, Path]:
-        """What a peer gets: the TorchScript file, and a file with the labels and the input size."""
+        """The files for a peer: TorchScript, and JSON with the labels and the input size."""
         manifest = self.manifest
         resize = manifest.input.resize
         record = {
@@ -59,15 +63,15 @@ class Model:
 
 
 def resnet20() -> Model:
-    """The shipped ResNet-20 of PyTorch, and the sample pictures of the page."""
-    pictures = tuple(sorted((ROOT / "frontend/samples").glob("*.jpg")))
+    """The shipped ResNet-20 of PyTorch, and the sample images of the page."""
+    images = tuple(sorted((ROOT / "frontend/samples").glob("*.jpg")))
     return Model(
-        "ResNet-20, 32 pixels", ROOT / "models", "cifar10-resnet20-pytorch", 1, pictures, batch=32
+        "ResNet-20, 32 pixels", ROOT / "models", "cifar10-resnet20-pytorch", 1, images, batch=32
     )
 
 
 def resnet50() -> Model:
-    """A ResNet-50 at 224 pixels, made by the project's own commands, with all its artifacts; made once."""
+    """A ResNet-50 at 224 pixels with all artifacts, created once with the project's commands."""
     repository, photos = BUILD / "models", BUILD / "photos"
     if not (repository / "resnet50/1/manifest.json").exists():
         shutil.rmtree(repository, ignore_errors=True)
@@ -82,6 +86,26 @@ def resnet50() -> Model:
     )
 
 
+def photo(width: int, height: int, seed: int = 0) -> bytes:
+    """A synthetic photo: a JPEG of quality 90 with structure at every scale."""
+    random = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), 128.0)
+    side = 4
+    while side < max(width, height):
+        coarse = random.normal(0, 90 / side**0.5, (side * height // width + 1, side, 3))
+        layers = [
+            Image.fromarray(coarse[..., channel].astype(np.float32)).resize(
+                (width, height), Image.Resampling.BICUBIC
+            )
+            for channel in range(3)
+        ]
+        pixels += np.stack([np.asarray(layer) for layer in layers], axis=-1)
+        side *= 2
+    content = io.BytesIO()
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(content, "JPEG", quality=90)
+    return content.getvalue()
+
+
 def _make(repository: Path, photos: Path) -> None:
     photos.mkdir(parents=True, exist_ok=True)
     for number in range(PHOTOS):
@@ -89,7 +113,7 @@ def _make(repository: Path, photos: Path) -> None:
     weights, plain = BUILD / "resnet50.pth", BUILD / "plain"
     shutil.rmtree(plain, ignore_errors=True)
     _run("-c", _RANDOM_WEIGHTS, weights)
-    pretrained = [
+    pretrained: list[str | Path] = [
         "--framework",
         "torch",
         "--arch",

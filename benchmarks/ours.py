@@ -1,4 +1,4 @@
-"""Our service, started and watched as the peers are."""
+"""Our service, started and measured in the same way as the peers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import requests
 from benchmarks.models import ROOT, Model
 from benchmarks.peers.running import LINES_SHOWN, NotRunning, cpu_s, free_port, memory
 
-PAUSE_S = 0.02
+POLL_S = 0.02
+QUEUE_SIZE = 256  # images that wait for the model; the default of the service
 
 
 class Service:
@@ -24,15 +25,15 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, start_s: float) -> None:
         self.url = f"http://127.0.0.1:{port}/predict"
-        self.start_s = start_s  # from the start of the process to the first answer
+        self.start_s = start_s  # from the start of the process to the first response
         self.process = psutil.Process(process.pid)
 
     def memory(self) -> int:
-        """Bytes in use by all its processes, with shared pages shared out (PSS)."""
+        """Memory of all its processes, in bytes (PSS: shared pages divided among processes)."""
         return memory(self._all())
 
     def cpu_s(self) -> float:
-        """Processor time of all its processes so far."""
+        """CPU seconds of all its processes so far."""
         return cpu_s(self._all())
 
     def _all(self) -> list[psutil.Process]:
@@ -41,17 +42,23 @@ class Service:
 
 @contextlib.contextmanager
 def serving(model: Model, runtime: str, deadline_s: float = 120) -> Iterator[Service]:
-    """Serve ``model`` with the artifact that ``runtime`` names, as SERVICE_RUNTIME does, and end it."""
+    """Serve `model` until the block ends; `runtime` is a value of SERVICE_RUNTIME.
+
+    Raises:
+        NotRunning: it exits, or does not respond within `deadline_s` seconds.
+    """
     port = free_port()
-    variables = {
+    inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")
-    } | {
+    }
+    variables = inherited | {
         "SERVICE_PORT": str(port),
         "SERVICE_MODELS_DIR": str(model.repository),
         "SERVICE_DEFAULT_MODEL": model.name,
         "SERVICE_RUNTIME": runtime,
+        "SERVICE_QUEUE_SIZE": str(QUEUE_SIZE),
     }
-    picture = model.pictures[0].read_bytes()
+    image = model.images[0].read_bytes()
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -62,24 +69,24 @@ def serving(model: Model, runtime: str, deadline_s: float = 120) -> Iterator[Ser
             stderr=subprocess.STDOUT,
         )
         try:
-            while not _answers(port, picture):
+            while not _responds(port, image):
                 if process.poll() is not None or time.perf_counter() > started + deadline_s:
                     log.seek(0)
                     lines = log.read().decode(errors="replace").splitlines()[-LINES_SHOWN:]
-                    raise NotRunning("The service does not answer:\n" + "\n".join(lines))
-                time.sleep(PAUSE_S)
+                    raise NotRunning("The service does not respond:\n" + "\n".join(lines))
+                time.sleep(POLL_S)
             yield Service(process, port, time.perf_counter() - started)
         finally:
             process.terminate()
             process.wait()
 
 
-def _answers(port: int, picture: bytes) -> bool:
-    """Whether all is loaded, and an image is classified."""
+def _responds(port: int, image: bytes) -> bool:
+    """Whether all models are loaded and an image is classified."""
     try:
         if requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code != 200:
             return False
         url, headers = f"http://127.0.0.1:{port}/predict", {"Content-Type": "image/jpeg"}
-        return requests.post(url, picture, headers=headers, timeout=60).status_code == 200
+        return requests.post(url, image, headers=headers, timeout=60).status_code == 200
     except requests.RequestException:
         return False

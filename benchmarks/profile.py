@@ -1,10 +1,10 @@
-"""Where the time of a request goes: stages as the service states them, and processor time of each of its processes.
+"""Where the time of a request goes: the stages in the response, and CPU time of each process.
 
     .venv/bin/python -m benchmarks.profile               # ResNet-50, int8
-    .venv/bin/python -m benchmarks.profile --small       # the shipped ResNet-20, what auto takes
+    .venv/bin/python -m benchmarks.profile --small       # the shipped ResNet-20, auto
 
-Processor time is divided by the requests of a closed loop; what the processes wait for is not in it. The time that no process of
-the service had is in the last column, per request and core: the generator's, the kernel's own, and idle time.
+CPU time is divided by the requests of a closed loop; waiting is not in it. The last column is
+the time of all cores that the service did not use, per request: generator, kernel and idle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from typing import Annotated
 
 import psutil
@@ -30,7 +29,7 @@ from benchmarks.ours import serving
 from benchmarks.suite import CONNECTIONS, WARMUP_S
 from bundle.machine import usable_cores
 
-ASKED = 200  # requests of one client, whose stages are shown
+REQUESTS = 200  # of one client, whose stages are shown
 PROCESSES = {"service.decoding": "decoders", "bundle.worker": "models", "service": "web"}
 console = Console(highlight=False)
 
@@ -47,7 +46,7 @@ def main(
     """Print both tables."""
     model = resnet20() if small else resnet50()
     with serving(model, runtime or ("auto" if small else "openvino-int8")) as service:
-        stages(service.url, model.pictures[0].read_bytes())
+        stages(service.url, model.images[0].read_bytes())
         table = Table(
             "connections",
             "requests/s",
@@ -58,7 +57,7 @@ def main(
         for connections in CONNECTIONS:
             load = Load(
                 service.url,
-                [str(p) for p in model.pictures],
+                [str(p) for p in model.images],
                 connections,
                 warmup_s=WARMUP_S,
                 seconds=seconds,
@@ -73,9 +72,9 @@ def main(
             time.sleep(WARMUP_S + 0.1 * seconds)
             before, begun = used(service.process), time.perf_counter()
             time.sleep(0.8 * seconds)
-            spent, passed = used(service.process) - before, time.perf_counter() - begun
+            after, passed = used(service.process), time.perf_counter() - begun
             rate = json.loads(process.communicate()[0])["requests_per_second"]
-            share = {name: 1000 * spent[name] / passed / rate for name in PROCESSES.values()}
+            share = {name: 1000 * (after[name] - before[name]) / passed / rate for name in after}
             rest = 1000 * usable_cores() / rate - sum(share.values())
             table.add_row(
                 str(connections),
@@ -86,29 +85,28 @@ def main(
         console.print(table)
 
 
-def stages(url: str, picture: bytes) -> None:
-    """The medians of timing_ms, of one client that asks again and again."""
+def stages(url: str, image: bytes) -> None:
+    """Medians of timing_ms, of one client that sends one request after another."""
     session = requests.Session()
-    answers = []
-    for _ in range(ASKED):
+    timings = []
+    for _ in range(REQUESTS):
         began = time.perf_counter()
-        answer = session.post(
-            url, picture, headers={"Content-Type": "image/jpeg"}, timeout=60
-        ).json()
-        answers.append(answer["timing_ms"] | {"client": 1000 * (time.perf_counter() - began)})
+        headers = {"Content-Type": "image/jpeg"}
+        body = session.post(url, image, headers=headers, timeout=60).json()
+        timings.append(body["timing_ms"] | {"client": 1000 * (time.perf_counter() - began)})
     table = Table(
-        *answers[0],
-        title="one connection, ms (medians); total and client include what is before them",
+        *timings[0],
+        title="one connection, ms (medians); total and client include the stages before them",
     )
     table.add_row(
-        *(f"{statistics.median(answer[name] for answer in answers):.2f}" for name in answers[0])
+        *(f"{statistics.median(timing[name] for timing in timings):.2f}" for name in timings[0])
     )
     console.print(table)
 
 
-def used(service: psutil.Process) -> Counter[str]:
-    """Processor seconds so far, by kind of process."""
-    found: Counter[str] = Counter()
+def used(service: psutil.Process) -> dict[str, float]:
+    """CPU seconds so far, by kind of process."""
+    found = dict.fromkeys(PROCESSES.values(), 0.0)
     for process in (service, *service.children(recursive=True)):
         kind = next((name for name in PROCESSES if name in process.cmdline()), None)
         times = process.cpu_times()

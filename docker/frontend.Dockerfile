@@ -1,7 +1,7 @@
 # The page: docker build -f docker/frontend.Dockerfile .   (arguments as in service.Dockerfile)
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
-# The dependencies alone, so that a change of ruff's settings does not install everything again.
+# The dependencies alone, so that a change of the ruff settings does not reinstall everything.
 FROM ${BASE_IMAGE} AS project
 COPY pyproject.toml /all.toml
 RUN sed '/^\[tool\./,$d' /all.toml > /pyproject.toml

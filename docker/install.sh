@@ -1,6 +1,6 @@
 #!/bin/sh
-# What both images install, run in their build stage: install.sh EXTRAS
-# Reads GPU and PIP_... from the build arguments, pyproject.toml, requirements.lock and cpu-excludes.txt from /app.
+# Installs the packages of both images in their build stage: install.sh EXTRAS
+# Reads the build arguments GPU and PIP_..., and pyproject.toml, requirements.lock and cpu-excludes.txt in /app.
 set -eu
 extras=$1
 cpu_tensorflow=$(sed -n 's/^tensorflow==/tensorflow-cpu==/p' requirements.lock)
@@ -23,16 +23,16 @@ cd .venv/lib/python3*/site-packages
 rm -rf tensorflow/include torch/include nvidia/*/include triton/backends/nvidia/include
 find nvidia -name '*.a' -delete 2>/dev/null || true
 if [ "$GPU" = no ]; then
-    # In torch's default build: libraries that are opened when the first kernel runs on a GPU, so never here.
-    # What the loader asks for at `import torch` has to stay.
+    # Libraries of torch's default build that are loaded with the first GPU kernel, so never here.
+    # Those that the loader needs at `import torch` have to stay.
     rm -f nvidia/cudnn/lib/libcudnn_*.so.* nvidia/nvshmem/lib/*.bc nvidia/nvshmem/lib/nvshmem_transport_*.so.* \
         nvidia/cu13/lib/libcusolverMg.so.* nvidia/cu13/lib/libnvperf_*.so
 fi
 cd /app
 case ",$extras," in *,torch,*)
-    # Both frameworks compute something, so that an image from which too much was taken is never built.
+    # Both frameworks compute something, so that the build fails if too much was removed.
     .venv/bin/python -c 'import torch; torch.nn.Linear(2, 2)(torch.nn.Conv2d(1, 2, 3)(torch.ones(1, 1, 3, 3)).flatten(1))'
     .venv/bin/python -c 'import tensorflow as tf; tf.function(tf.nn.softmax)(tf.ones([2, 2]))'
     ;;
 esac
-.venv/bin/python -m compileall -q -j 0 .venv/lib || true   # some packages carry files for other versions of Python
+.venv/bin/python -m compileall -q -j 0 .venv/lib || true   # some packages contain files for other Python versions

@@ -1,11 +1,11 @@
 # The HTTP service: docker build -f docker/service.Dockerfile .
 #
 #   BASE_IMAGE   any image with Python 3.11 to 3.13 and glibc
-#   GPU          "yes" keeps CUDA and all that belongs to it; "no" makes the smallest image that runs on a CPU
-#   PIP_...      another package index than the default one, when the image is built
+#   GPU          "yes" includes CUDA; "no" builds the smallest image that runs on a CPU
+#   PIP_...      a package index other than the default one, at build time
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
-# The dependencies alone, so that a change of ruff's settings does not install everything again.
+# The dependencies alone, so that a change of the ruff settings does not reinstall everything.
 FROM ${BASE_IMAGE} AS project
 COPY pyproject.toml /all.toml
 RUN sed '/^\[tool\./,$d' /all.toml > /pyproject.toml
@@ -42,7 +42,7 @@ ENV PATH=/app/.venv/bin:$PATH \
     SERVICE_MODELS_DIR=/models
 USER 10001:10001
 EXPOSE 8000
-# Ready, not merely alive: what depends on it waits until the models are loaded and tested.
+# Ready, not merely alive: dependent services wait until the models are loaded and tested.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=180s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"SERVICE_PORT\"]}/readyz', timeout=3)"]
 CMD ["python", "-m", "service"]

@@ -1,4 +1,4 @@
-"""How far several models agree about one picture. Pure functions of the answers."""
+"""How far several models agree about one image: pure functions of their predictions."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from frontend.answers import Guess
+from frontend.responses import Prediction
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the compare view says above the answers.
+    """The summary of the compare view.
 
     Attributes:
         top_labels: each model's first label, by model key.
-        overlap: mean over all pairs of models of the shared part of their first `k` labels, 0 to 1.
-        k: how many labels were compared; less than asked for where a model knows fewer.
-        score_difference: the largest difference between two models' scores of one label, 0 to 1; None where
-            no label is scored by two models.
+        overlap: shared part of the first `k` labels, mean over all pairs of models, 0 to 1.
+        k: how many labels were compared; fewer than requested if a model has fewer.
+        score_difference: the largest difference between two models' scores of one label, 0 to 1;
+            None if no label is scored by two models.
         score_label: the label with that difference.
     """
 
@@ -30,21 +30,29 @@ class Agreement:
 
     @property
     def unanimous(self) -> bool:
-        """Whether all models name the same first label."""
+        """All models have the same first label."""
         return len(set(self.top_labels.values())) == 1
 
 
-def agreement(answers: Mapping[str, Sequence[Guess]], k: int) -> Agreement:
-    """Compare two or more answers, each sorted best first and not empty.
+def agreement(responses: Mapping[str, Sequence[Prediction]], k: int) -> Agreement:
+    """Compare the predictions of two or more models, each sorted best first and not empty.
 
-    Scores are compared over every label given, labels over the first `k` of each answer.
+    Scores are compared over all labels, labels over the first `k` of each model.
+
+    Raises:
+        ValueError: fewer than two models.
     """
-    if len(answers) < 2:
-        raise ValueError(f"Agreement takes two answers or more. Received: {len(answers)}")
-    k = min(k, *(len(guesses) for guesses in answers.values()))
-    first = [{guess.label for guess in guesses[:k]} for guesses in answers.values()]
+    if len(responses) < 2:
+        raise ValueError(f"Agreement takes two models or more. Received: {len(responses)}")
+    k = min(k, *(len(predictions) for predictions in responses.values()))
+    first = [
+        {prediction.label for prediction in predictions[:k]} for predictions in responses.values()
+    ]
     overlaps = [len(one & other) / k for one, other in combinations(first, 2)]
-    scores = [{guess.label: guess.score for guess in guesses} for guesses in answers.values()]
+    scores = [
+        {prediction.label: prediction.score for prediction in predictions}
+        for predictions in responses.values()
+    ]
     differences = [
         (abs(one[label] - other[label]), label)
         for one, other in combinations(scores, 2)
@@ -52,7 +60,7 @@ def agreement(answers: Mapping[str, Sequence[Guess]], k: int) -> Agreement:
     ]
     difference, label = max(differences) if differences else (None, None)
     return Agreement(
-        top_labels={model: guesses[0].label for model, guesses in answers.items()},
+        top_labels={model: predictions[0].label for model, predictions in responses.items()},
         overlap=sum(overlaps) / len(overlaps),
         k=k,
         score_difference=difference,

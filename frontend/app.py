@@ -1,4 +1,4 @@
-"""The page. `main` is its table of contents; what each part looks like is in `views.py` and `compare.py`.
+"""The page; `main` is its table of contents.
 
 streamlit run frontend/app.py
 """
@@ -9,9 +9,9 @@ import os
 
 import streamlit as st
 
-from frontend import compare, views
-from frontend.answers import Catalogue
+from frontend import compare, single, views
 from frontend.client import ServiceClient, ServiceError, open_session
+from frontend.responses import ModelList
 from frontend.settings import Settings, SettingsError
 
 
@@ -19,28 +19,28 @@ def main(client: ServiceClient | None = None) -> None:
     """Draw the page once, top to bottom, as Streamlit does after every action of the visitor.
 
     Args:
-        client: asks the service; None makes one from SERVICE_URL.
+        client: of the service; None makes one from SERVICE_URL.
     """
     views.configure()
     with views.sheet():
         views.title()
         client = client or _client_or_stop()
-        catalogue = _catalogue_or_stop(client)
-        views.state(catalogue)
-        picture = views.choose_picture()
+        model_list = _model_list_or_stop(client)
+        views.state(model_list)
+        image = views.choose_image()
         left, right = views.columns()
         with right:
             one, several = views.tabs()
             if one.open:
                 with one:
-                    image = views.one_model(client, catalogue, picture)
+                    read = single.one_model(client, model_list, image)
             else:
                 with several:
-                    image = compare.all_models(client, catalogue, picture)
-        # Drawn last, for it shows how the service read the picture.
+                    read = compare.all_models(client, model_list, image)
+        # Drawn last, because it shows how the service read the image.
         with left:
-            views.show_picture(picture, image)
-        views.holdings(catalogue)
+            views.show_image(image, read)
+        views.all_models(model_list)
 
 
 def _client_or_stop() -> ServiceClient:
@@ -54,17 +54,17 @@ def _client_or_stop() -> ServiceClient:
 
 @st.cache_resource
 def _connect(url: str) -> ServiceClient:
-    # One pool of connections for all visitors.
+    # One connection pool for all visitors.
     return ServiceClient(open_session(url), url)
 
 
-def _catalogue_or_stop(client: ServiceClient) -> Catalogue:
+def _model_list_or_stop(client: ServiceClient) -> ModelList:
     try:
         client.readiness()
         return client.models()
     except ServiceError as exc:
         views.show_error(exc)
-        views.look_again(client)
+        views.check_again(client)
         st.stop()
 
 

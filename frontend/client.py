@@ -3,10 +3,10 @@
 Errors:
 
     ServiceError
-      ServiceAway        nothing answers at the URL, or not in time
-        ServiceSlow      connected, but no answer within the time limit
-      Refused            the service answered with a problem: status, code, detail
-      UnexpectedAnswer   something answered, but not as the service does
+      ServiceUnreachable   no connection, or a broken one
+        ServiceTimeout     connected, but no response within the time limit
+      Refused              the service responded with a problem: status, code, detail
+      UnexpectedResponse   a response that is not one of the service
 """
 
 from __future__ import annotations
@@ -20,36 +20,35 @@ from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from frontend.answers import Answer, Catalogue, Prediction, Problem, Readiness
+from frontend.responses import ModelList, PredictResponse, Problem, Readiness, ResponseBody
 
-LOOK = (3.0, 5.0)  # seconds to connect, and between two bytes, for a GET
-ASK = (
-    3.0,
-    65.0,
-)  # the service itself gives up on a picture sooner; waiting longer keeps its own error text
+# Seconds to connect, and between two bytes of the response.
+GET_TIMEOUT = (3.0, 5.0)
+# The service itself gives up on an image sooner, so that its own error text arrives.
+PREDICT_TIMEOUT = (3.0, 65.0)
 PROBLEM_TYPE = "application/problem+json"
 
-A = TypeVar("A", bound=Answer)
+Body = TypeVar("Body", bound=ResponseBody)
 
 
 class ServiceError(Exception):
-    """The service gave no usable answer; the text says what happened."""
+    """No usable response; the text says what happened."""
 
 
-class ServiceAway(ServiceError):
-    """Nothing answers at the URL of the service."""
+class ServiceUnreachable(ServiceError):
+    """No connection to the service, or a broken one."""
 
 
-class ServiceSlow(ServiceAway):
-    """The service took the connection but did not answer in time."""
+class ServiceTimeout(ServiceUnreachable):
+    """The service accepted the connection but did not respond in time."""
 
 
 class Refused(ServiceError):
-    """The service answered with a problem.
+    """The service responded with a problem.
 
     Attributes:
         problem: the problem document.
-        retry_after: seconds after which trying again makes sense, if the service said so.
+        retry_after: seconds of the Retry-After header; None without one.
     """
 
     def __init__(self, problem: Problem, retry_after: int | None) -> None:
@@ -58,29 +57,29 @@ class Refused(ServiceError):
         self.retry_after = retry_after
 
 
-class UnexpectedAnswer(ServiceError):
-    """Something answered that does not speak as the service does (another program, a proxy, another version)."""
+class UnexpectedResponse(ServiceError):
+    """A response that is not one of the service: another program, a proxy, another version."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A prediction, and the time in milliseconds that the caller waited for it, network included."""
+class TimedPrediction:
+    """A response, and the milliseconds until it arrived, network included."""
 
-    prediction: Prediction
+    response: PredictResponse
     round_trip_ms: float
 
 
 def open_session(url: str) -> requests.Session:
-    """Make a session for the service at `url`: lost connections are retried on reads, never on pictures.
+    """Make a session for the service at `url`; it retries failed connections of GET, not of POST.
 
-    Three attempts with growing pauses cover a restarting service; more would turn an outage into a storm.
+    Three attempts with backoff cover a restarting service; more would turn an outage into a storm.
     """
     session = requests.Session()
-    # A proxy named in the environment is for the internet; the service is a neighbour.
+    # A proxy in the environment is for the internet; the service is on the local network.
     session.trust_env = False
-    # False hands the first error of a kind through as it is. Without the last argument urllib3 would sleep for
-    # Retry-After and ask again by itself, before the visitor sees that the service is busy.
-    lost = Retry(
+    # False: the first error of a kind is raised as it is. Without the last argument urllib3 would
+    # sleep for Retry-After and retry, before the visitor sees that the service is busy.
+    retries = Retry(
         connect=2,
         read=False,
         redirect=False,
@@ -88,34 +87,50 @@ def open_session(url: str) -> requests.Session:
         backoff_factor=0.2,
         respect_retry_after_header=False,
     )
-    session.mount(url, HTTPAdapter(max_retries=lost))
-    # The longest prefix wins. urllib3 retries a failed connection whatever the method, so POST has its own adapter.
+    session.mount(url, HTTPAdapter(max_retries=retries))
+    # The longest prefix wins. urllib3 retries failed connections of any method; POST gets its own.
     session.mount(f"{url}/predict", HTTPAdapter(max_retries=0))
     return session
 
 
 class ServiceClient:
-    """The calls that the page makes.
+    """The requests that the page makes.
 
     Args:
         session: carries the requests; `open_session` makes the usual one.
         url: root of the service without a trailing slash.
+        get_timeout: seconds to connect, and between two bytes of the response, of a GET.
     """
 
-    def __init__(self, session: requests.Session, url: str) -> None:
+    def __init__(
+        self,
+        session: requests.Session,
+        url: str,
+        get_timeout: tuple[float, float] = GET_TIMEOUT,
+    ) -> None:
         self.url = url
         self._session = session
+        self._get_timeout = get_timeout
 
     def readiness(self) -> Readiness:
-        """Ask whether the service takes pictures. Raises `Refused` with 503 while it loads or drains."""
-        return self._parse(self._send("GET", "/readyz", timeout=LOOK), Readiness)
+        """Check that the service accepts images.
 
-    def models(self) -> Catalogue:
-        """List what the service holds, ready or not. Raises `ServiceError`."""
-        return self._parse(self._send("GET", "/models", timeout=LOOK), Catalogue)
+        Raises:
+            Refused: with status 503 while it loads or drains.
+            ServiceError: any other class of the tree above.
+        """
+        return self._parse(self._send("GET", "/readyz", timeout=self._get_timeout), Readiness)
 
-    def predict(self, image: bytes, *, model: str, version: int, top_k: int) -> Asked:
-        """Send one encoded picture as it is and return the `top_k` best labels.
+    def models(self) -> ModelList:
+        """List the models of the service, ready or not.
+
+        Raises:
+            ServiceError: any class of the tree above.
+        """
+        return self._parse(self._send("GET", "/models", timeout=self._get_timeout), ModelList)
+
+    def predict(self, image: bytes, *, model: str, version: int, top_k: int) -> TimedPrediction:
+        """Send one encoded image as it is and return the `top_k` best labels.
 
         Raises:
             ServiceError: any class of the tree above.
@@ -124,14 +139,14 @@ class ServiceClient:
         response = self._send(
             "POST",
             "/predict",
-            timeout=ASK,
+            timeout=PREDICT_TIMEOUT,
             params={"model": model, "version": str(version), "top_k": str(top_k)},
             data=image,
-            # The service looks at the bytes, so the page does not guess the type.
+            # The service looks at the bytes, so the page does not prediction the type.
             headers={"Content-Type": "application/octet-stream"},
         )
-        waited = (time.perf_counter() - start) * 1000
-        return Asked(self._parse(response, Prediction), waited)
+        round_trip_ms = (time.perf_counter() - start) * 1000
+        return TimedPrediction(self._parse(response, PredictResponse), round_trip_ms)
 
     def _send(
         self,
@@ -154,28 +169,33 @@ class ServiceClient:
                 allow_redirects=False,
             )
         except requests.ConnectTimeout as exc:
-            raise ServiceAway(
+            raise ServiceUnreachable(
                 f"No connection to {self.url} within {timeout[0]:g} seconds."
             ) from exc
         except requests.Timeout as exc:
-            raise ServiceSlow(f"No answer from {self.url} within {timeout[1]:g} seconds.") from exc
+            raise ServiceTimeout(
+                f"No response from {self.url} within {timeout[1]:g} seconds."
+            ) from exc
         except requests.ConnectionError as exc:
-            raise ServiceAway(f"Nothing answers at {self.url}, or the connection was cut.") from exc
+            raise ServiceUnreachable(
+                f"Nothing answers at {self.url}, or the connection was cut."
+            ) from exc
         except requests.RequestException as exc:
-            raise UnexpectedAnswer(
-                f"The answer of {self.url} could not be read ({type(exc).__name__})."
+            raise UnexpectedResponse(
+                f"The response of {self.url} could not be read ({type(exc).__name__})."
             ) from exc
         if response.status_code != 200:
             raise self._refusal(response)
         return response
 
-    def _parse(self, response: requests.Response, kind: type[A]) -> A:
+    def _parse(self, response: requests.Response, kind: type[Body]) -> Body:
         try:
             return kind.model_validate_json(response.content)
         except ValidationError as exc:
-            place = ".".join(str(part) for part in exc.errors()[0]["loc"]) or "the document"
-            raise UnexpectedAnswer(
-                f"{self.url} answered, but not as this page expects: {place} is missing or not valid. "
+            field = ".".join(str(part) for part in exc.errors()[0]["loc"]) or "the document"
+            raise UnexpectedResponse(
+                f"The response of {self.url} is not what this page expects: "
+                f"{field} is missing or invalid. "
                 "The page and the service may be of different versions."
             ) from exc
 
@@ -184,11 +204,11 @@ class ServiceClient:
             try:
                 problem = Problem.model_validate_json(response.content)
             except ValidationError:
-                pass  # falls through: a problem without the agreed fields is as foreign as any other text
+                pass  # a problem without the agreed fields is as unexpected as any other text
             else:
                 wait = response.headers.get("Retry-After", "")
                 return Refused(problem, int(wait) if wait.isascii() and wait.isdigit() else None)
-        return UnexpectedAnswer(
-            f"{self.url} answered with status {response.status_code} and no problem document. "
+        return UnexpectedResponse(
+            f"{self.url} responded with status {response.status_code} and no problem document. "
             "Another program may be listening there. Check SERVICE_URL."
         )

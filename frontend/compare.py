@@ -1,4 +1,4 @@
-"""The compare view: every ready model is asked about the same picture, and the answers stand side by side."""
+"""The compare view: all ready models on the same image, side by side."""
 
 from __future__ import annotations
 
@@ -6,62 +6,65 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from frontend import charts, views
+from frontend import charts, single, views
 from frontend.agreement import Agreement, agreement
-from frontend.answers import Catalogue, ImageRead, ServedModel
-from frontend.client import Asked, ServiceClient, ServiceError
+from frontend.client import ServiceClient, ServiceError, TimedPrediction
+from frontend.image import InputImage
 from frontend.messages import escaped
-from frontend.picture import Picture
+from frontend.responses import ImageRead, ModelList, ModelSummary
 
 PER_ROW = 2  # charts keep their labels readable at this width
 SHOWN = 5
 
 
-def all_models(client: ServiceClient, catalogue: Catalogue, picture: Picture) -> ImageRead | None:
-    """Ask all ready models and draw their answers. Returns how the first to answer read the picture, or None.
+def all_models(client: ServiceClient, model_list: ModelList, image: InputImage) -> ImageRead | None:
+    """Draw the predictions of all ready models. Returns how the service read the image, or None.
 
-    One after the other on purpose: models that share the same cores would slow each other, and their latencies
-    would say nothing. A model that fails shows its message in its own place and the rest go on.
+    One request after the other on purpose: models that share cores would slow each other down and
+    their latencies would mean nothing. The error of one model is shown in its place.
     """
-    models = catalogue.ready
+    models = model_list.ready
     if not models:
         views.no_model_ready()
         return None
     summary = st.container()
-    answers: dict[str, Asked] = {}
+    responses: dict[str, TimedPrediction] = {}
     for start in range(0, len(models), PER_ROW):
         row = models[start : start + PER_ROW]
         for model, place in zip(row, st.columns(PER_ROW, gap="medium"), strict=False):
             with place:
-                asked = _one_answer(client, model, picture)
-            if asked is not None:
-                answers[model.key] = asked
+                timed = _one_model(client, model, image)
+            if timed is not None:
+                responses[model.key] = timed
     with summary:
-        _summary(answers, models)
-    return next((asked.prediction.image for asked in answers.values()), None)
+        _summary(responses, models)
+    return next((timed.response.image for timed in responses.values()), None)
 
 
-def _one_answer(client: ServiceClient, model: ServedModel, picture: Picture) -> Asked | None:
+def _one_model(
+    client: ServiceClient, model: ModelSummary, image: InputImage
+) -> TimedPrediction | None:
     st.markdown(f"**{escaped(model.key)}**")
     st.caption(views.described(model))
     try:
-        with st.spinner("Asking the model"):
+        with st.spinner("Running the model"):
             # All its labels, so that scores can be compared beyond the first five.
-            asked = views.ask(client, picture, model, model.classes or SHOWN)
+            timed = single.predict(client, image, model, model.classes or SHOWN)
     except ServiceError as exc:
         views.show_error(exc)
         return None
-    views.scores(asked.prediction.predictions[:SHOWN], model)
-    timing = asked.prediction.timing_ms
+    single.scores(timed.response.predictions[:SHOWN], model)
+    timing = timed.response.timing_ms
     st.caption(
-        f"{charts.milliseconds(timing.inference)} inference · {charts.milliseconds(timing.total)} in the service · "
-        f"{charts.milliseconds(asked.round_trip_ms)} round trip"
+        f"{charts.milliseconds(timing.inference)} inference · "
+        f"{charts.milliseconds(timing.total)} in the service · "
+        f"{charts.milliseconds(timed.round_trip_ms)} round trip"
     )
-    return asked
+    return timed
 
 
-def _summary(answers: dict[str, Asked], models: Sequence[ServedModel]) -> None:
-    if len(answers) < 2:
+def _summary(responses: dict[str, TimedPrediction], models: Sequence[ModelSummary]) -> None:
+    if len(responses) < 2:
         if len(models) < 2:
             st.info("One model is ready; comparing takes two.", icon=":material/info:")
         else:
@@ -70,7 +73,7 @@ def _summary(answers: dict[str, Asked], models: Sequence[ServedModel]) -> None:
                 icon=":material/info:",
             )
         return
-    found = agreement({key: asked.prediction.predictions for key, asked in answers.items()}, SHOWN)
+    found = agreement({key: timed.response.predictions for key, timed in responses.items()}, SHOWN)
     with st.container(border=True):
         st.markdown(f"### {_headline(found)}")
         with st.container(horizontal=True, gap="medium"):
@@ -86,8 +89,8 @@ def _summary(answers: dict[str, Asked], models: Sequence[ServedModel]) -> None:
                     f"{found.score_difference * 100:.1f} points",
                     width="content",
                 )
-        if len(answers) < len(models):
-            st.caption(f"{len(answers)} of {len(models)} models answered.")
+        if len(responses) < len(models):
+            st.caption(f"{len(responses)} of {len(models)} models answered.")
 
 
 def _headline(found: Agreement) -> str:

@@ -1,4 +1,4 @@
-"""What the page says when the service gives no usable answer: what happened, and what to do about it."""
+"""Messages for errors of the client: what happened, and what the visitor can do about it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from frontend.client import Refused, ServiceAway, ServiceError, ServiceSlow, UnexpectedAnswer
+from frontend.client import (
+    Refused,
+    ServiceError,
+    ServiceTimeout,
+    ServiceUnreachable,
+    UnexpectedResponse,
+)
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$:!])")
 
-# By status: a title in the visitor's words, and what helps.
+# By status: a title and the advice, for a visitor without technical knowledge.
 _BY_STATUS = {
     404: (
         "The service does not know this model any more",
@@ -35,14 +41,14 @@ _BY_STATUS = {
 
 @dataclass(frozen=True)
 class Message:
-    """A message to the visitor; every text is plain, not Markdown.
+    """A message to the visitor; all texts are plain, not Markdown.
 
     Attributes:
         level: "warning" where waiting helps, "error" otherwise.
         title: what happened, in a few words.
-        detail: the service's own words, or the client's.
+        detail: the text of the service, or of the client.
         advice: what to do.
-        reference: the stable code and the request id, for a report; empty where there is none.
+        reference: the error code and the request id, for a report; empty if there is none.
     """
 
     level: Literal["warning", "error"]
@@ -52,7 +58,7 @@ class Message:
     reference: str = ""
 
     def markdown(self) -> str:
-        """Render for Streamlit, with every text escaped: a file's name must not format the page."""
+        """Render for Streamlit, with all texts escaped: a file name must not format the page."""
         lines = [f"**{escaped(self.title)}**", escaped(self.detail), escaped(self.advice)]
         if self.reference:
             lines.append(f"`{self.reference.replace('`', ' ')}`")
@@ -60,34 +66,34 @@ class Message:
 
 
 def escaped(text: str) -> str:
-    """Make `text` show as it is: no Markdown, no Streamlit directive, no formula, one line."""
+    """Escape `text`: no Markdown, no Streamlit directive, no formula, one line."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
 def message(error: ServiceError) -> Message:
-    """Put an error of the client into words."""
+    """The message for an error of the client."""
     match error:
         case Refused():
             return _refused(error)
-        case ServiceSlow():
+        case ServiceTimeout():
             return Message(
                 "warning",
                 "The service takes too long",
                 str(error),
                 "It may be under load. Try again in a moment.",
             )
-        case ServiceAway():
+        case ServiceUnreachable():
             return Message(
                 "error",
                 "The service is away",
                 str(error),
-                "Start it with: make serve. If it runs elsewhere, set SERVICE_URL to its address and start the page "
-                "again. This page looks again every few seconds.",
+                "Start it with: make serve. If it runs elsewhere, set SERVICE_URL to its address "
+                "and restart the page. This page checks again every few seconds.",
             )
-        case UnexpectedAnswer():
-            return Message("error", "The answer is not one of the service", str(error), "")
+        case UnexpectedResponse():
+            return Message("error", "The response is not one of the service", str(error), "")
         case _:
-            return Message("error", "The service gave no usable answer", str(error), "")
+            return Message("error", "The service gave no usable response", str(error), "")
 
 
 def _refused(error: Refused) -> Message:
@@ -96,7 +102,7 @@ def _refused(error: Refused) -> Message:
     if problem.code == "draining":
         title, advice = (
             "The service is shutting down",
-            "It finishes what it has and takes no new pictures.",
+            "It finishes the pictures it has and accepts no new ones.",
         )
     if error.retry_after is not None:
         unit = "second" if error.retry_after == 1 else "seconds"

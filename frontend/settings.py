@@ -1,4 +1,4 @@
-"""The page's one setting, read from the environment and checked before anything is asked."""
+"""The page's one setting, read from the environment and validated before the first request."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 class SettingsError(ValueError):
-    """A variable of the environment has a value that the page cannot work with."""
+    """An environment variable has an invalid value."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the page needs to know.
+    """Settings of the page.
 
     Attributes:
         service_url: root of the service, `http` or `https`, without a trailing slash.
@@ -26,10 +26,10 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read the settings; an unset or blank variable means its default.
+        """Read the settings; an unset or blank variable gives its default.
 
         Raises:
-            SettingsError: naming the variable, what was expected and the value found.
+            SettingsError: names the variable, the expected and the received value.
         """
         return cls(service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL))
 
@@ -46,14 +46,12 @@ def _checked_url(value: str) -> str:
             f"{expected}: it has to begin with http:// or https://. Received: {value!r}"
         )
     if not parts.hostname or any(character.isspace() for character in value):
-        raise SettingsError(
-            f"{expected}: the name of the host is missing or not valid. Received: {value!r}"
-        )
+        raise SettingsError(f"{expected}: the host name is missing or invalid. Received: {value!r}")
     if parts.username is not None or parts.password is not None:
-        # The value is not repeated here: it holds a password, and this text is shown on a page.
-        raise SettingsError(f"{expected}: it cannot hold a user name or a password.")
+        # The value is not repeated: it contains a password, and this text is shown on the page.
+        raise SettingsError(f"{expected}: it cannot contain a user name or a password.")
     if parts.query or parts.fragment:
-        raise SettingsError(f"{expected}: it cannot hold '?' or '#'. Received: {value!r}")
+        raise SettingsError(f"{expected}: it cannot contain '?' or '#'. Received: {value!r}")
     if port == 0:
-        raise SettingsError(f"{expected}: port 0 cannot be asked. Received: {value!r}")
+        raise SettingsError(f"{expected}: port 0 is not a port to connect to. Received: {value!r}")
     return value.rstrip("/")

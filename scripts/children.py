@@ -1,4 +1,4 @@
-"""A child process whose output is shown line by line under its name, and which never outlives its parent."""
+"""A child process that never outlives its parent; its output is printed with its name."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ COLOURS = {"service": "cyan", "frontend": "magenta"}
 
 
 class Child:
-    """One server in a session of its own, so that a Ctrl-C reaches it only through the launcher, in order.
+    """A server in its own session, so that Ctrl-C reaches the launcher alone.
 
-    `when_orphaned` is what it gets (on Linux) when the launcher dies without stopping it.
+    On Linux it receives the signal `when_orphaned` if the launcher dies without stopping it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # Safe before there are threads that hold locks: readers only wait for lines.
+            # A fork with threads is safe here: the reader threads hold no locks.
             preexec_fn=partial(_when_orphaned, when_orphaned) if sys.platform == "linux" else None,
         )
         self._reader = threading.Thread(target=self._follow, daemon=True)
@@ -55,35 +55,33 @@ class Child:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe, see above
         for raw in self._process.stdout:
             line = raw.decode(errors="replace").rstrip()
-            if line and REQUEST_ID not in line:  # the launcher's own questions are no news
+            if line and REQUEST_ID not in line:  # the launcher's own readiness checks are noise
                 self._lines.append(line)
                 label = Text(f"{self.name:8} | ", style=COLOURS.get(self.name, ""))
                 self._out.print(label + Text.from_ansi(line))
 
-    def ended(self) -> bool:
-        """Whether the process is gone."""
+    def has_exited(self) -> bool:
+        """The process has exited."""
         return self._process.poll() is not None
 
-    def how_it_ended(self) -> str:
-        """ "ended with exit code 3" or "was killed by SIGKILL"."""
+    def exit_status(self) -> str:
+        """The exit status in words: `ended with exit code 3` or `was killed by SIGKILL`."""
         code = self._process.returncode
-        return (
-            f"ended with exit code {code}"
-            if code >= 0
-            else f"was killed by {signal.Signals(-code).name}"
-        )
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
 
     def last_lines(self) -> str:
-        """The end of its output, indented."""
+        """The last lines of its output, indented."""
         self._reader.join(timeout=1)
         return "\n".join(f"    {line}" for line in self._lines) or "    (it printed nothing)"
 
     def signal(self, number: signal.Signals) -> None:
-        """Send the signal to the process itself; its own children are its own affair while it lives."""
+        """Send the signal to the process alone, which stops its own children."""
         self._process.send_signal(number)
 
     def finish(self) -> None:
-        """Kill what is left of it: the process, and everything in its session that it left behind."""
+        """Kill what is left of it: the process and everything in its session."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

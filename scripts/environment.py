@@ -1,11 +1,11 @@
-"""Build `.venv` from requirements.lock: `python3 scripts/environment.py`, which `make` does when it is needed.
+"""Build `.venv` from requirements.lock; `make` runs it when needed.
 
-A machine without an NVIDIA GPU gets the CPU build of torch where its index can be reached: the default Linux build
-brings several GB of CUDA libraries. The lock serves as constraints, so that it pins what is installed and adds nothing.
-Running it again after an interruption continues; packages that are there already are not fetched twice.
+A machine without an NVIDIA GPU gets the CPU build of torch if its index is reachable: the default
+Linux build brings several GB of CUDA libraries. The lock serves as constraints: it pins versions
+and adds no packages. After an interruption, run it again; packages are not downloaded twice.
 
-The Dockerfiles run it too, with the extras of their image and without the project itself. Arguments that it does not
-know go to `uv pip install` as they are.
+The Dockerfiles run it too, with the extras of their image and without the project itself. Unknown
+arguments are passed to `uv pip install`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,11 @@ OLDEST, NEWEST = (3, 11), (3, 13)  # TensorFlow has no wheels outside this range
 
 LOCK = ["-c", "requirements.lock"]  # pip and uv both know the short form
 CPU = "--torch-backend=cpu"  # uv's name for the index of the CPU builds
-PATIENCE = {
-    "UV_HTTP_RETRIES": "0",
-    "UV_HTTP_TIMEOUT": "15",
-}  # while trying whether that index answers
+QUICK = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "15"}  # to find out whether it is reachable
 
 
 def main() -> int:
-    """Make the environment complete. Returns the exit code: 0, or 1 after a message that says what is missing."""
+    """Build the environment. Returns the exit code: 0, or 1 after a message."""
     options, more = arguments()
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         found = ".".join(map(str, sys.version_info[:3]))
@@ -44,7 +41,7 @@ def main() -> int:
     if not (make_venv(with_pip=options.uv is None) and (works(uv, "--version") or install_uv())):
         return 1
 
-    say("installing what requirements.lock names (the first time takes minutes)")
+    info("installing the packages of requirements.lock (takes minutes the first time)")
     install = [uv, "pip", "install", *LOCK, "--build-constraints", "requirements.lock", *more]
     if options.dependencies_only:
         install += [
@@ -55,20 +52,20 @@ def main() -> int:
     else:
         install += ["--editable", f".[{options.extras}]"]
     if options.gpu == "yes" or os.environ.get("UV_TORCH_BACKEND") or sys.platform != "linux":
-        pass  # the default builds, or what the person asks uv for
+        pass  # the default builds, or the user's choice
     elif options.gpu == "auto" and works("nvidia-smi", "-L"):
-        say("an NVIDIA GPU is here: torch with CUDA")
-    elif works(*install, CPU, "--dry-run", env=PATIENCE):
+        info("found an NVIDIA GPU: torch with CUDA")
+    elif works(*install, CPU, "--dry-run", env=QUICK):
         install += [CPU]
     else:
-        say(
-            "the index of torch's CPU builds can't be reached; the default build works too and is some GB larger"
-        )
-    return run(*install) and fail("the installation did not finish; the same command continues it")
+        info("torch's CPU builds are not reachable; the default build works too, some GB larger")
+    return run(*install) and fail(
+        "the installation did not finish; run the same command to continue"
+    )
 
 
 def arguments() -> tuple[argparse.Namespace, list[str]]:
-    """The options, and what is meant for uv."""
+    """The options, and the arguments for uv."""
     parser = argparse.ArgumentParser(description="Build .venv from requirements.lock.")
     parser.add_argument("--extras", default=EXTRAS, help="the extras of pyproject.toml to install")
     parser.add_argument(
@@ -84,11 +81,11 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
 
 
 def make_venv(with_pip: bool) -> bool:
-    """An environment that runs: the one that is there, or a new one in its place."""
+    """A working environment: the existing one, or a new one in its place. Returns success."""
     python = ROOT / ".venv/bin/python"
     if works(python, "-c", "pass"):
         return True
-    say("making .venv")
+    info("creating .venv")
     return run(
         sys.executable, "-m", "venv", "--clear", *([] if with_pip else ["--without-pip"]), ".venv"
     ) == 0 or not fail(
@@ -97,12 +94,11 @@ def make_venv(with_pip: bool) -> bool:
 
 
 def install_uv() -> bool:
-    """uv, in the version of the lock."""
+    """Install uv in the version of the lock. Returns success."""
     python = ROOT / ".venv/bin/python"
-    say("installing uv into it")
-    if not works(
-        python, "-m", "pip", "--version"
-    ):  # an interrupted venv, or one that another tool made
+    info("installing uv into it")
+    # No pip: an interrupted venv, or one that another tool created.
+    if not works(python, "-m", "pip", "--version"):
         run(python, "-m", "ensurepip", "--default-pip")
     return run(python, "-m", "pip", "install", "--quiet", *LOCK, "uv") == 0 or not fail(
         "uv can't be installed; is the package index reachable?"
@@ -110,7 +106,7 @@ def install_uv() -> bool:
 
 
 def works(*command: str | Path, env: dict[str, str] | None = None) -> bool:
-    """Whether the command exists and ends with 0; its output is not shown."""
+    """Whether the command exists and exits with 0; its output is discarded."""
     try:
         result = subprocess.run(
             command,
@@ -124,17 +120,17 @@ def works(*command: str | Path, env: dict[str, str] | None = None) -> bool:
 
 
 def run(*command: str | Path) -> int:
-    """Run the command in plain sight. Returns its exit code."""
+    """Run the command with its output shown. Returns its exit code."""
     return subprocess.run(command, stdin=subprocess.DEVNULL).returncode
 
 
-def say(text: str) -> None:
-    """One line about what happens now."""
+def info(text: str) -> None:
+    """Print one line about the current step."""
     print(f"environment: {text}", flush=True)
 
 
 def fail(text: str) -> int:
-    """One line about what went wrong. Returns 1."""
+    """Print one line about what went wrong. Returns 1."""
     print(f"environment: {text}", file=sys.stderr, flush=True)
     return 1
 
@@ -143,4 +139,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit(fail("interrupted; the same command continues"))
+        sys.exit(fail("interrupted; run the same command to continue"))

@@ -1,4 +1,4 @@
-"""Whether a TCP port is free, and who holds it when it is not (from /proc, so on Linux)."""
+"""Whether a TCP port is free, and which process uses it if not (from /proc, so on Linux)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ LISTEN = "0A"  # the state column of /proc/net/tcp
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether another process holds `port` on `host`. Raises OSError where `host` is not an address of this machine."""
+    """Whether another process listens on `port` of `host`.
+
+    Raises:
+        OSError: `host` is not an address of this machine.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # connections in TIME_WAIT do not count
+        # Connections in TIME_WAIT do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
             probe.listen(1)
@@ -27,20 +30,15 @@ def is_taken(host: str, port: int) -> bool:
 
 
 def holder(port: int) -> str | None:
-    """The process that listens on `port` as "python -m service (process 123)", or None where that can't be seen."""
+    """The process that listens on `port`: `python -m service (process 7)`; None if not visible."""
     sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if any(str(fd.readlink()) in sockets for fd in (process / "fd").iterdir()):
-                command = (
-                    (process / "cmdline")
-                    .read_bytes()
-                    .replace(b"\0", b" ")
-                    .decode(errors="replace")
-                    .strip()
-                )
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                command = words.decode(errors="replace").strip()
                 return f"{command[:120]} (process {process.name})"
-        except OSError:  # it ended meanwhile, or belongs to someone else
+        except OSError:  # it has just exited, or belongs to another user
             continue
     return None
 

@@ -1,12 +1,12 @@
-"""`make serve`: start the service and the page, say when both answer, follow their logs, stop both together.
+"""`make serve`: start the service and the page, follow their logs, stop both together.
 
     BIND_HOST=127.0.0.1   address that both listen on; 0.0.0.0 opens them to the network
     SERVICE_PORT=8000     port of the service
     FRONTEND_PORT=8501    port of the page
-    START_TIMEOUT_S=300   seconds until both have to answer
+    START_TIMEOUT_S=300   seconds until both must be ready
 
-The service's own settings (SERVICE_MODELS_DIR, ...) pass through. The exit code is 0 after Ctrl-C or SIGTERM, and 1
-when something could not start or ended by itself; whatever still runs is stopped first.
+The service's own settings (SERVICE_MODELS_DIR, ...) are passed on. The exit code is 0 after Ctrl-C
+or SIGTERM, and 1 if one of the two could not start or exited; the other one is stopped first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ out = Console(highlight=False, soft_wrap=True)
 
 
 class CannotStart(Exception):
-    """A reason not to start or to stop at once; the text is for the person at the terminal."""
+    """A reason not to start, or to stop at once; the text is for the terminal."""
 
 
 class Stop:
@@ -52,7 +52,7 @@ class Stop:
 
 
 def main() -> int:
-    """Serve until asked to stop. Returns the exit code."""
+    """Serve until a stop is requested. Returns the exit code."""
     os.chdir(ROOT)
     stop = Stop()
     children: list[Child] = []
@@ -62,7 +62,7 @@ def main() -> int:
         require_free(host, {"SERVICE_PORT": service_port, "FRONTEND_PORT": page_port})
         service_url, page_url = url(host, service_port), url(host, page_port)
         children += [start_service(host, service_port), start_page(host, page_port, service_url)]
-        if wait_until_both_answer(children, stop, service_url, page_url):
+        if wait_until_ready(children, stop, service_url, page_url):
             welcome(service_url, page_url)
             while not stop:
                 require_alive(children)
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def port(name: str, default: int) -> int:
-    """The port that the environment variable `name` gives, or the default."""
+    """The port in the environment variable `name`, or the default."""
     text = os.environ.get(name) or str(default)
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise CannotStart(f"{name} has to be a port, 1 to 65535. Received: {text!r}")
@@ -84,35 +84,35 @@ def port(name: str, default: int) -> int:
 
 
 def require_free(host: str, wanted: dict[str, int]) -> None:
-    """Refuse to start where a port is taken: by whom, and how to choose another. All of them in one message."""
+    """Refuse to start if a port is taken; one message names all of them with their processes."""
     reasons = []
     for name, number in wanted.items():
         try:
             if ports.is_taken(host, number):
-                who = ports.holder(number) or "a process that is not visible from here"
+                holder = ports.holder(number) or "a process that is not visible from here"
                 reasons.append(
-                    f"port {number} is taken by {who}. Choose another: {name}={number + 10} make serve"
+                    f"port {number} is taken by {holder}. "
+                    f"Choose another: {name}={number + 10} make serve"
                 )
         except OSError as exc:
             reasons.append(
                 f"can't listen on {host} port {number} ({exc.strerror}); see BIND_HOST and {name}"
             )
     if len(set(wanted.values())) < len(wanted):
-        reasons.append(
-            f"{' and '.join(wanted)} have to differ. Received: {', '.join(map(str, wanted.values()))}"
-        )
+        received = ", ".join(map(str, wanted.values()))
+        reasons.append(f"{' and '.join(wanted)} have to differ. Received: {received}")
     if reasons:
         raise CannotStart("\n            ".join(reasons))
 
 
 def url(host: str, number: int) -> str:
-    """The address a browser on this machine uses for a server that listens on `host`."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
+    """The URL that a browser on this machine uses for a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to
     return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
 
 
 def start_service(host: str, number: int) -> Child:
-    """The HTTP service, as a child."""
+    """The HTTP service as a child process."""
     return Child(
         "service",
         [sys.executable, "-m", "service"],
@@ -122,21 +122,19 @@ def start_service(host: str, number: int) -> Child:
 
 
 def start_page(host: str, number: int, service_url: str) -> Child:
-    """The Streamlit page, as a child that knows the service by its URL."""
+    """The Streamlit page as a child process that knows the service by its URL."""
     options = [f"--server.address={host}", f"--server.port={number}", "--server.headless=true"]
     command = [sys.executable, "-m", "streamlit", "run", "frontend/app.py", *options]
-    # Streamlit answers SIGTERM with a print, fails at it when nobody reads it any more, and stays.
+    # On SIGTERM Streamlit prints a line, fails if nothing reads its output any more, and stays.
     return Child(
         "frontend", command, {"SERVICE_URL": service_url}, out, when_orphaned=signal.SIGKILL
     )
 
 
-def wait_until_both_answer(
-    children: list[Child], stop: Stop, service_url: str, page_url: str
-) -> bool:
-    """Say what is still awaited, as it changes. Returns False when asked to stop before both answer."""
-    patience = float(os.environ.get("START_TIMEOUT_S") or 300)
-    begin, said = time.monotonic(), ""
+def wait_until_ready(children: list[Child], stop: Stop, service_url: str, page_url: str) -> bool:
+    """Print what is missing, as it changes. Returns False if stopped before both are ready."""
+    timeout = float(os.environ.get("START_TIMEOUT_S") or 300)
+    begin, missing = time.monotonic(), ""
     while not stop:
         require_alive(children)
         seconds = time.monotonic() - begin
@@ -145,12 +143,12 @@ def wait_until_both_answer(
             get(f"{page_url}/_stcore/health")
             get(page_url)
         except NotYet as exc:
-            if str(exc) != said:
-                said = str(exc)
-                out.print(f"[dim]{seconds:5.1f} s[/]  {escape(said)}")
-            if seconds > patience:
+            if str(exc) != missing:
+                missing = str(exc)
+                out.print(f"[dim]{seconds:5.1f} s[/]  {escape(missing)}")
+            if seconds > timeout:
                 raise CannotStart(
-                    f"no answer within START_TIMEOUT_S={patience:g} seconds. Last: {said}"
+                    f"not ready within START_TIMEOUT_S={timeout:g} seconds. Last: {missing}"
                 ) from exc
             time.sleep(POLL_S)
             continue
@@ -160,32 +158,33 @@ def wait_until_both_answer(
 
 
 def require_alive(children: list[Child]) -> None:
-    """Refuse to go on when a child has ended by itself: which one, how, and its last lines."""
+    """Raise `CannotStart` if a child has exited: which one, how, and its last lines."""
     for child in children:
-        if child.ended():
+        if child.has_exited():
             raise CannotStart(
-                f"the {child.name} {child.how_it_ended()}. Its last lines:\n{child.last_lines()}"
+                f"the {child.name} {child.exit_status()}. Its last lines:\n{child.last_lines()}"
             )
 
 
 def welcome(service_url: str, page_url: str) -> None:
-    """The two addresses and a request to copy."""
+    """Print the two URLs and a request to copy."""
     command = shlex.join(["curl", "-F", f"file=@{SAMPLE}", f"{service_url}/predict"])
     out.print(
-        f"\n  page     [bold]{page_url}[/]\n  service  [bold]{service_url}[/]  ({service_url}/docs)\n"
+        f"\n  page     [bold]{page_url}[/]\n"
+        f"  service  [bold]{service_url}[/]  ({service_url}/docs)\n"
         f"\n  {command}\n\n  Ctrl-C stops both.\n"
     )
 
 
 def stop_all(children: list[Child], stop: Stop) -> None:
-    """End every child and whatever it started: politely, and by force after a while or on a second Ctrl-C."""
+    """Stop the children: SIGTERM, then SIGKILL after a timeout or a second Ctrl-C."""
     requests, deadline = stop.requests, time.monotonic() + STOP_TIMEOUT_S
-    running = [child for child in reversed(children) if not child.ended()]
+    running = [child for child in reversed(children) if not child.has_exited()]
     if running:
         out.print(f"stopping {' and '.join(child.name for child in running)}")
     for child in running:
         child.signal(signal.SIGTERM)
-    while any(not child.ended() for child in running):
+    while any(not child.has_exited() for child in running):
         if time.monotonic() > deadline or stop.requests > requests:
             break
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Asking the two servers whether they are there yet, with the standard library's HTTP client."""
+"""Readiness checks of the two servers, with the HTTP client of the standard library."""
 
 from __future__ import annotations
 
@@ -9,30 +9,39 @@ import urllib.request
 from typing import Any
 
 TIMEOUT_S = 5.0
-REQUEST_ID = "is-it-there-yet"  # the service logs it with each of these requests, so that they can be told apart
+REQUEST_ID = "readiness-check"  # marks these requests in the log of the service
 
-# A proxy named in the environment is for the internet, not for this machine's own servers.
+# A proxy in the environment is for the internet, not for local servers.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class NotYet(Exception):
-    """The server does not answer yet, or answers that it is not ready; the text says what is awaited."""
+    """The server does not respond yet, or is not ready; the text says what is missing."""
 
 
 def get(url: str) -> bytes:
-    """The body of the answer to a GET. Raises NotYet unless it is a 200."""
+    """The body of the response to a GET.
+
+    Raises:
+        NotYet: no response, or a status other than 200.
+    """
     try:
-        request = urllib.request.Request(url, headers={"X-Request-Id": REQUEST_ID})  # noqa: S310 - http only
-        with _opener.open(request, timeout=TIMEOUT_S) as answer:
-            return bytes(answer.read())
+        headers = {"X-Request-Id": REQUEST_ID}
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http only
+        with _opener.open(request, timeout=TIMEOUT_S) as response:
+            return bytes(response.read())
     except urllib.error.HTTPError as exc:
-        raise NotYet(_detail(exc.read()) or f"{url} answers {exc.code}") from exc
+        raise NotYet(_detail(exc.read()) or f"{url} responds with {exc.code}") from exc
     except (OSError, http.client.HTTPException) as exc:
         raise NotYet(f"waiting for {url}") from exc
 
 
 def service_state(url: str) -> str:
-    """One line about the models of a service that is ready. Raises NotYet with what it still loads."""
+    """One line about the models of a service that is ready.
+
+    Raises:
+        NotYet: with the models that are still loading.
+    """
     try:
         ready = json.loads(get(f"{url}/readyz"))
     except NotYet as exc:

@@ -9,7 +9,6 @@ import math
 import resource
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +16,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from bundle import files
 from bundle.machine import tune_malloc
 from service.api.protocol import deadline_protocol
 from service.app import create_app
@@ -129,9 +129,7 @@ def _check_writable(settings: Settings) -> None:
     if folder is None:
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        files.check_writable(folder)
     except OSError as exc:
         raise SettingsError(
             "SERVICE_COMPILED_DIR: the folder can't be written to. Expected a writable folder, or "

@@ -35,7 +35,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "frontend": (set(), {"frontend"}),
     "scripts": (SCRIPTS, set()),
     "benchmarks": (
-        {"bundle", "service", "training", "environment", ""},
+        {"bundle", "environment"},
         {"service", "training", "torch", "tensorflow", "openvino", "frontend", "dev"},
     ),
 }
@@ -48,11 +48,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "machine": set(),
         "scores": set(),
         "batches": set(),
+        "files": set(),
         "format": {"errors"},
         "imaging": {"errors", "format"},
         "runtimes": {"errors", "format"},
-        "worker": {"errors", "machine", "scores", "format", "imaging", "runtimes"},
-        "acceleration": {"errors", "machine", "batches", "format", "imaging", "runtimes", "worker"},
+        "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
+        "acceleration": {"errors", "machine", "format", "imaging", "runtimes", "worker"},
         "cli": {"errors", "format", "worker", "acceleration"},
         "__main__": {"cli"},
     },

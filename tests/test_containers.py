@@ -1,4 +1,4 @@
-"""What can be said about the containers without building them; `make containers` does the rest (docs/decisions/0001)."""
+"""Checks of the containers without building them; `make containers` does the rest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from tests.test_architecture import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-FIXED = {
-    "host",
-    "port",
-    "models_dir",
-}  # by the image: what is inside stays, compose says where it is outside
+FIXED = {"host", "port", "models_dir"}  # set in the image; compose maps them to the host
 NAMES = ("service", "frontend")
 
 
@@ -26,7 +22,7 @@ def dockerfile(name: str) -> str:
     return (ROOT / f"docker/{name}.Dockerfile").read_text()
 
 
-def test_compose_passes_every_setting_of_the_service_on_and_no_other() -> None:
+def test_compose_passes_all_settings_of_the_service_and_no_others() -> None:
     passed = COMPOSE["service"]["environment"]
 
     assert set(passed) == {
@@ -42,21 +38,20 @@ def test_each_image_installs_its_own_extras_only(name: str) -> None:
     assert installed is not None
     wanted = set(RULES[name][1])
     for imported in RULES[name][0]:
-        wanted |= RULES[imported][1] - {
-            "accelerate"
-        }  # a container serves OpenVINO artifacts and makes none
+        wanted |= RULES[imported][1]
+    wanted -= {"accelerate"}  # a container serves OpenVINO artifacts and makes none
     assert set(installed[1].split(",")) == wanted
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_image_holds_its_own_packages_only(name: str) -> None:
+def test_each_image_has_its_own_packages_only(name: str) -> None:
     copied = set(re.findall(r"^COPY --from=build /app/(\S+)", dockerfile(name), re.MULTILINE))
 
     assert copied - {".venv", ".streamlit"} == {name, *RULES[name][0]}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_container_is_guarded(name: str) -> None:
+def test_each_container_is_hardened(name: str) -> None:
     service = COMPOSE[name]
 
     assert service["read_only"] is True

@@ -1,4 +1,4 @@
-"""The virtual environment of each peer, build/peers/<name>: what its lock says, and only built again when that changes."""
+"""The virtual environment of each peer, build/peers/<name>, built from its lock."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .registry import FOLDER, Peer
+from benchmarks.peers.registry import FOLDER, Peer
 
 ROOT = FOLDER.parent.parent
-sys.path.append(str(ROOT / "scripts"))  # its files are started as files, and are no package
+sys.path.append(str(ROOT / "scripts"))  # scripts are not a package
 
-from environment import CPU, PATIENCE, works  # noqa: E402
+from environment import CPU, QUICK, works  # noqa: E402
 
-STAMP = "complete"  # holds the lock that was installed
+STAMP = "complete"  # a copy of the lock that was installed
 
 
 def environment(peer: Peer) -> Path:
-    """The folder of the peer's environment, complete. Raises subprocess.CalledProcessError where it can't be built."""
+    """The folder of the peer's environment, built if its lock has changed.
+
+    Raises:
+        subprocess.CalledProcessError: it can't be built.
+    """
     folder = ROOT / "build/peers" / peer.name
     wanted = peer.lock.read_text()
     if (folder / STAMP).exists() and (folder / STAMP).read_text() == wanted:
@@ -26,10 +30,10 @@ def environment(peer: Peer) -> Path:
     subprocess.run(
         [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True
     )
-    # The lock as constraints, as in scripts/environment.py: it also names what only the CUDA build of torch needs.
-    asked = ["-r", str(peer.folder / "requirements.in"), "-c", str(peer.lock)]
-    install = [uv, "pip", "install", "--python", str(folder), *asked]
-    if works(*install, CPU, "--dry-run", env=PATIENCE):
+    # The lock as constraints: it also pins packages that only the CUDA build of torch needs.
+    requirements = ["-r", str(peer.folder / "requirements.in"), "-c", str(peer.lock)]
+    install = [uv, "pip", "install", "--python", str(folder), *requirements]
+    if works(*install, CPU, "--dry-run", env=QUICK):
         install.append(CPU)
     subprocess.run(install, check=True)
     (folder / STAMP).write_text(wanted)

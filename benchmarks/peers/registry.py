@@ -1,4 +1,4 @@
-"""The peers: the servers that do the same work, each tuned as its documentation says and as trials chose."""
+"""The peers: servers that do the same work, each tuned by its documentation and by trials."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ BOUNDARY = "a-boundary-that-no-jpeg-has"
 
 @dataclass(frozen=True)
 class Peer:
-    """One server, and how it is asked."""
+    """One server: how it is started and how an image is sent to it."""
 
-    name: str  # of its folder
+    name: str  # that of its folder
     title: str
-    package: str  # whose version the lock pins
-    tuning: str  # one sentence, for the page of results
-    batch: int  # most images of one forward pass
-    wait_ms: float  # longest wait for a batch to fill
+    package: str  # its version is pinned in the lock
+    tuning: str  # one sentence for the results
+    batch: int  # maximum batch size
+    wait_ms: float  # maximum wait for a batch to fill
     predict_path: str = "/predict"
     ready_path: str = "/ready"
-    form_field: str | None = (
-        None  # of the file in a multipart body; None: the body is the JPEG itself
-    )
-    variables: Mapping[str, str] = field(default_factory=dict)  # of its environment
-    every_interface: bool = False  # it opens ports on all of them, whatever is set
+    form_field: str | None = None  # for a multipart body; None: the body is the JPEG
+    variables: Mapping[str, str] = field(default_factory=dict)  # environment variables
+    every_interface: bool = False  # it opens ports on all interfaces, whatever is set
 
     @property
     def folder(self) -> Path:
-        """Where its server and its requirements are."""
+        """The folder of its server and its requirements."""
         return FOLDER / self.name
 
     @property
     def lock(self) -> Path:
-        """Every package of its environment."""
+        """The lock of its environment."""
         return self.folder / "requirements.txt"
 
     @property
     def version(self) -> str:
-        """The version that the lock pins."""
+        """The pinned version."""
         return pinned(self.lock, self.package)
 
     def command(
         self, port: int, model: Path, labels: Path, threads: int, workers: int | None = None
     ) -> list[str]:
-        """What is given to its Python. The workers, one per thread unless told, share the threads evenly.
+        """Arguments for the Python of its environment; the workers share the threads evenly.
 
-        Neither split is best everywhere: fewer workers with more threads answer a lone request sooner and need less
-        memory, so a comparison should measure both.
+        Neither split is best everywhere: fewer workers with more threads have a lower latency with
+        one connection and need less memory, so a comparison should measure both.
+
+        Args:
+            workers: None: one per thread.
         """
         workers = workers or threads
         knobs = {
@@ -68,25 +69,29 @@ class Peer:
         ]
 
     def request(self, jpeg: bytes) -> tuple[dict[str, str], bytes]:
-        """Headers and body of the question for one image."""
+        """Headers and body of the request for one image."""
         if self.form_field is None:
             return {"Content-Type": "image/jpeg"}, jpeg
         head = (
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{self.form_field}"; filename="image.jpg"\r\n'
-            "Content-Type: image/jpeg\r\n\r\n"
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{self.form_field}"; '
+            'filename="image.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
         )
         body = head.encode() + jpeg + f"\r\n--{BOUNDARY}--\r\n".encode()
         return {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}, body
 
 
 def top5(body: bytes) -> list[dict[str, Any]]:
-    """The classes of an answer, the best first. A batchable API of BentoML answers with a list of answers."""
-    answer = json.loads(body)
-    return answer[0] if isinstance(answer[0], list) else answer
+    """The labels of a response, best first; BentoML's batchable API returns a list of lists."""
+    labels: list[Any] = json.loads(body)
+    return labels[0] if isinstance(labels[0], list) else labels
 
 
 def pinned(lock: Path, package: str) -> str:
-    """The version of a package in a lock. Raises ValueError where it is not there."""
+    """The version of a package in a lock.
+
+    Raises:
+        ValueError: the lock lacks the package.
+    """
     found = re.search(rf"^{re.escape(package)}(?:\[.*\])?==(\S+)", lock.read_text(), re.MULTILINE)
     if found is None:
         raise ValueError(f"Expected {package} in the lock. Received: {lock}")
@@ -100,7 +105,10 @@ PEERS = {
             name="fastapi",
             title="FastAPI",
             package="fastapi",
-            tuning="One process with one thread per core in FastAPI's pool and one PyTorch thread each; no batches.",
+            tuning=(
+                "One process with one thread per core in FastAPI's pool and one PyTorch thread "
+                "each; no batches."
+            ),
             batch=1,
             wait_ms=0,
         ),
@@ -108,7 +116,10 @@ PEERS = {
             name="litserve",
             title="LitServe",
             package="litserve",
-            tuning="One model process per core with one PyTorch thread, batches of at most 8, batch_timeout 5 ms.",
+            tuning=(
+                "One model process per core with one PyTorch thread, batches of at most 8, "
+                "batch_timeout 5 ms."
+            ),
             batch=8,
             wait_ms=5,
             ready_path="/health",
@@ -117,7 +128,10 @@ PEERS = {
             name="mosec",
             title="Mosec",
             package="mosec",
-            tuning="One worker per core with one PyTorch thread, batches of at most 8, max_wait_time 1 ms.",
+            tuning=(
+                "One worker per core with one PyTorch thread, batches of at most 8, "
+                "max_wait_time 1 ms."
+            ),
             batch=8,
             wait_ms=1,
             predict_path="/inference",
@@ -129,7 +143,7 @@ PEERS = {
             package="bentoml",
             tuning=(
                 "One worker per core with one PyTorch thread, adaptive batches of at most 8; "
-                "the image is a file of a form, for a batchable API takes a list."
+                "the image is a form file, because a batchable API takes a list."
             ),
             batch=8,
             wait_ms=0,
@@ -141,11 +155,14 @@ PEERS = {
             name="ray",
             title="Ray Serve",
             package="ray",
-            tuning="One replica per core with one PyTorch thread, batches of at most 8, batch_wait_timeout_s 0.01.",
+            tuning=(
+                "One replica per core with one PyTorch thread, batches of at most 8, "
+                "batch_wait_timeout_s 0.01."
+            ),
             batch=8,
             wait_ms=10,
             ready_path="/-/healthz",
-            # The second makes Ray prefer 127.0.0.1 for all its ports but one.
+            # With the second variable Ray uses 127.0.0.1 for all its ports but one.
             variables={"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
             every_interface=True,
         ),

@@ -1,4 +1,4 @@
-"""A peer that runs: started, waited for, watched and ended, with every process that belongs to it."""
+"""Start, measure and stop a peer with all its processes."""
 
 from __future__ import annotations
 
@@ -18,53 +18,58 @@ from pathlib import Path
 
 import psutil
 
-from .environments import ROOT, environment
-from .registry import Peer, top5
+from benchmarks.peers.environments import ROOT, environment
+from benchmarks.peers.registry import Peer, top5
 
-MARK = "PEER_RUN"  # a variable that all processes of one run inherit, wherever they end up in the process tree
+MARK = "PEER_RUN"  # inherited by all processes of a run, wherever they are in the process tree
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-PAUSE_S = 0.05
-GRACE_S = 10  # to end by itself after SIGTERM
+POLL_S = 0.05
+GRACE_S = 10  # to exit after SIGTERM
 LINES_SHOWN = 20
 
 
 class NotRunning(Exception):
-    """A peer that could not be started, with the end of what it printed."""
+    """A peer could not be started; with the end of its output."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """A peer that has answered its first question."""
+    """A peer that has responded to its first request."""
 
     peer: Peer
     port: int
-    start_s: float  # from the start of its first process to the first answer
+    start_s: float  # from the start of its first process to the first response
     mark: str
 
+    @property
+    def url(self) -> str:
+        """Where images are posted."""
+        return f"http://127.0.0.1:{self.port}{self.peer.predict_path}"
+
     def processes(self) -> list[psutil.Process]:
-        """Every process of it that is alive."""
+        """All its live processes."""
         return marked(self.mark)
 
     def memory(self) -> int:
-        """Bytes in use, with shared pages shared out (PSS)."""
+        """Memory in bytes (PSS: shared pages divided among processes)."""
         return memory(self.processes())
 
     def cpu_s(self) -> float:
-        """Processor time so far, of the processes that are alive."""
+        """CPU seconds so far of its live processes."""
         return cpu_s(self.processes())
 
 
 def memory(processes: list[psutil.Process]) -> int:
-    """Bytes in use, with shared pages shared out (PSS); a process that ends meanwhile has none."""
+    """Memory in bytes (PSS: shared pages divided among processes); exited processes count 0."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().pss
+            total += int(process.memory_full_info().pss)
     return total
 
 
 def cpu_s(processes: list[psutil.Process]) -> float:
-    """Processor time so far, of the processes that are alive."""
+    """CPU seconds so far of the live processes."""
     total = 0.0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -83,14 +88,16 @@ def running(
     workers: int | None = None,
     deadline_s: float = 180,
 ) -> Iterator[Running]:
-    """Start the peer on a free port of 127.0.0.1, wait until it has classified ``jpeg``, and end it.
+    """Run the peer on a free port of 127.0.0.1 until the block ends, once it has classified `jpeg`.
 
-    Raises NotRunning where it ends or is silent until the deadline, and where it can't be kept off the network.
+    Raises:
+        NotRunning: it exits, is not ready within `deadline_s` seconds, or would open ports to the
+            network.
     """
     if peer.every_interface and any(name != "lo" for _, name in socket.if_nameindex()):
         raise NotRunning(
-            f"{peer.title} opens ports on every interface. Expected loopback alone; build its environment, then start "
-            "the measurement with: "
+            f"{peer.title} opens ports on every interface. Expected loopback alone; build its "
+            "environment, then start the measurement with: "
             "unshare --map-root-user --net sh -c 'ip link set lo up && exec \"$@\"' sh COMMAND"
         )
     python = environment(peer) / "bin/python"
@@ -102,7 +109,7 @@ def running(
             **os.environ,
             **peer.variables,
             MARK: mark,
-            "HOME": folder,  # whatever it wants to keep goes with the folder
+            "HOME": folder,  # deleted with the folder
             "TMPDIR": folder,
             "OMP_NUM_THREADS": str(max(1, threads // (workers or threads))),
             "PYTHONPATH": str(ROOT),
@@ -120,44 +127,41 @@ def running(
                 preexec_fn=end_with_parent,
             )
         try:
-            while not answers(peer, port, jpeg, started + deadline_s):
+            while not responds(peer, port, jpeg, started + deadline_s):
                 if process.poll() is not None or time.perf_counter() > started + deadline_s:
-                    how = (
-                        "is silent"
-                        if process.returncode is None
-                        else f"ended with {process.returncode}"
-                    )
+                    code = process.returncode
+                    how = "does not respond" if code is None else f"exited with {code}"
                     lines = log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
                     raise NotRunning(f"{peer.title} {how}:\n" + "\n".join(lines))
-                time.sleep(PAUSE_S)
+                time.sleep(POLL_S)
             yield Running(peer, port, time.perf_counter() - started, mark)
         finally:
             end(process, mark)
 
 
-def answers(peer: Peer, port: int, jpeg: bytes, until: float) -> bool:
-    """Whether the peer classifies the image now, which some do by letting it wait."""
+def responds(peer: Peer, port: int, jpeg: bytes, until: float) -> bool:
+    """Whether the peer classifies the image; some queue it until the model is loaded."""
     headers, body = peer.request(jpeg)
     connection = http.client.HTTPConnection(
         "127.0.0.1", port, timeout=max(1.0, until - time.perf_counter())
     )
     try:
         connection.request("POST", peer.predict_path, body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
+        response = connection.getresponse()
+        content = response.read()
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
-    return answer.status == 200 and {"label", "score"} == set(top5(content)[0])
+    return response.status == 200 and {"label", "score"} == set(top5(content)[0])
 
 
 def end(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Ask the first process to end, and kill by number what is left of the run."""
+    """Send SIGTERM to the first process, then kill by pid what is left of the run."""
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_S)
-    while left := marked(mark):  # again, for what they start meanwhile
+    while left := marked(mark):  # in a loop, because they may start further processes
         for other in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 other.kill()
@@ -176,12 +180,12 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def end_with_parent() -> None:
-    """In the child: get SIGTERM when the measurement is killed, which runs no `finally`."""
+    """In the child: request SIGTERM for when the parent is killed, which runs no `finally`."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now."""
+    """A free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import AccelerationFailed, ImageError
+from bundle.errors import AccelerationFailed
 from bundle.format.manifest import Input, Manifest
-from bundle.imaging.decode import read_input
+from bundle.imaging.folder import read_images
 
 CALIBRATION_IMAGES = 300  # NNCF's own default
 
@@ -60,13 +59,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _pixels(files: list[Path], geometry: Input) -> npt.NDArray[np.uint8]:
-    def read(file: Path) -> npt.NDArray[np.uint8]:
-        try:
-            return read_input(file.read_bytes(), geometry).pixels
-        except (ImageError, OSError) as exc:
-            raise AccelerationFailed(
-                f"An image can't be read; mend or remove it. {file}: {exc}"
-            ) from exc
-
-    with ThreadPoolExecutor() as pool:  # the decoders release the interpreter lock
-        return np.stack(list(pool.map(read, files)))
+    pixels, unreadable = read_images(files, geometry)
+    for file, reason in unreadable.items():
+        raise AccelerationFailed(f"An image can't be read; fix or remove it. {file}: {reason}")
+    return pixels

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from bundle.acceleration import speed
 from bundle.acceleration.accuracy import accuracy_metric
-from bundle.batches import in_batches
 from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Artifact, Manifest
 from bundle.imaging.decode import read_input
@@ -79,8 +78,8 @@ def measure(
         device = process.info["device"]
         say(f"measuring {artifact.id} on {len(compared):,} images, {device}")
         try:
-            logits = _logits(process, compared)
-            difference = _golden_difference(manifest, _logits(process, golden))
+            logits = process.infer_all(compared, TIMEOUT_S)
+            difference = _golden_difference(manifest, process.infer_all(golden, TIMEOUT_S))
         except DOES_NOT_RUN as exc:
             leave_out(artifact, device, exc, left_out)
         else:
@@ -150,7 +149,3 @@ def _golden_difference(manifest: Manifest, logits: Logits) -> float:
 def _golden_pixels(directory: Path, manifest: Manifest) -> Pixels:
     files = [directory / sample.file for sample in manifest.golden.samples]
     return np.stack([read_input(file.read_bytes(), manifest.input).pixels for file in files])
-
-
-def _logits(process: RuntimeProcess, pixels: Pixels) -> Logits:
-    return np.concatenate([process.infer(part, TIMEOUT_S) for part in in_batches(pixels)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, cast
@@ -14,11 +15,14 @@ from typing import Any, Self, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
+from bundle.batches import in_batches
 from bundle.errors import BUNDLE_ERRORS, BundleError, RuntimeUnavailable, WorkerDied
 from bundle.runtimes import Device
 from bundle.worker.process import Child, environment
 from bundle.worker.selection import SOURCE
 from bundle.worker.wire import Array, WireClosed, WireTimeout
+
+Pixels = npt.NDArray[np.uint8]
 
 
 class RuntimeInfo(TypedDict):
@@ -129,6 +133,20 @@ class RuntimeProcess:
         """
         self._check_pixels(pixels)
         return self._call("infer", [pixels], timeout_s, [(len(pixels), self.info["classes"])])[0]
+
+    def infer_all(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        timeout_s: float,
+        progress: Callable[[list[Pixels]], Iterable[Pixels]] = iter,
+    ) -> npt.NDArray[np.float32]:
+        """As `infer`, for any number of images: in batches, each within `timeout_s` seconds.
+
+        Args:
+            progress: yields the batches as they are done, as `rich.progress.track` does.
+        """
+        batches = progress(list(in_batches(pixels)))
+        return np.concatenate([self.infer(batch, timeout_s) for batch in batches])
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64], timeout_s: float

@@ -1,4 +1,4 @@
-"""The sample pictures that ship with the page; README.md beside them states their origin."""
+"""The sample images that ship with the page; their origin is in README.md."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Sample:
 
     name: str
     file: str
-    shows: str
+    alt: str
 
     def read(self) -> bytes:
-        """Return the encoded file as it is."""
+        """Return the encoded file."""
         return (FOLDER / self.file).read_bytes()
 
 

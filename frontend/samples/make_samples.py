@@ -1,9 +1,9 @@
-"""Draw the sample pictures that ship with the page.
+"""Draw the sample images that ship with the page.
 
     python -m frontend.samples.make_samples
 
-Simple scenes of our own, drawn with Pillow from the shapes below: no photograph, nobody else's work. They are
-saved in several formats and orientations on purpose, so that the page shows how each is read.
+Simple scenes of our own, drawn with Pillow from the shapes below: no photographs, no third-party
+work. They are saved in several formats and orientations, so that the page shows how each is read.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from random import Random
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-SIDE = 384  # pixels of the finished picture
-SCALE = 3  # drawn larger and reduced: soft edges
+SIDE = 384  # pixels of the finished image
+SCALE = 3  # drawn larger and reduced, for soft edges
 FOLDER = Path(__file__).parent
 
 Colour = tuple[int, int, int]
@@ -26,7 +26,7 @@ class Scene:
     """A square canvas addressed in hundredths of its side, whatever its size in pixels."""
 
     def __init__(self, top: Colour, bottom: Colour, seed: int) -> None:
-        self.random = Random(seed)  # noqa: S311  grain, not secrets
+        self.random = Random(seed)  # noqa: S311 - grain, not secrets
         self.side = SIDE * SCALE
         ramp = Image.linear_gradient("L").resize((self.side, self.side))
         self.image = Image.composite(self._flat(bottom), self._flat(top), ramp)
@@ -70,12 +70,12 @@ class Scene:
         self.oval(x, y, r * 0.2, r * 0.2, (60, 62, 66))
 
     def blur(self, radius: float) -> None:
-        """Soften everything drawn so far: the background steps back."""
+        """Blur everything drawn so far, as a background out of focus."""
         self.image = self.image.filter(ImageFilter.GaussianBlur(radius * self.side / 100))
         self.draw = ImageDraw.Draw(self.image)
 
     def finish(self) -> Image.Image:
-        """Reduce, and add the grain that a camera would."""
+        """Reduce, and add grain as of a camera."""
         small = self.image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         grain = Image.frombytes("L", (SIDE, SIDE), self.random.randbytes(SIDE * SIDE))
         grain = grain.filter(ImageFilter.GaussianBlur(1.2)).point(
@@ -93,21 +93,8 @@ def airplane() -> Image.Image:
     white, shade, dark = (240, 242, 245), (176, 184, 196), (120, 130, 146)
     scene.shape([(47, 48), (66, 24), (72, 24), (63, 47)], shade)
     scene.shape([(14, 57), (9, 36), (17, 35), (28, 54)], (36, 84, 160))
-    scene.shape(
-        [
-            (10, 55),
-            (26, 50),
-            (60, 44),
-            (80, 40),
-            (90, 42),
-            (93, 46),
-            (86, 51),
-            (62, 57),
-            (28, 63),
-            (14, 61),
-        ],
-        white,
-    )
+    upper = [(10, 55), (26, 50), (60, 44), (80, 40), (90, 42)]
+    scene.shape([*upper, (93, 46), (86, 51), (62, 57), (28, 63), (14, 61)], white)
     scene.shape(
         [(14, 61), (28, 63), (62, 57), (86, 51), (93, 46), (88, 47), (60, 53), (26, 59)], shade
     )
@@ -128,21 +115,8 @@ def automobile() -> Image.Image:
     scene.blur(1.0)
     scene.oval(50, 80, 42, 4, (58, 58, 62))
     red, deep, glass = (196, 30, 34), (148, 18, 26), (46, 60, 76)
-    scene.shape(
-        [
-            (8, 74),
-            (8, 60),
-            (14, 55),
-            (27, 53),
-            (38, 39),
-            (64, 38),
-            (77, 52),
-            (89, 55),
-            (94, 61),
-            (93, 75),
-        ],
-        red,
-    )
+    front = [(8, 74), (8, 60), (14, 55), (27, 53), (38, 39)]
+    scene.shape([*front, (64, 38), (77, 52), (89, 55), (94, 61), (93, 75)], red)
     scene.shape([(8, 74), (8, 66), (94, 66), (93, 75)], deep)
     scene.shape([(32, 53), (40, 42), (50, 41.5), (50, 53)], glass)
     scene.shape([(53, 53), (53, 41.5), (62.5, 41), (71.5, 52.5)], glass)
@@ -244,13 +218,8 @@ def ship() -> Image.Image:
     scene.box(18, 24, 25, 35, (202, 60, 44))
     for row in range(3):
         scene.box(16.5, 41 + row * 5, 26.5, 43 + row * 5, (62, 84, 108))
-    colours: list[Colour] = [
-        (190, 74, 52),
-        (60, 112, 160),
-        (206, 162, 62),
-        (90, 132, 88),
-        (168, 170, 174),
-    ]
+    colours: list[Colour] = [(190, 74, 52), (60, 112, 160), (206, 162, 62), (90, 132, 88)]
+    colours.append((168, 170, 174))
     for column in range(8):
         for level in range(3 - (column > 5)):
             x, y = 32 + column * 6.6, 53 - level * 5.4
@@ -286,14 +255,14 @@ def truck() -> Image.Image:
 
 
 def _jpeg_on_its_side(image: Image.Image, path: Path) -> None:
-    """Store the pixels turned, with the EXIF note that a phone held upright writes."""
+    """Store the pixels rotated, with the EXIF orientation that a phone held upright writes."""
     exif = Image.Exif()
     exif[0x0112] = 6
     image.transpose(Image.Transpose.ROTATE_90).save(path, quality=88, exif=exif)
 
 
 def main() -> None:
-    """Write every sample beside this file."""
+    """Write all samples to the folder of this file."""
     plain: dict[str, tuple[Callable[[], Image.Image], int]] = {
         "airplane.jpg": (airplane, 88),
         "automobile.webp": (automobile, 86),

@@ -8,11 +8,8 @@ import pytest
 from benchmarks.peers.registry import FOLDER, PEERS, Peer, pinned, top5
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = (
-    "torch",
-    "numpy",
-    "pillow",
-)  # the work itself; another version would be another measurement
+# What does the work; with another version it would be another measurement.
+SHARED = ("torch", "numpy", "pillow")
 
 every_peer = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS.keys())
 
@@ -62,7 +59,7 @@ def test_the_command_names_the_port_and_the_files(peer: Peer, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("workers", "each"), [(None, 1), (1, 4), (2, 2)], ids=["unless told", "one", "two"]
+    ("workers", "each"), [(None, 1), (1, 4), (2, 2)], ids=["default", "one", "two"]
 )
 def test_the_workers_share_the_threads(workers: int | None, each: int) -> None:
     command = PEERS["mosec"].command(
@@ -73,7 +70,7 @@ def test_the_workers_share_the_threads(workers: int | None, each: int) -> None:
 
 
 @every_peer
-def test_the_question_carries_the_image(peer: Peer) -> None:
+def test_the_request_has_the_image(peer: Peer) -> None:
     headers, body = peer.request(b"\xff\xd8 image")
 
     assert b"\xff\xd8 image" in body
@@ -83,9 +80,9 @@ def test_the_question_carries_the_image(peer: Peer) -> None:
 @pytest.mark.parametrize(
     "body",
     [b'[{"label": "cat", "score": 1}]', b'[[{"label": "cat", "score": 1}]]'],
-    ids=["an answer", "a batch of one"],
+    ids=["labels", "a batch of one"],
 )
-def test_an_answer_is_read_alone_and_as_a_batch_of_one(body: bytes) -> None:
+def test_a_response_is_parsed_alone_and_as_a_batch_of_one(body: bytes) -> None:
     assert top5(body) == [{"label": "cat", "score": 1}]
 
 

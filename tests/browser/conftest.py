@@ -11,36 +11,36 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 from tests.browser import stack
 
-# The usual 5 s are short on two cores that train something else.
+# The default of 5 s is too short on busy cores.
 expect.set_options(timeout=90_000)
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Chromium; without it the tests are skipped, or fail where REQUIRE_BROWSER=1 promises that it is there."""
+    """Chromium; without it the tests are skipped, or fail with REQUIRE_BROWSER=1."""
     if stack.chromium() is None:
-        said = f"Chromium is not installed. As root: {stack.INSTALL}"
+        reason = f"Chromium is not installed. As root: {stack.INSTALL}"
         if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(said)
-        pytest.skip(said)
+            pytest.fail(reason)
+        pytest.skip(reason)
     with stack.browser() as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
 def served(
-    chromium: Browser,  # noqa: ARG001  without a browser nothing is started
+    chromium: Browser,  # noqa: ARG001 - without a browser nothing is started
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[stack.Stack]:
-    """The service with the models that ship, or with tiny ones while those are not there, and the page."""
+    """The service with the shipped models, or with tiny ones if there are none, and the page."""
     models: Path = stack.shipped_models() or request.getfixturevalue("both_root")
     with stack.running(models, tmp_path_factory.mktemp("logs")) as started:
         yield started
 
 
 class Watched:
-    """A page of the browser that remembers what went wrong in it."""
+    """A page of the browser that records errors, warnings and requests to other hosts."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -49,19 +49,19 @@ class Watched:
         page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         page.on("request", self._request)
 
-    def _console(self, said: ConsoleMessage) -> None:
-        if said.type in ("error", "warning"):
-            self.complaints.append(f"{said.type}: {said.text}")
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text}")
 
     def _request(self, request: Request) -> None:
         # The page has to work without the internet.
         if not request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
-            self.complaints.append(f"fetched from elsewhere: {request.url}")
+            self.complaints.append(f"request to another host: {request.url}")
 
 
 @pytest.fixture
 def watched(chromium: Browser) -> Iterator[Watched]:
-    """A desktop-sized page that must not complain by the end of the test."""
+    """A desktop-sized page; the test fails if it recorded a complaint."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
     context.set_default_timeout(60_000)
     seen = Watched(context.new_page())

@@ -1,8 +1,8 @@
-"""Take the pictures of the page that the README shows.
+"""Take the screenshots of the page for the README.
 
-    python -m tests.browser.screenshot            writes docs/images/page.png and docs/images/compare.png
+    python -m tests.browser.screenshot     writes docs/images/page.png and docs/images/compare.png
 
-Serves the models that ship; while there are none, tiny ones made on the spot.
+Serves the shipped models, or tiny ones if there are none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WAIT = 90_000  # ms
 
 
 def main() -> None:
-    """Start the stack, look at both views, save them."""
+    """Start the stack and save both views."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         logs = Path(folder)
@@ -45,18 +45,20 @@ def _save(page: Page, tab: str, path: Path) -> None:
     )
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=WAIT)
     page.mouse.move(2, 2)
-    # Streamlit scrolls inside the page, so the window grows to what there is.
+    # Streamlit scrolls inside the page, so the window grows to the height of the content.
     end = page.get_by_text("All models of the service").bounding_box()
     assert end is not None
     scrolled = page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop")
     page.set_viewport_size({"width": WIDTH, "height": int(end["y"] + scrolled + 70)})
+    # Not a test: the charts redraw after the resize, and a moment is enough for a screenshot.
     page.wait_for_timeout(1500)
     page.screenshot(path=path)
     # A palette of 256 colours is a third of the size and looks the same.
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(
+    with Image.open(path) as image:
+        palette = image.convert("RGB").quantize(
             256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        ).save(path, optimize=True)
+        )
+    palette.save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
 
 

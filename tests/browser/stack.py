@@ -1,4 +1,4 @@
-"""Chromium, and the stack that it looks at: the real service and the real page."""
+"""Chromium, and the stack under test: the real service and the real page."""
 
 from __future__ import annotations
 
@@ -38,13 +38,17 @@ class Stack:
 
 @contextmanager
 def running(models: Path, logs: Path) -> Iterator[Stack]:
-    """Serve `models` and the page until the block ends; what both print goes to `logs`. Raises RuntimeError."""
+    """Serve `models` and the page until the block ends; their output goes to `logs`.
+
+    Raises:
+        RuntimeError: one of them does not start.
+    """
     with serve_models(models, logs) as service, serve_page(service, logs) as page:
         yield Stack(page=page, service=service)
 
 
 def shipped_models() -> Path | None:
-    """The repository that ships with the project, once it holds the two models that the page compares."""
+    """The shipped repository, if it has the two models that the page compares."""
     root = ROOT / "models"
     return root if len(list(root.glob("*/*/manifest.json"))) >= 2 else None
 
@@ -56,7 +60,7 @@ def chromium() -> str | None:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A headless Chromium that talks to nobody but the page."""
+    """A headless Chromium without background requests."""
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS)

@@ -1,6 +1,6 @@
-"""A visitor's way through the page, in a real browser against the real service.
+"""The page in a real browser, against the real service.
 
-SCREENSHOT=page.png pytest tests/browser      keeps a picture of the first test's end
+SCREENSHOT=page.png pytest tests/browser      saves a screenshot of the end of the first test
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.browser import stack
 from tests.browser.conftest import Watched
@@ -27,7 +27,7 @@ def photo(kind: str = "JPEG", mode: str = "RGB") -> bytes:
 
 
 def drop(page: Page, name: str, data: bytes, mime: str) -> None:
-    file = {"name": name, "mimeType": mime, "buffer": data}
+    file: FilePayload = {"name": name, "mimeType": mime, "buffer": data}
     page.get_by_test_id("stFileUploaderDropzone").drop({"files": [file]})
 
 
@@ -36,8 +36,8 @@ def ready(page: Page) -> None:
 
 
 def classes(served: stack.Stack) -> int:
-    listed = requests.get(f"{served.service}/models", timeout=60).json()["models"]
-    return min(5, *(model["classes"] for model in listed))
+    models = requests.get(f"{served.service}/models", timeout=60).json()["models"]
+    return min(5, *(int(model["classes"]) for model in models))
 
 
 def test_a_dropped_photo_gets_labelled_bars(watched: Watched, served: stack.Stack) -> None:
@@ -50,8 +50,8 @@ def test_a_dropped_photo_gets_labelled_bars(watched: Watched, served: stack.Stac
     expect(page.get_by_alt_text("Uploaded picture photo.jpg")).to_be_visible()
     expect(page.get_by_text("JPEG · 160 by 120 pixels")).to_be_visible()
     expect(page.locator(BARS)).to_have_count(count)
-    said = [page.locator(BARS).nth(bar).get_attribute("aria-label") or "" for bar in range(count)]
-    assert all("Label: " in label and "%" in label for label in said), said
+    texts = [page.locator(BARS).nth(bar).get_attribute("aria-label") or "" for bar in range(count)]
+    assert all("Label: " in label and "%" in label for label in texts), texts
     page.get_by_text("As a table").click()
     expect(page.get_by_role("row")).to_have_count(count + 1)
     if path := os.environ.get("SCREENSHOT"):
@@ -92,7 +92,7 @@ def test_bad_files_are_explained(watched: Watched, served: stack.Stack) -> None:
     page.goto(served.page)
     ready(page)
     bad = {
-        "unsupported_image_type": b"%PDF-1.7 not a picture at all",
+        "unsupported_image_type": b"%PDF-1.7 not an image at all",
         "unreadable_image": photo()[:900],
     }
 
@@ -106,7 +106,7 @@ def test_bad_files_are_explained(watched: Watched, served: stack.Stack) -> None:
         expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
-def test_what_a_browser_cannot_show_is_shown_all_the_same(
+def test_formats_that_browsers_do_not_show_are_shown_as_a_copy(
     watched: Watched, served: stack.Stack
 ) -> None:
     page = watched.page

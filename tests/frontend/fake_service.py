@@ -1,4 +1,4 @@
-"""A fake of the service: a `requests` adapter that answers as the HTTP contract says, without a socket."""
+"""A fake of the service: a `requests` adapter that follows the HTTP contract, without a socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 def problem(
     status: int, code: str, detail: str, retry_after: int | None = None
 ) -> requests.Response:
-    """An `application/problem+json` answer."""
+    """An `application/problem+json` response."""
     body = {
         "type": f"urn:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
@@ -39,7 +39,7 @@ def problem(
 def respond(
     status: int, body: Any, kind: str = "application/json", headers: dict[str, str] | None = None
 ) -> requests.Response:
-    """Any answer: `body` as JSON, or as it is where it is bytes."""
+    """Any response: `body` as JSON, or bytes as they are."""
     response = requests.Response()
     response.status_code = status
     response.headers.update({"Content-Type": kind, **(headers or {})})
@@ -48,7 +48,7 @@ def respond(
 
 
 def listed(name: str, framework: str, state: str = "ready", **more: Any) -> dict[str, Any]:
-    """One line of `GET /models`."""
+    """One entry of `GET /models`."""
     return {
         "name": name,
         "version": 1,
@@ -74,13 +74,13 @@ SCORES = {
 
 @dataclass
 class FakeService(BaseAdapter):
-    """Holds the models listed; an entry of `fail` overrides what a path, or a model, answers.
+    """Serves `models`; an entry of `fail` overrides the response of a path or of a model.
 
     Attributes:
-        models: lines of `GET /models`.
-        fail: path or model name -> makes the answer, or raises what a broken connection raises.
-        operations: what every picture is said to have gone through.
-        seen: the requests in the order they came.
+        models: entries of `GET /models`.
+        fail: path or model name -> makes the response, or raises what a broken connection raises.
+        operations: decoding steps reported for every image.
+        seen: the requests in the order of arrival.
     """
 
     models: list[dict[str, Any]] = field(default_factory=lambda: [TORCH, KERAS])
@@ -89,17 +89,20 @@ class FakeService(BaseAdapter):
     seen: list[requests.PreparedRequest] = field(default_factory=list)
 
     def client(self) -> ServiceClient:
-        """The real client, with this fake where the network would be."""
+        """The real client, with this fake in place of the network."""
         session = requests.Session()
         session.mount(URL, self)
         return ServiceClient(session, URL)
 
-    def asked(self, path: str) -> list[requests.PreparedRequest]:
-        return [request for request in self.seen if urlsplit(request.url).path == path]
+    def requests_to(self, path: str) -> list[requests.PreparedRequest]:
+        return [request for request in self.seen if urlsplit(str(request.url)).path == path]
 
-    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+    def send(
+        self, request: requests.PreparedRequest, *_args: object, **_options: object
+    ) -> requests.Response:
         self.seen.append(request)
-        path = urlsplit(request.url).path
+        url = urlsplit(str(request.url))
+        path = url.path
         if path in self.fail:
             response = self.fail[path]()
         elif path == "/readyz":
@@ -110,21 +113,21 @@ class FakeService(BaseAdapter):
         elif path == "/models":
             response = respond(200, {"default": self.models[0]["name"], "models": self.models})
         else:
-            response = self._predict(request)
-        response.request, response.url = request, request.url
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            response = self.predict(query["model"], int(query["top_k"]))
+        response.request, response.url = request, str(request.url)
         return response
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def _predict(self, request: requests.PreparedRequest) -> requests.Response:
-        query = {key: values[0] for key, values in parse_qs(urlsplit(request.url).query).items()}
-        name = query["model"]
+    def predict(self, name: str, top_k: int) -> requests.Response:
+        """The response of the model `name`, whatever the image."""
         if name in self.fail:
             return self.fail[name]()
         model = next(model for model in self.models if model["name"] == name)
         scores = SCORES.get(name, [0.91] + [0.01] * 9)
-        best = sorted(range(len(LABELS)), key=lambda index: -scores[index])[: int(query["top_k"])]
+        best = sorted(range(len(LABELS)), key=lambda index: -scores[index])[:top_k]
         return respond(
             200,
             {

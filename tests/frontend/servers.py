@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 280.0  # two frameworks load side by side, perhaps on cores that are busy
+START_S = 280.0  # two frameworks load at the same time, perhaps on busy cores
 
 
 @contextmanager
 def serve_models(models: Path, logs: Path) -> Iterator[str]:
-    """Run the service over the repository `models` until the block ends; yields its URL once it is ready.
+    """Run the service with the repository `models`; yields its URL once it is ready.
 
     Raises:
-        RuntimeError: with the end of the log, when it ends or does not answer in time.
+        RuntimeError: it exits or is not ready in time; with the end of the log.
     """
     url = free_url()
     with _process(
@@ -41,7 +41,11 @@ def serve_models(models: Path, logs: Path) -> Iterator[str]:
 
 @contextmanager
 def serve_page(service: str, logs: Path) -> Iterator[str]:
-    """Run the page, asking the URL `service`, which need not exist; yields the page's URL. Raises RuntimeError."""
+    """Run the page for the service at `service`, which need not exist; yields the page's URL.
+
+    Raises:
+        RuntimeError: as `serve_models`.
+    """
     url = free_url()
     with _process(
         [
@@ -61,7 +65,7 @@ def serve_page(service: str, logs: Path) -> Iterator[str]:
 
 
 def free_url() -> str:
-    """A loopback URL that nothing listens on now."""
+    """A loopback URL on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -93,7 +97,7 @@ def _process(
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    # A proxy named in the environment is for the internet, not for this machine's own servers.
+    # A proxy in the environment is for the internet, not for loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
@@ -105,5 +109,5 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 exc.close()
             time.sleep(0.25)
     raise RuntimeError(
-        f"{url} does not answer. The log ends:\n{log.read_text(errors='replace')[-4000:]}"
+        f"{url} does not respond. The log ends:\n{log.read_text(errors='replace')[-4000:]}"
     )

@@ -1,4 +1,4 @@
-"""The page and its client against the real service, over a real socket, with tiny models of both frameworks."""
+"""The page and its client against the real service, over a real socket, with tiny models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from frontend.client import Refused, ServiceClient, open_session
 from tests.bundles import colour_picture, png
 from tests.frontend.servers import serve_models
-from tests.frontend.test_page import charts, page, said
+from tests.frontend.test_page import charts, messages, page
 
 
 @pytest.fixture(scope="module")
@@ -28,26 +28,26 @@ def opened(client: ServiceClient) -> AppTest:
 
 
 def test_both_models_are_ready_and_the_default_is_first(client: ServiceClient) -> None:
-    catalogue = client.models()
+    model_list = client.models()
 
     assert client.readiness().status == "ready"
-    assert [model.framework for model in catalogue.ready] == ["pytorch", "tensorflow"]
-    assert all(model.classes == 3 and model.accuracy == 1.0 for model in catalogue.ready)
+    assert [model.framework for model in model_list.ready] == ["pytorch", "tensorflow"]
+    assert all(model.classes == 3 and model.accuracy == 1.0 for model in model_list.ready)
 
 
 @pytest.mark.parametrize("label", ["blue", "green", "red"])
-def test_an_uploaded_picture_gets_its_label(client: ServiceClient, label: str) -> None:
+def test_an_uploaded_image_gets_its_label(client: ServiceClient, label: str) -> None:
     app = opened(client)
 
     app.file_uploader[0].upload(f"{label}.png", png(colour_picture(label)), "image/png").run()
 
     assert not app.exception
-    assert said(app) == ""
+    assert messages(app) == ""
     assert f"1. {label}, " in charts(app)[0]
     assert any("PNG · 40 by 48 pixels · RGB" in caption.value for caption in app.caption)
 
 
-def test_both_frameworks_agree_about_a_picture(client: ServiceClient) -> None:
+def test_both_frameworks_agree_about_an_image(client: ServiceClient) -> None:
     app = opened(client)
     app.file_uploader[0].upload("green.png", png(colour_picture("green")), "image/png").run()
 
@@ -67,9 +67,9 @@ def test_both_frameworks_agree_about_a_picture(client: ServiceClient) -> None:
         (png(colour_picture("red"))[:300], 422, "unreadable_image"),
         (png(colour_picture("red")) + bytes(20_000_000), 413, "request_too_large"),
     ],
-    ids=["not-a-picture", "truncated", "too-large"],
+    ids=["not-an-image", "truncated", "too-large"],
 )
-def test_what_the_service_refuses_reaches_the_visitor_in_its_words(
+def test_the_error_text_of_the_service_reaches_the_visitor(
     client: ServiceClient, data: bytes, status: int, code: str
 ) -> None:
     app = opened(client)
@@ -77,15 +77,15 @@ def test_what_the_service_refuses_reaches_the_visitor_in_its_words(
     app.file_uploader[0].upload("bad.png", data, "image/png").run()
 
     assert not app.exception
-    assert code in said(app)
+    assert code in messages(app)
     with pytest.raises(Refused) as refused:
         client.predict(data, model="tiny-torch", version=1, top_k=3)
     assert refused.value.problem.status == status
-    assert str(refused.value).replace("\n", " ") in said(app)
+    assert str(refused.value).replace("\n", " ") in messages(app)
 
 
-def test_an_unknown_model_is_a_404_that_names_those_that_exist(client: ServiceClient) -> None:
+def test_an_unknown_model_is_a_404_that_names_the_existing_ones(client: ServiceClient) -> None:
     with pytest.raises(Refused, match="tiny-torch") as refused:
-        client.predict(png(colour_picture("red")), model="nobody", version=1, top_k=3)
+        client.predict(png(colour_picture("red")), model="unknown", version=1, top_k=3)
 
     assert refused.value.problem.status == 404

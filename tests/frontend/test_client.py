@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -12,41 +10,43 @@ import requests
 
 from frontend.client import (
     Refused,
-    ServiceAway,
     ServiceClient,
-    ServiceSlow,
-    UnexpectedAnswer,
+    ServiceTimeout,
+    ServiceUnreachable,
+    UnexpectedResponse,
     open_session,
 )
 from tests.frontend.fake_service import KERAS, TORCH, FakeService, listed, problem, respond
 
+LAST = b"the last connection"
 
-def ask(client: ServiceClient) -> object:
-    return client.predict(b"picture", model=TORCH["name"], version=1, top_k=5)
+
+def predict(client: ServiceClient) -> object:
+    return client.predict(b"image", model=TORCH["name"], version=1, top_k=5)
 
 
 def test_models_come_with_the_default_first_and_only_those_ready() -> None:
     loading = listed("aaa", "pytorch", state="loading", runtime=None, accuracy=None)
-    catalogue = FakeService(models=[TORCH, KERAS, loading]).client().models()
+    model_list = FakeService(models=[TORCH, KERAS, loading]).client().models()
 
-    assert [model.name for model in catalogue.ready] == [TORCH["name"], KERAS["name"]]
-    assert len(catalogue.models) == 3
+    assert [model.name for model in model_list.ready] == [TORCH["name"], KERAS["name"]]
+    assert len(model_list.models) == 3
 
 
-def test_the_picture_is_sent_as_it_is_with_model_version_and_count() -> None:
+def test_the_image_is_sent_as_it_is_with_model_version_and_count() -> None:
     fake = FakeService()
 
-    asked = fake.client().predict(b"\xff\xd8 bytes", model=KERAS["name"], version=1, top_k=3)
+    timed = fake.client().predict(b"\xff\xd8 bytes", model=KERAS["name"], version=1, top_k=3)
 
-    (request,) = fake.asked("/predict")
+    (request,) = fake.requests_to("/predict")
     assert request.body == b"\xff\xd8 bytes"
-    assert parse_qs(urlsplit(request.url).query) == {
+    assert parse_qs(urlsplit(str(request.url)).query) == {
         "model": [KERAS["name"]],
         "version": ["1"],
         "top_k": ["3"],
     }
-    assert [guess.label for guess in asked.prediction.predictions] == ["ship", "airplane", "bird"]
-    assert asked.round_trip_ms > 0
+    assert [top.label for top in timed.response.predictions] == ["ship", "airplane", "bird"]
+    assert timed.round_trip_ms > 0
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 415, 422, 429, 500, 503])
@@ -56,7 +56,7 @@ def test_a_problem_keeps_its_status_code_detail_and_wait(status: int) -> None:
     )
 
     with pytest.raises(Refused, match=r"^What happened\.$") as refused:
-        ask(fake.client())
+        predict(fake.client())
 
     assert (refused.value.problem.status, refused.value.problem.code) == (status, "some_code")
     assert refused.value.retry_after == 7
@@ -74,7 +74,7 @@ def test_a_retry_after_that_is_a_date_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         respond(200, b"<html>a router</html>", "text/html"),
         respond(200, {"models": "none"}),
@@ -96,54 +96,63 @@ def test_a_retry_after_that_is_a_date_is_left_out() -> None:
         "broken-problem",
     ],
 )
-def test_an_answer_of_something_else_is_unexpected_and_names_the_url(
-    answer: requests.Response,
+def test_a_response_of_another_program_is_unexpected_and_names_the_url(
+    response: requests.Response,
 ) -> None:
-    fake = FakeService(fail={"/models": lambda: answer})
+    fake = FakeService(fail={"/models": lambda: response})
 
-    with pytest.raises(UnexpectedAnswer, match=r"service\.invalid:8000"):
+    with pytest.raises(UnexpectedResponse, match=r"service\.invalid:8000"):
         fake.client().models()
 
 
 def test_a_score_outside_0_to_1_is_unexpected() -> None:
     def too_sure() -> requests.Response:
-        good = json.loads(FakeService()._predict(requests.Request("POST", "http://x/p?model=" + TORCH["name"] + "&top_k=1").prepare()).raw.read())  # fmt: skip
+        good = FakeService().predict(TORCH["name"], 1).json()
         good["predictions"][0]["score"] = 1.5
         return respond(200, good)
 
-    with pytest.raises(UnexpectedAnswer, match=r"predictions\.0\.score"):
-        ask(FakeService(fail={"/predict": too_sure}).client())
+    with pytest.raises(UnexpectedResponse, match=r"predictions\.0\.score"):
+        predict(FakeService(fail={"/predict": too_sure}).client())
 
 
-@contextmanager
-def listener(answer: bytes | None) -> Iterator[tuple[str, list[bytes]]]:
-    """A socket that reads one request per connection, sends `answer` (None: nothing, held open) and closes."""
-    heard: list[bytes] = []
-    held: list[socket.socket] = []
-    server = socket.create_server(("127.0.0.1", 0))
+class Listener:
+    """A server that reads one request per connection, sends `response` and closes.
 
-    def serve() -> None:
+    None: nothing is sent, and the connections stay open.
+    """
+
+    def __init__(self, response: bytes | None) -> None:
+        self._response = response
+        self._received: list[bytes] = []
+        self._open: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._port = self._server.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def _serve(self) -> None:
         while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
+            connection, _ = self._server.accept()
+            self._open.append(connection)
+            request = connection.recv(65536)
+            if request == LAST:
                 return
-            heard.append(connection.recv(65536))
-            held.append(connection)
-            if answer is not None:
-                connection.sendall(answer)
+            self._received.append(request)
+            if self._response is not None:
+                connection.sendall(self._response)
                 connection.close()
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", heard
-    finally:
-        server.shutdown(socket.SHUT_RDWR)
-        server.close()
-        thread.join(5)
-        for connection in held:
+    def requests(self) -> list[bytes]:
+        """Stop, and return all requests; connections are accepted in order, so none is missed."""
+        with socket.create_connection(("127.0.0.1", self._port)) as last:
+            last.sendall(LAST)
+            self._thread.join(60)
+        assert not self._thread.is_alive()
+        self._server.close()
+        for connection in self._open:
             connection.close()
+        return self._received
 
 
 def free_port() -> int:
@@ -156,13 +165,13 @@ def test_a_closed_port_means_the_service_is_away() -> None:
     with open_session(url) as session:
         client = ServiceClient(session, url)
 
-        with pytest.raises(ServiceAway, match=f"Nothing answers at {url}"):
+        with pytest.raises(ServiceUnreachable, match=f"Nothing answers at {url}"):
             client.readiness()
-        with pytest.raises(ServiceAway):
-            ask(client)
+        with pytest.raises(ServiceUnreachable):
+            predict(client)
 
 
-def test_reads_try_to_connect_three_times_and_pictures_once(
+def test_reads_try_to_connect_three_times_and_uploads_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     attempts: list[object] = []
@@ -171,45 +180,47 @@ def test_reads_try_to_connect_three_times_and_pictures_once(
         attempts.append(address)
         raise ConnectionRefusedError
 
-    # The one place that opens sockets for urllib3; counting there counts what leaves the machine.
+    # The only place where urllib3 opens sockets.
     monkeypatch.setattr("urllib3.util.connection.create_connection", refuse)
     url = "http://127.0.0.1:9"
     with open_session(url) as session:
         client = ServiceClient(session, url)
 
-        with pytest.raises(ServiceAway):
+        with pytest.raises(ServiceUnreachable):
             client.models()
         reads = len(attempts)
-        with pytest.raises(ServiceAway):
-            ask(client)
+        with pytest.raises(ServiceUnreachable):
+            predict(client)
 
     assert (reads, len(attempts) - reads) == (3, 1)
 
 
 def test_a_connection_that_is_cut_is_not_retried() -> None:
-    with listener(b"") as (url, heard), open_session(url) as session:
-        with pytest.raises(ServiceAway):
-            ask(ServiceClient(session, url))
+    listener = Listener(b"")
+    with open_session(listener.url) as session, pytest.raises(ServiceUnreachable):
+        predict(ServiceClient(session, listener.url))
 
-        assert len(heard) == 1
+    assert len(listener.requests()) == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_service_is_not_asked_again_by_itself(status: int) -> None:
+def test_a_request_to_a_busy_service_is_not_retried(status: int) -> None:
     body = json.dumps({"title": "t", "status": status, "detail": "d", "code": "c"}).encode()
     head = f"HTTP/1.1 {status} x\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\n"
-    answer = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
-    with listener(answer) as (url, heard), open_session(url) as session:
-        with pytest.raises(Refused):
-            ServiceClient(session, url).models()
+    response = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    listener = Listener(response)
+    with open_session(listener.url) as session, pytest.raises(Refused):
+        ServiceClient(session, listener.url).models()
 
-        assert len(heard) == 1
+    assert len(listener.requests()) == 1
 
 
-def test_silence_means_the_service_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frontend.client.LOOK", (1.0, 0.2))
-    with listener(None) as (url, heard), open_session(url) as session:
-        with pytest.raises(ServiceSlow, match=r"within 0\.2 seconds"):
-            ServiceClient(session, url).models()
+def test_silence_means_the_service_is_slow() -> None:
+    listener = Listener(None)
+    with open_session(listener.url) as session:
+        client = ServiceClient(session, listener.url, get_timeout=(60, 0.2))
 
-        assert len(heard) == 1
+        with pytest.raises(ServiceTimeout, match=r"within 0\.2 seconds"):
+            client.models()
+
+    assert len(listener.requests()) == 1

@@ -10,11 +10,12 @@ import requests
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from frontend.client import ServiceClient
 from tests.frontend.fake_service import KERAS, TORCH, FakeService, listed, problem, respond
 
 
-def page(client):  # type: ignore[no-untyped-def]
-    # Streamlit runs the source of this function as a script of its own, so it brings its import along.
+def page(client: "ServiceClient | None") -> None:  # noqa: UP037 - see below
+    # Streamlit runs the source of this function as a script without the imports of this file.
     from frontend.app import main  # noqa: PLC0415
 
     main(client)
@@ -24,8 +25,8 @@ def opened(fake: FakeService) -> AppTest:
     return AppTest.from_function(page, args=(fake.client(),), default_timeout=90).run()
 
 
-def said(app: AppTest) -> str:
-    """All messages of the page, without the backslashes that keep Markdown from formatting them."""
+def messages(app: AppTest) -> str:
+    """All messages of the page, without the backslashes that escape Markdown."""
     texts = [element.value for element in [*app.error, *app.warning, *app.info]]
     return "\n".join(texts).replace("\\", "")
 
@@ -46,13 +47,13 @@ def broken() -> requests.Response:
     raise requests.ConnectionError("refused")
 
 
-def test_a_sample_is_answered_at_once_by_the_default_model() -> None:
+def test_the_default_model_classifies_a_sample_at_once() -> None:
     fake = FakeService()
 
     app = opened(fake)
 
     assert not app.exception
-    assert said(app) == ""
+    assert messages(app) == ""
     assert app.selectbox[0].value == "cifar10-resnet20-pytorch v1"
     assert any("airplane · 93.1 %" in element.value for element in app.markdown)
     (chart,) = charts(app)
@@ -61,16 +62,16 @@ def test_a_sample_is_answered_at_once_by_the_default_model() -> None:
     assert {metric.label: metric.value for metric in app.metric}["Inference"] == "7.4 ms"
 
 
-def test_a_redraw_does_not_ask_again() -> None:
+def test_a_redraw_sends_no_request() -> None:
     fake = FakeService()
     app = opened(fake)
 
     app.run()
 
-    assert len(fake.asked("/predict")) == 1
+    assert len(fake.requests_to("/predict")) == 1
 
 
-def test_the_number_of_answers_is_bounded_by_the_classes() -> None:
+def test_the_number_of_labels_is_bounded_by_the_classes() -> None:
     fake = FakeService()
     app = opened(fake)
 
@@ -80,16 +81,16 @@ def test_the_number_of_answers_is_bounded_by_the_classes() -> None:
     assert len(app.table[0].value) == 2
 
 
-def test_a_model_of_three_classes_is_asked_for_three() -> None:
+def test_of_a_model_with_three_classes_three_labels_are_requested() -> None:
     fake = FakeService(models=[listed("tiny", "pytorch", classes=3)])
 
     app = opened(fake)
 
     assert app.number_input[0].value == 3
-    assert "top_k=3" in str(fake.asked("/predict")[0].url)
+    assert "top_k=3" in str(fake.requests_to("/predict")[0].url)
 
 
-def test_another_model_is_asked_when_chosen() -> None:
+def test_another_model_is_used_when_chosen() -> None:
     app = opened(FakeService())
 
     app.selectbox[0].select("cifar10-resnet20-keras v1").run()
@@ -106,20 +107,20 @@ def test_an_upload_is_sent_byte_by_byte_and_shown(name: str) -> None:
     app.file_uploader[0].upload(name, tiff(), "image/x").run()
 
     assert not app.exception
-    assert fake.asked("/predict")[-1].body == tiff()
+    assert fake.requests_to("/predict")[-1].body == tiff()
     captions = "\n".join(caption.value for caption in app.caption)
     assert "turned upright (EXIF orientation 6), CMYK converted to RGB" in captions
     assert f"**{name}**" in captions
 
 
-def test_a_picture_that_the_page_cannot_draw_is_still_answered() -> None:
+def test_an_image_that_the_page_cannot_draw_is_still_classified() -> None:
     app = opened(FakeService())
 
     app.file_uploader[0].upload(
         "odd.png", b"\x89PNG that only the service can read", "image/png"
     ).run()
 
-    assert "cannot be drawn here" in said(app)
+    assert "cannot be drawn here" in messages(app)
     assert len(charts(app)) == 1
 
 
@@ -135,10 +136,15 @@ def test_a_sample_chosen_after_an_upload_counts() -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(413, "image_too_large"), (415, "unsupported_image_type"), (422, "unreadable_image"), (429, "queue_full"),
-     (503, "worker_died")],
-)  # fmt: skip
-def test_a_refused_picture_shows_detail_and_code_and_no_traceback(status: int, code: str) -> None:
+    [
+        (413, "image_too_large"),
+        (415, "unsupported_image_type"),
+        (422, "unreadable_image"),
+        (429, "queue_full"),
+        (503, "worker_died"),
+    ],
+)
+def test_a_refused_image_shows_detail_and_code_and_no_traceback(status: int, code: str) -> None:
     fake = FakeService(
         fail={
             "/predict": lambda: problem(status, code, "Expected it. Received: 'x_y'", retry_after=2)
@@ -149,9 +155,9 @@ def test_a_refused_picture_shows_detail_and_code_and_no_traceback(status: int, c
     app.file_uploader[0].upload("report.png", b"%PDF-1.7", "image/png").run()
 
     assert not app.exception
-    assert "Expected it. Received: 'x_y'" in said(app)
-    assert code in said(app)
-    assert "request r-7" in said(app)
+    assert "Expected it. Received: 'x_y'" in messages(app)
+    assert code in messages(app)
+    assert "request r-7" in messages(app)
     assert any("once the service has accepted it" in caption.value for caption in app.caption)
 
 
@@ -168,20 +174,20 @@ def test_a_refused_picture_shows_detail_and_code_and_no_traceback(status: int, c
     ],
     ids=["away", "loading", "draining", "another-program"],
 )
-def test_without_the_service_the_page_says_why_and_looks_again(fail: Any, words: str) -> None:
+def test_without_the_service_the_page_says_why_and_checks_again(fail: Any, words: str) -> None:
     fake = FakeService(fail={"/readyz": fail})
 
     app = opened(fake)
 
     assert not app.exception
-    assert words in said(app)
-    assert app.button[0].label == "Look again now"
+    assert words in messages(app)
+    assert app.button[0].label == "Check again now"
     fake.fail.clear()
     app.button[0].click().run()
     assert len(charts(app)) == 1
 
 
-def test_no_model_ready_is_said_and_the_reasons_are_listed() -> None:
+def test_without_a_ready_model_the_reasons_are_listed() -> None:
     refused = dict.fromkeys(
         ("runtime", "precision", "device", "classes", "accuracy", "architecture")
     )
@@ -196,7 +202,7 @@ def test_no_model_ready_is_said_and_the_reasons_are_listed() -> None:
     app = opened(FakeService(models=[model]))
 
     assert not app.exception
-    assert "No model is ready" in said(app)
+    assert "No model is ready" in messages(app)
     assert any("another SHA-256" in caption.value for caption in app.caption)
 
 
@@ -206,7 +212,7 @@ def test_a_bad_url_names_the_variable_and_stops(monkeypatch: pytest.MonkeyPatch)
     app = AppTest.from_function(page, args=(None,), default_timeout=90).run()
 
     assert not app.exception
-    assert "SERVICE_URL must be the address of the service" in said(app)
+    assert "SERVICE_URL must be the address of the service" in messages(app)
     assert not app.selectbox
 
 
@@ -216,7 +222,7 @@ def compared(fake: FakeService) -> AppTest:
     return app.run()
 
 
-def test_the_compare_view_asks_every_ready_model_and_says_how_far_they_agree() -> None:
+def test_the_compare_view_uses_every_ready_model_and_shows_how_far_they_agree() -> None:
     fake = FakeService(models=[TORCH, KERAS, listed("late", "pytorch", state="loading")])
 
     app = compared(fake)
@@ -243,17 +249,17 @@ def test_a_model_that_fails_does_not_hide_the_others() -> None:
     app = compared(fake)
 
     assert not app.exception
-    assert "The worker ended." in said(app)
+    assert "The worker ended." in messages(app)
     assert len(charts(app)) == 2
     assert any("Both models say airplane" in element.value for element in app.markdown)
     assert any("2 of 3 models answered" in caption.value for caption in app.caption)
 
 
 def test_one_model_cannot_be_compared_and_the_page_says_so() -> None:
-    assert "comparing takes two" in said(compared(FakeService(models=[TORCH])))
+    assert "comparing takes two" in messages(compared(FakeService(models=[TORCH])))
 
 
-def test_a_name_full_of_markdown_stays_text() -> None:
+def test_a_file_name_of_markdown_stays_text() -> None:
     app = opened(FakeService())
 
     app.file_uploader[0].upload("![x](http://e.invalid)_a_:red[b].tif", tiff(), "image/tiff").run()

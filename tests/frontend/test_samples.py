@@ -15,7 +15,7 @@ def test_each_sample_is_small_and_drawable(sample: Sample) -> None:
 
     assert len(data) < 100_000
     assert preview(data) is not None
-    assert sample.shows
+    assert sample.alt
 
 
 def test_the_script_draws_the_files_that_ship() -> None:

@@ -15,16 +15,26 @@ def test_the_default_is_this_machine(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "value", ["http://service:8000", "https://models.example/api", "http://[::1]:8000"]
 )
-def test_a_good_url_is_taken_without_its_trailing_slash(value: str) -> None:
+def test_a_valid_url_is_used_without_its_trailing_slash(value: str) -> None:
     assert Settings.from_environment({"SERVICE_URL": f" {value}/ "}).service_url == value
 
 
 @pytest.mark.parametrize(
     "value",
-    ["service:8000", "ftp://service", "http://", "http://host:99999", "http://host:x", "http://ho st", "http://h/?a=1",
-     "http://h/#a", "http://host:0", "http://[::1"],
-)  # fmt: skip
-def test_a_bad_url_is_refused_with_the_variable_and_the_value(value: str) -> None:
+    [
+        "service:8000",
+        "ftp://service",
+        "http://",
+        "http://host:99999",
+        "http://host:x",
+        "http://ho st",
+        "http://h/?a=1",
+        "http://h/#a",
+        "http://host:0",
+        "http://[::1",
+    ],
+)
+def test_an_invalid_url_is_refused_with_the_variable_and_the_value(value: str) -> None:
     with pytest.raises(
         SettingsError, match="SERVICE_URL must be the address of the service"
     ) as refused:

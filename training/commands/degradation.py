@@ -1,7 +1,8 @@
-"""`python -m training degradation --data cifar10 --framework torch|keras --epochs N --out report/`."""
+"""`python -m training degradation --data cifar10 --framework torch|keras --out report/`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from training.commands.options import (
     load_data,
     load_framework,
 )
-from training.config import RECIPES, make_config
+from training.config import RECIPES, TrainConfig, make_config
 from training.errors import ConfigError
 from training.loop import train as run_training
 from training.weights.initial import read_initial
@@ -27,11 +28,11 @@ from training.weights.initial import read_initial
 def degradation(
     data: Annotated[
         str | None,
-        typer.Option(help="Train on this, as `train` takes it; left out: draw the runs there are."),
+        typer.Option(help="Data to train on, as for `train`; without it, existing runs are drawn."),
     ] = None,
     framework: Framework = "torch",
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "he2016",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each network.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: ImageSize = None,
     train_limit: TrainLimit = None,
@@ -39,26 +40,35 @@ def degradation(
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for mixed precision.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all four runs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all four runs.")] = None,
     threads: Threads = None,
     runs: Annotated[
         Path | None,
-        typer.Option(help="Folder of the four run folders; default runs/degradation-<framework>."),
+        typer.Option(help="Folder of the four runs; default runs/degradation-<framework>."),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder of reports; this one becomes <out>/degradation.")
+        Path, typer.Option(help="Folder for reports; this one is <out>/degradation.")
     ] = Path("report"),
 ) -> None:
-    """Train plain-20/56 and ResNet-20/56 alike and draw their errors (He et al. 2016, Fig. 6). It resumes."""
-    from training.reports.degradation import NETWORKS, read_runs, report_files, results  # noqa: PLC0415 - as in compare
-    from training.reports.page import check_writable, publish  # noqa: PLC0415
+    """Train plain-20/56 and ResNet-20/56 alike and draw their errors (He et al. 2016, Figure 6).
+
+    An interrupted run is resumed.
+    """
+    # As in compare.
+    from training.reports.degradation import (  # noqa: PLC0415
+        NETWORKS,
+        read_runs,
+        report_files,
+        results,
+    )
+    from training.reports.page import check_target, publish  # noqa: PLC0415
 
     if data is None and runs is None:
         raise ConfigError(
             "Expected --data, to train the networks, or --runs, to draw runs that exist."
         )
     target = out / "degradation"
-    check_writable(target)
+    check_target(target)
     folder = runs or Path("runs") / f"degradation-{framework}"
     if data is not None:
         configs = [
@@ -77,35 +87,33 @@ def degradation(
             )
             for arch in NETWORKS
         ]
-        data_set = load_data(data, configs[0])
-        module, weights = load_framework(configs[0])
-        mean, std = data_set.mean_and_std()
-        try:
-            for config in configs:
-                console.print(
-                    f"{config.arch}, {config.epochs} epochs: {folder / config.arch}", markup=False
-                )
-                initial = read_initial(config, weights).for_labels(data_set.classes)
-                trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
-                run_training(
-                    trainer,
-                    module.EventWriter,
-                    config,
-                    data_set,
-                    folder / config.arch,
-                    console,
-                    test_curve=True,
-                )
-        except KeyboardInterrupt:
-            raise interrupted() from None
+        _train(data, configs, folder)
     record = results(read_runs(folder))
     publish(report_files(record), target)
     for network in record["networks"]:
+        error = network["test_error"]
+        test = "" if error is None else f", test error {error:.2%}"
         console.print(
-            f"{network['name']}: training error {network['training_error']:.2%} after {network['epochs']} epochs"
-            + (
-                "" if network["test_error"] is None else f", test error {network['test_error']:.2%}"
-            ),
+            f"{network['name']}: training error {network['training_error']:.2%} "
+            f"after {network['epochs']} epochs{test}",
             markup=False,
         )
-    console.print(f"The page: {target / 'index.html'}", markup=False)
+    console.print(f"Report: {target / 'index.html'}", markup=False)
+
+
+def _train(data: str, configs: Sequence[TrainConfig], folder: Path) -> None:
+    """Train or resume each network in its sub-folder of `folder`; only it differs in `configs`."""
+    data_set = load_data(data, configs[0])
+    module, weights = load_framework(configs[0])
+    mean, std = data_set.mean_and_std()
+    try:
+        for config in configs:
+            run = folder / config.arch
+            console.print(f"{config.arch}, {config.epochs} epochs: {run}", markup=False)
+            initial = read_initial(config, weights).for_labels(data_set.classes)
+            trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
+            run_training(
+                trainer, module.EventWriter, config, data_set, run, console, test_curve=True
+            )
+    except KeyboardInterrupt:
+        raise interrupted() from None

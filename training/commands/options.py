@@ -6,13 +6,13 @@ import importlib
 import re
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from bundle import files
 from bundle.format.manifest import NAME_PATTERN, read_manifest
 from training.config import TrainConfig
 from training.data.dataset import DataSet
@@ -111,9 +111,7 @@ def check_writable(out: Path, name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(f"A model name matches {NAME_PATTERN}. Received: {name!r}")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        files.check_writable(out)
     except OSError as exc:
         raise StorageError(f"The folder for the bundle can't be written to: {exc}.") from exc
 

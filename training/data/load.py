@@ -9,16 +9,15 @@ network never meets pixels in service that it has not met in training.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from bundle.errors import ImageError
 from bundle.format.manifest import Crop, Input, ShorterSide
-from bundle.imaging.decode import read_input
+from bundle.imaging.folder import read_images
 from bundle.imaging.geometry import prepare
 from training.config import MIN_VALIDATION
 from training.data import duplicates
@@ -202,32 +201,17 @@ def _read(
     notes: list[str],
     title: str,
 ) -> Split:
-    geometry = input_geometry(image_size)
-
-    def read(pair: tuple[Path, int]) -> NDArray[np.uint8] | str:
-        try:
-            return read_input(pair[0].read_bytes(), geometry).pixels
-        except (ImageError, OSError) as exc:
-            return f"{pair[0]}: {exc}"
-
-    pixels, labels, files, unreadable = [], [], [], []
-    with ThreadPoolExecutor() as pool:  # the decoders of Pillow release the interpreter lock
-        for (file, label), image in track(
-            zip(pairs, pool.map(read, pairs), strict=True), title, len(pairs), transient=True
-        ):
-            if isinstance(image, str):
-                unreadable.append(image)
-                continue
-            pixels.append(image)
-            labels.append(label)
-            files.append(file)
-    if unreadable and not skip_unreadable:
-        raise DataError(
-            f"{len(unreadable):,} of {len(pairs):,} images can't be read; --skip-unreadable leaves such files out. "
-            + "; ".join(unreadable[:NAMED])
-        )
-    notes += [f"unreadable, left out: {image}" for image in unreadable]
-    shape = (0, image_size, image_size, 3)
-    return Split(
-        np.stack(pixels) if pixels else np.empty(shape, np.uint8), np.array(labels, np.int64), files
+    track_files = partial(track, description=title, transient=True)
+    pixels, unreadable = read_images(
+        [file for file, _ in pairs], input_geometry(image_size), track_files
     )
+    reasons = [f"{file}: {reason}" for file, reason in unreadable.items()]
+    if reasons and not skip_unreadable:
+        raise DataError(
+            f"{len(reasons):,} of {len(pairs):,} images can't be read; --skip-unreadable leaves such files out. "
+            + "; ".join(reasons[:NAMED])
+        )
+    notes += [f"unreadable, left out: {reason}" for reason in reasons]
+    readable = [(file, label) for file, label in pairs if file not in unreadable]
+    labels = np.array([label for _, label in readable], np.int64)
+    return Split(pixels, labels, [file for file, _ in readable])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from bundle.acceleration.accuracy import accuracy_metric
-from bundle.batches import in_batches
 from bundle.scores import calibrated_softmax
 from bundle.worker.blocking import RuntimeProcess
 from training.data.dataset import Split
@@ -82,8 +82,5 @@ def artifact_logits(directory: Path, pixels: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def _logits(runtime: RuntimeProcess, pixels: NDArray[np.uint8], title: str) -> NDArray[np.float32]:
-    parts = [
-        runtime.infer(part, BATCH_TIMEOUT_S)
-        for part in track(list(in_batches(pixels)), title, transient=True)
-    ]
-    return np.concatenate(parts)
+    progress = partial(track, description=title, transient=True)
+    return runtime.infer_all(pixels, BATCH_TIMEOUT_S, progress)

@@ -1,11 +1,12 @@
-"""The comparison: every bundle on the same test images, through the process that serves it."""
+"""Compare bundles on the same test images, each through the process that serves it."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from training.reports.heldout import HeldOut, held_out
 from training.reports.measure import (
     CALLS,
     LARGE_BATCH,
-    Advance,
     Candidate,
     LeftOut,
     Measured,
@@ -39,30 +39,48 @@ from training.reports.plots import accuracy_plot, confusion_plot, curves_plot, r
 from training.reports.tables import tables
 
 SCHEMA_VERSION = 1
-CLASSES_NAMED = 5  # that a message names
+CLASSES_NAMED = 5  # in a message
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """How `compare` measures.
+
+    Attributes:
+        all_versions: every version of a model, not the newest one only.
+        limit: maximum number of test images; None: all.
+        seed: of the split of a folder without one, and of `limit`.
+        rounds: of the latency measurement.
+        device: of all models.
+        threads: per model; None: its own default.
+    """
+
+    all_versions: bool = False
+    limit: int | None = None
+    seed: int = 0
+    rounds: int = 7
+    device: Device = "auto"
+    threads: int | None = None
 
 
 def compare(
     paths: Sequence[Path],
     data: str,
     console: Console,
-    *,
-    all_versions: bool = False,
-    limit: int | None = None,
-    seed: int = 0,
-    rounds: int = 7,
-    device: Device = "auto",
-    threads: int | None = None,
+    options: CompareOptions,
 ) -> dict[str, Any]:
-    """Measure the bundles in `paths` (repositories or bundle folders) on `data`; returns compare.json's record.
+    """Measure the bundles in `paths` (repositories or bundle folders) on `data`.
 
-    A bundle that can't be measured is named with its reason and the others go on.
+    A bundle that can't be measured is listed with the reason; the others are compared.
+
+    Returns:
+        The content of compare.json.
 
     Raises:
-        ConfigError: no bundles, or none that can be measured.
+        ConfigError: there is no bundle, or none can be measured.
         DataError: the test images can't be used.
     """
-    folders, left_out = find_bundles(paths, all_versions=all_versions)
+    folders, left_out = find_bundles(paths, all_versions=options.all_versions)
     candidates = []
     for folder in folders:
         try:
@@ -70,25 +88,25 @@ def compare(
         except ManifestInvalid as exc:
             left_out.append(LeftOut(folder, exc.code, str(exc)))
     image_size = candidates[0].manifest.input.height if candidates else 32
-    test = held_out(data, seed=seed, image_size=image_size, limit=limit)
-    fitting = []
+    test = held_out(data, seed=options.seed, image_size=image_size, limit=options.limit)
+    comparable = []
     for candidate in candidates:
-        if reason := _unfit(candidate, test):
+        if reason := _not_comparable(candidate, test):
             left_out.append(reason)
         else:
-            fitting.append(candidate)
+            comparable.append(candidate)
     console.print(
-        f"{len(fitting)} of {len(fitting) + len(left_out)} bundles on {len(test):,} of the {test.available:,} "
-        f"test images of {test.name}.",
+        f"{len(comparable)} of {len(comparable) + len(left_out)} bundles on {len(test):,} of the "
+        f"{test.available:,} test images of {test.name}.",
         markup=False,
     )
     with ExitStack() as stack:
-        measured = _measure(fitting, test, rounds, device, threads, left_out, stack, console)
+        measured = _measure(comparable, test, options, left_out, stack, console)
     for each in left_out:
         console.print(f"Left out: {each.path} ({each.code}): {each.reason}", markup=False)
     if not measured:
         raise ConfigError(
-            "No bundle could be measured, so there is nothing to compare; the reasons stand above."
+            "No bundle could be measured, so there is nothing to compare; see the reasons above."
         )
     return {
         "schema_version": SCHEMA_VERSION,
@@ -99,10 +117,14 @@ def compare(
             "classes": test.classes,
             "images": len(test),
             "available": test.available,
-            "seed": seed,
+            "seed": options.seed,
             "split_drawn": test.split_seed is not None,
         },
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": threads},
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": options.threads,
+        },
         **tables(measured, test),
         "left_out": [
             {"path": str(each.path), "code": each.code, "reason": each.reason} for each in left_out
@@ -111,14 +133,12 @@ def compare(
 
 
 def find_bundles(paths: Sequence[Path], *, all_versions: bool) -> tuple[list[Path], list[LeftOut]]:
-    """The bundle folders of repositories and bundle folders: the newest version of each name, or all of them.
+    """The bundle folders in `paths`: of a repository the newest version of each name, or all.
 
     Raises:
-        ConfigError: a path leads to no bundle.
+        ConfigError: a path has no bundle.
     """
-    found: dict[
-        Path, Path
-    ] = {}  # by where it really lies: a bundle that is named twice counts once
+    found: dict[Path, Path] = {}  # by resolved path, so that a bundle named twice counts once
     left_out = []
     for path in paths:
         if (path / MANIFEST_FILE).is_file():
@@ -127,8 +147,8 @@ def find_bundles(paths: Sequence[Path], *, all_versions: bool) -> tuple[list[Pat
         bundles, ignored = scan(path)
         if not bundles:
             raise ConfigError(
-                f"There is no bundle in {str(path)!r}. Expected a repository, <name>/<version>/{MANIFEST_FILE}, or the "
-                "folder of a bundle."
+                f"There is no bundle in {str(path)!r}. Expected a repository, "
+                f"<name>/<version>/{MANIFEST_FILE}, or the folder of a bundle."
             )
         newest = {bundle.name: bundle for bundle in bundles}  # they are sorted by version
         chosen = bundles if all_versions else list(newest.values())
@@ -137,18 +157,20 @@ def find_bundles(paths: Sequence[Path], *, all_versions: bool) -> tuple[list[Pat
     return list(found.values()), left_out
 
 
-def _unfit(candidate: Candidate, test: HeldOut) -> LeftOut | None:
-    """Why figures of this bundle on these images would not be comparable with the others', if so."""
+def _not_comparable(candidate: Candidate, test: HeldOut) -> LeftOut | None:
+    """Why the figures of this bundle on these images would not be comparable, if so."""
     manifest = candidate.manifest
     if set(manifest.labels) != set(test.classes):
-        # A model that chooses among other classes answers another question, even where they overlap.
+        # Choosing among other classes is another task, even if some are the same.
         missing = sorted(set(test.classes) - set(manifest.labels))
         more = sorted(set(manifest.labels) - set(test.classes))
         return LeftOut(
             candidate.path,
             "labels_differ",
-            f"Its labels are not the classes of the data. Expected the {len(test.classes)} classes of {test.name}. "
-            f"Missing: {some(missing, CLASSES_NAMED) or 'none'}; not in the data: {some(more, CLASSES_NAMED) or 'none'}.",
+            "Its labels are not the classes of the data. "
+            f"Expected the {len(test.classes)} classes of {test.name}. "
+            f"Missing: {some(missing, CLASSES_NAMED) or 'none'}; "
+            f"not in the data: {some(more, CLASSES_NAMED) or 'none'}.",
         )
     training = manifest.training
     if (
@@ -159,8 +181,9 @@ def _unfit(candidate: Candidate, test: HeldOut) -> LeftOut | None:
         return LeftOut(
             candidate.path,
             "other_split",
-            f"It was trained on {test.name} as split by seed {training.seed}, so it has seen images that seed "
-            f"{test.split_seed} tests on. Pass --seed {training.seed}, or divide the folder into train/ and test/.",
+            f"It was trained on {test.name} as split by seed {training.seed}, so it has seen test "
+            f"images of seed {test.split_seed}. Pass --seed {training.seed}, or divide the folder "
+            "into train/ and test/.",
         )
     return None
 
@@ -168,16 +191,14 @@ def _unfit(candidate: Candidate, test: HeldOut) -> LeftOut | None:
 def _measure(
     candidates: Sequence[Candidate],
     test: HeldOut,
-    rounds: int,
-    device: Device,
-    threads: int | None,
+    options: CompareOptions,
     left_out: list[LeftOut],
     stack: ExitStack,
     console: Console,
 ) -> list[Measured]:
-    """Answers of every artifact, then latencies of all together: their processes stay until `stack` closes."""
+    """Logits of every artifact, then all latencies; the processes run until `stack` closes."""
     artifacts = sum(len(candidate.manifest.artifacts) for candidate in candidates)
-    images = len(test) + rounds * (CALLS + LARGE_BATCH)
+    images = len(test) + options.rounds * (CALLS + LARGE_BATCH)
     measured = []
     pixels: dict[str, NDArray[np.uint8]] = {}
     with _progress(console, artifacts * images) as (describe, advance):
@@ -191,19 +212,10 @@ def _measure(
             for artifact in _source_first(candidate.manifest):
                 describe(f"{candidate.manifest.name} {artifact.id}")
                 process = stack.enter_context(
-                    RuntimeProcess(candidate.path, artifact.id, device, threads)
+                    RuntimeProcess(candidate.path, artifact.id, options.device, options.threads)
                 )
                 try:
-                    running.append(
-                        start(
-                            process,
-                            candidate.path,
-                            candidate.manifest,
-                            test.classes,
-                            pixels[key],
-                            advance,
-                        )
-                    )
+                    running.append(start(process, candidate, test.classes, pixels[key], advance))
                 except BundleError as exc:
                     left_out.append(LeftOut(candidate.path, exc.code, f"{artifact.id}: {exc}"))
                     if artifact.source:
@@ -211,9 +223,8 @@ def _measure(
             if running:
                 measured.append(Measured(candidate, running))
         describe("latency")
-        left_out += time_together(
-            [each for model in measured for each in model.running], rounds, advance
-        )
+        running = [each for model in measured for each in model.running]
+        left_out += time_together(running, options.rounds, advance)
     return [model for model in measured if model.source.latency is not None]
 
 
@@ -222,8 +233,10 @@ def _source_first(manifest: Manifest) -> list[Artifact]:
 
 
 @contextmanager
-def _progress(console: Console, images: int) -> Iterator[tuple[Any, Advance]]:
-    """A bar over forward passes, counted in images; yields what names the step and what moves the bar."""
+def _progress(
+    console: Console, images: int
+) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
+    """A bar over forward passes, counted in images; yields functions to name a step and advance."""
     with progress_bar(console, transient=True) as progress:
         bar = progress.add_task("measuring", total=images)
         yield (
@@ -233,7 +246,7 @@ def _progress(console: Console, images: int) -> Iterator[tuple[Any, Advance]]:
 
 
 def report_files(record: dict[str, Any]) -> dict[str, str]:
-    """The files of the report: the page, its tables and its plots."""
+    """The files of the report by path: the page, its record and its plots."""
     models = record["models"]
     plots = {"accuracy": accuracy_plot(models), "learning-curves": curves_plot(models)}
     for number, model in enumerate(models, start=1):

@@ -1,4 +1,4 @@
-"""The degradation experiment of He et al. 2016, Figure 6: plain networks against residual ones, shallow and deep."""
+"""The degradation experiment of He et al. 2016, Figure 6: plain and residual networks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from training.reports.plots import degradation_plot
 
 NETWORKS = ("plain20", "plain56", "resnet20", "resnet56")
 SCHEMA_VERSION = 1
-FREE = {
-    "arch",
-    "threads",
-}  # what may differ between the runs: the question, and what changes no result
+# What may differ between the runs: the network, and what does not change results.
+FREE = {"arch", "threads"}
 
 
 def read_runs(folder: Path) -> dict[str, Run]:
-    """The runs in the sub-folders of `folder` that have an epoch at least, by the name of the sub-folder.
+    """The runs in the sub-folders of `folder` with at least one epoch, by sub-folder.
 
     Raises:
         ConfigError: there is none, or a record can't be read.
@@ -38,18 +36,19 @@ def read_runs(folder: Path) -> dict[str, Run]:
             runs[path.parent.name] = run
     if not runs:
         raise ConfigError(
-            f"There is no run with a whole epoch in {str(folder)!r}. Expected <run>/{RUN_FILE} in it; --data trains them."
+            f"There is no run with a whole epoch in {str(folder)!r}. Expected <run>/{RUN_FILE} in "
+            "it; --data trains them."
         )
     return runs
 
 
 def results(runs: dict[str, Run]) -> dict[str, Any]:
-    """The record of degradation.json: the curves and last figures of each network, plain ones first."""
+    """The content of degradation.json: curves and last errors of each network, plain ones first."""
     times = Counter(run.config["arch"] for run in runs.values())
-    networks = [
-        _network(run.config["arch"] if times[run.config["arch"]] == 1 else folder, folder, run)
-        for folder, run in runs.items()
-    ]
+    networks = []
+    for folder, run in runs.items():
+        arch = run.config["arch"]
+        networks.append(_network(arch if times[arch] == 1 else folder, folder, run))
     networks.sort(key=lambda network: (network["residual"], network["depth"], network["name"]))
     first = next(iter(runs.values())).config
     differing = sorted(
@@ -75,7 +74,7 @@ def results(runs: dict[str, Run]) -> dict[str, Any]:
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The table of the last epoch, for a page of documentation."""
+    """The table of the last epoch, for the documentation."""
     lines = [
         "| network | epochs | training error | test error |",
         "|---|---:|---:|---:|",
@@ -89,7 +88,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def report_files(record: dict[str, Any]) -> dict[str, str]:
-    """The files of the report: the page, its table twice, and its plot."""
+    """The files of the report by path: the page, its record, its table and its plot."""
     plots = {"degradation": degradation_plot(record["networks"])}
     return {
         **plot_files(plots),
@@ -119,14 +118,14 @@ def _network(name: str, folder: str, run: Run) -> dict[str, Any]:
         "epochs": len(history),
         "epochs_planned": run.config["epochs"],
         "seconds": run.seconds,
-        # The last epoch, not the best one: to choose an epoch by its test error would be to fit the test images.
+        # The last epoch, not the best: choosing by the test error would fit the test images.
         **{key: history[-1][key] for key in ("training_error", "test_error", "validation_error")},
         "history": history,
     }
 
 
 def _depth_effects(networks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What depth does to the last errors, with shortcuts and without: the deepest minus the shallowest."""
+    """The last errors of the deepest network minus those of the shallowest, per family."""
     effects = []
     for residual in (False, True):
         family = [network for network in networks if network["residual"] == residual]

@@ -1,82 +1,69 @@
-"""The test images that models are compared on: the same files for each, decoded for each model's own geometry."""
+"""The test images of a comparison: the same files for all models, decoded for each geometry."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.errors import ImageError
 from bundle.format.manifest import Input
-from bundle.imaging.decode import read_input
+from bundle.imaging.folder import read_images
 from bundle.imaging.geometry import prepare
 from training.config import TrainConfig
 from training.data.folders import TEST, list_classes
 from training.data.load import draw, load_cifar10, load_folder
 from training.errors import DataError
 
-CIFAR10_SIZE = 32  # of its images, in pixels: nothing is resized before a model's own geometry
+CIFAR10_SIZE = 32  # pixels of a side: no resizing before the geometry of a model
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Test images, not yet resized: a file each, or pixels uint8 [H, W, 3] where there are no files."""
+    """Test images, not resized yet: files, or pixels uint8 [N, H, W, 3] if there are no files."""
 
     name: str
     classes: list[str]
     images: list[Path] | NDArray[np.uint8]
     labels: NDArray[np.int64]  # [N]
     available: int  # images of the whole test split
-    split_seed: (
-        int | None
-    )  # the seed that drew the split from a folder without one; None: the split is given
+    split_seed: int | None  # of the split of a folder without one; None: the split is given
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pixels(self, geometry: Input) -> NDArray[np.uint8]:
-        """uint8 [N, H, W, 3] as `geometry` wants them, through the decoder that serves requests.
+        """uint8 [N, H, W, 3] in `geometry`, through the decoder of the service.
 
         Raises:
             DataError: an image can't be read.
         """
-
-        def read(image: Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
-            if not isinstance(image, Path):
-                return prepare(image, geometry)
-            try:
-                return read_input(image.read_bytes(), geometry).pixels
-            except (ImageError, OSError) as exc:
-                raise DataError(
-                    f"A test image can't be read; mend or remove it. {image}: {exc}"
-                ) from exc
-
-        with ThreadPoolExecutor() as pool:  # the decoders of Pillow release the interpreter lock
-            return np.stack(list(pool.map(read, self.images)))
+        if isinstance(self.images, np.ndarray):
+            return np.stack([prepare(image, geometry) for image in self.images])
+        pixels, unreadable = read_images(self.images, geometry)
+        for file, reason in unreadable.items():
+            raise DataError(f"A test image can't be read; fix or remove it. {file}: {reason}")
+        return pixels
 
 
 def held_out(data: str, *, seed: int, image_size: int, limit: int | None) -> HeldOut:
-    """The test images of a data set that `training.data.load` knows: FOLDER/test, or the split that training drew.
+    """The test images of a data set: FOLDER/test, or the split that training drew.
 
     Args:
-        seed: of the split where none is given, as in training, and of the choice that `limit` makes.
-        image_size: at which a folder without splits is read to draw its split, as training reads it.
-        limit: at most so many images, drawn as `--test-limit` of the training draws them; None: all.
+        seed: of the split if none is given, as in training, and of the draw of `limit`.
+        image_size: size at which a folder without splits is read to draw its split, as in training.
+        limit: maximum number of images, drawn as `--test-limit` of the training does; None: all.
 
     Raises:
-        DataError: the data set can't be used, or the limit is less than one image of each class.
+        DataError: the data set can't be used, or `limit` is less than one image per class.
     """
-    options = {
-        "image_size": image_size,
-        "validation_fraction": TrainConfig.validation_fraction,
-        "seed": seed,
-    }
+    fraction = TrainConfig.validation_fraction
     folder = Path(data)
     if data == "cifar10" and not folder.is_dir():
-        loaded = load_cifar10(Path("data"), **options | {"image_size": CIFAR10_SIZE})
+        loaded = load_cifar10(
+            Path("data"), image_size=CIFAR10_SIZE, validation_fraction=fraction, seed=seed
+        )
         test = HeldOut(
             "cifar10",
             loaded.classes,
@@ -94,7 +81,13 @@ def held_out(data: str, *, seed: int, image_size: int, limit: int | None) -> Hel
         )
         test = HeldOut(folder.resolve().name, list(files), images, labels, len(pairs), None)
     else:
-        loaded = load_folder(folder, **options, skip_unreadable=True)
+        loaded = load_folder(
+            folder,
+            image_size=image_size,
+            validation_fraction=fraction,
+            seed=seed,
+            skip_unreadable=True,
+        )
         test = HeldOut(
             loaded.name,
             loaded.classes,

@@ -1,9 +1,9 @@
-"""Measuring bundles through the served path: their answers to the test images, and how long an answer takes."""
+"""Measure bundles through the served path: logits of the test images, and latency."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.batches import in_batches
 from bundle.errors import BundleError
 from bundle.format.manifest import Manifest
 from bundle.worker.blocking import RuntimeInfo, RuntimeProcess
@@ -19,17 +18,15 @@ from training.export.evaluate import BATCH_TIMEOUT_S, LOAD_TIMEOUT_S
 from training.reports.statistics import latency
 
 CALLS = 20  # with one image, per round
-LARGE_BATCH = (
-    32  # images of the throughput measurement; what the service gathers at most by default
-)
+LARGE_BATCH = 32  # images of the throughput measurement; the default maximum batch of the service
 WARM_UP = 3
 
-Advance = Callable[[int], Any]
+Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What is not in the comparison, and why; `code` is stable, for machines."""
+    """A bundle that is not in the comparison, and why; `code` is a stable error code."""
 
     path: Path
     code: str
@@ -38,7 +35,7 @@ class LeftOut:
 
 @dataclass
 class Running:
-    """One artifact of a bundle, loaded: its process, the images in its geometry, and what was measured so far."""
+    """One loaded artifact: its process, the images in its geometry and the measurements so far."""
 
     directory: Path
     process: RuntimeProcess
@@ -50,7 +47,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A bundle whose record can be read and whose labels are the classes of the data."""
+    """A bundle with a readable manifest."""
 
     path: Path
     manifest: Manifest
@@ -58,53 +55,56 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measured:
-    """A bundle with its artifacts, loaded and measured; the source artifact comes first."""
+    """A bundle with its measured artifacts; the source artifact comes first."""
 
     candidate: Candidate
     running: list[Running]
 
     @property
     def source(self) -> Running:
-        """The artifact that the training framework exported: the model's figures are its figures."""
+        """The artifact exported by the training framework; its figures are those of the model."""
         return self.running[0]
 
 
 def start(
     process: RuntimeProcess,
-    directory: Path,
-    manifest: Manifest,
+    candidate: Candidate,
     classes: Sequence[str],
     pixels: NDArray[np.uint8],
     advance: Advance,
 ) -> Running:
-    """Load the model that `process` is for and ask it about every image.
+    """Load the model of `process` and run it on every image.
 
     Args:
         classes: of the data: the labels of the bundle, in any order.
-        advance: called with the number of images that were answered.
+        pixels: uint8 [N, H, W, 3].
+        advance: called after each batch with its number of images.
 
     Raises:
         BundleError: the bundle does not load, or fails on an image.
     """
     info = process.start(LOAD_TIMEOUT_S)
-    order = [manifest.labels.index(name) for name in classes]
-    parts = []
-    for part in in_batches(pixels):
-        parts.append(process.infer(part, BATCH_TIMEOUT_S))
-        advance(len(parts[-1]))
-    return Running(directory, process, info, pixels, np.concatenate(parts)[:, order])
+    order = [candidate.manifest.labels.index(name) for name in classes]
+
+    def progress(batches: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        for batch in batches:
+            yield batch
+            advance(len(batch))
+
+    logits = process.infer_all(pixels, BATCH_TIMEOUT_S, progress)
+    return Running(candidate.path, process, info, pixels, logits[:, order])
 
 
 def time_together(running: Sequence[Running], rounds: int, advance: Advance) -> list[LeftOut]:
-    """Fill in `latency` of each model; returns those that failed meanwhile, which have none.
+    """Measure `latency` of each model in interleaved rounds; returns the models that failed.
 
-    The models take turns within each round, starting with another one each time, so that a slow spell of the machine
-    or its warming up meets all of them alike.
+    Each round starts with another model, so that a slow period or the warm-up of the machine
+    affects all of them alike.
     """
     singles: dict[int, list[list[float]]] = {i: [] for i in range(len(running))}
     batches: dict[int, list[float]] = {i: [] for i in range(len(running))}
     failed: dict[int, LeftOut] = {}
-    for turn in range(-1, rounds):  # the turn before the first is the warm-up, and does not count
+    for turn in range(-1, rounds):  # turn -1 is the warm-up and does not count
         calls = CALLS if turn >= 0 else WARM_UP
         for i in np.roll(np.arange(len(running)), -turn).tolist():
             if i in failed:
@@ -126,7 +126,7 @@ def time_together(running: Sequence[Running], rounds: int, advance: Advance) -> 
 
 
 def _seconds(running: Running, chosen: NDArray[np.int64]) -> float:
-    """The time of one forward pass over the images at `chosen`, the way to the process and back included."""
+    """Seconds of one forward pass over the images at `chosen`, transfer to the process included."""
     pixels = running.pixels[chosen % len(running.pixels)]
     started = time.perf_counter()
     running.process.infer(pixels, BATCH_TIMEOUT_S)

@@ -1,25 +1,25 @@
-"""Reports as folders of files: a page without scripts or references to other files, its tables and its plots."""
+"""Reports as folders: a self-contained page without scripts, its tables and its plots."""
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bundle.files import check_writable
 from training.errors import ConfigError, StorageError
 from training.reports.plots import COLOURS, standalone
 
 PAGE = "index.html"
 PLOTS = "plots"
-NOTHING = "\N{EN DASH}"  # where a figure does not exist
+NOTHING = "\N{EN DASH}"  # for a missing figure
 
 
 def render(template: str, plots: Mapping[str, str | None], record: Mapping[str, Any]) -> str:
-    """The page that `template` makes of the record, with the plots in it."""
+    """Render `template` with the record and the plots."""
     environment = Environment(
         loader=PackageLoader("training.reports"),
         autoescape=True,
@@ -37,40 +37,39 @@ def render(template: str, plots: Mapping[str, str | None], record: Mapping[str, 
 
 
 def plot_files(plots: Mapping[str, str | None]) -> dict[str, str]:
-    """The plots as files of the report."""
+    """The plots as files of the report, by path."""
     return {
         f"{PLOTS}/{name}.svg": standalone(svg) for name, svg in plots.items() if svg is not None
     }
 
 
-def check_writable(target: Path) -> None:
-    """Find out before the work, not after it, that its report could not be written.
+def check_target(target: Path) -> None:
+    """Check before the work that its report can be written.
 
     Raises:
-        ConfigError: the folder is there and is not a report.
-        StorageError: it can't be written to.
+        ConfigError: the folder exists and is not a report.
+        StorageError: it is not writable.
     """
     if target.exists() and not (target / PAGE).is_file():
         raise ConfigError(
-            f"The report would replace {target}, which is not a report: it has no {PAGE}. Choose another --out."
+            f"The report would replace {target}, which is not a report: it has no {PAGE}. "
+            "Choose another --out."
         )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
+        check_writable(target.parent)
     except OSError as exc:
         raise StorageError(f"The folder for the report can't be written to: {exc}.") from exc
 
 
 def publish(files: Mapping[str, str], target: Path) -> None:
-    """Write text files by their path in the report; `target` is the old report, none, or the whole new one.
+    """Write the files by path, and replace the folder `target` in one step.
 
     Raises:
         StorageError: a file can't be written.
     """
     scratch = target.parent / f".{target.name}.writing"
     try:
-        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process
         for name, text in files.items():
             path = scratch / "new" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,12 +88,12 @@ def _percent(share: float | None, digits: int = 2) -> str:
 
 
 def _points(difference: float | None) -> str:
-    """A difference of shares in percentage points, with its sign."""
+    """A difference of shares in percentage points, with sign."""
     return NOTHING if difference is None else f"{difference * 100:+.2f}"
 
 
 def _size(count: int) -> str:
-    """Bytes in decimal units, as disks are sold."""
+    """Bytes in decimal units."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"

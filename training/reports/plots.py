@@ -1,4 +1,4 @@
-"""Plots of the reports as SVG: text stays text, and lines take the colour of the page, so light and dark both work."""
+"""Plots of the reports as SVG: text stays text, lines have the text colour of the page."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-# Okabe and Ito 2008: told apart by colour-blind readers too, and clear of both white and black.
+# Okabe and Ito 2008: distinguishable with colour blindness, visible on both white and black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-INK = "#010203"  # stands for the colour of the text around the plot until the SVG is written
+INK = "#010203"  # placeholder for the text colour of the page
 WIDTH = 8.6  # inches
-NUMBERED_CLASSES = 20  # of a confusion matrix; with more, cells are too small for numbers
-NAMED_CLASSES = 40  # with more, rows are too narrow for names
-LONGEST_NAME = 28
+MAX_NUMBERED_CLASSES = 20  # of a confusion matrix; with more, cells are too small for numbers
+MAX_NAMED_CLASSES = 40  # with more, rows are too narrow for names
+MAX_NAME = 28  # characters
 
-STYLE = {
+# Any: the stubs of matplotlib type the keys as one large literal.
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a class may be named with dollar signs
     "font.family": "sans-serif",
@@ -71,7 +72,7 @@ def accuracy_plot(models: Sequence[Mapping[str, Any]]) -> str:
 
 
 def curves_plot(models: Sequence[Mapping[str, Any]]) -> str | None:
-    """Loss and accuracy over the epochs, of the models whose record has a history; None if no record has one."""
+    """Loss and accuracy per epoch of the models with a recorded history; None without any."""
     if not any(model["training"]["history"] for model in models):
         return None
 
@@ -108,8 +109,8 @@ def confusion_plot(name: str, model: Mapping[str, Any]) -> str:
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        # Cells as shapes stay sharp; a thousand classes would be a million shapes, so those become a picture.
-        few = len(labels) <= NAMED_CLASSES
+        # Cells as shapes stay sharp; a thousand classes would be a million shapes: rasterise them.
+        few = len(labels) <= MAX_NAMED_CLASSES
         axes.pcolormesh(shares, cmap=HEAT, vmin=0, vmax=1, rasterized=not few)
         axes.invert_yaxis()
         axes.set_aspect("equal")
@@ -118,7 +119,7 @@ def confusion_plot(name: str, model: Mapping[str, Any]) -> str:
             centres = np.arange(len(labels)) + 0.5
             axes.set_xticks(centres, labels, rotation=45, ha="right", rotation_mode="anchor")
             axes.set_yticks(centres, labels)
-        if len(labels) <= NUMBERED_CLASSES:
+        if len(labels) <= MAX_NUMBERED_CLASSES:
             for (row, column), count in np.ndenumerate(counts):
                 colour = "#ffffff" if shares[row, column] > 0.5 else INK
                 axes.text(
@@ -130,14 +131,14 @@ def confusion_plot(name: str, model: Mapping[str, Any]) -> str:
                     color=colour,
                     fontsize=8,
                 )
-        axes.set_xlabel("answer")
+        axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
 
     return _draw(name, 5.2 if len(labels) > 5 else 3.6, paint, width=5.6)
 
 
 def reliability_plot(name: str, model: Mapping[str, Any]) -> str:
-    """Reliability diagram (Guo et al. 2017): accuracy over confidence, as served and with temperature 1."""
+    """Reliability diagram (Guo et al. 2017): accuracy over confidence, as served and with T = 1."""
     calibration = model["calibration"]
     variants = (
         (
@@ -180,7 +181,7 @@ def reliability_plot(name: str, model: Mapping[str, Any]) -> str:
 
 
 def degradation_plot(networks: Sequence[Mapping[str, Any]]) -> str:
-    """Training error (dashed, thin) and test error (bold) over the epochs, as Figure 6 of He et al. 2016."""
+    """Training error (dashed) and test error (bold) per epoch, as Figure 6 of He et al. 2016."""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -195,9 +196,8 @@ def degradation_plot(networks: Sequence[Mapping[str, Any]]) -> str:
                 highest = max(highest, np.nanmax(values[len(values) // 10 :], initial=0.0))
         axes.set_ylabel("error: training (dashed), test (bold)")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_ylim(
-            0, min(1.0, highest * 1.08) or 1.0
-        )  # the first tenth, near chance, would flatten the rest
+        # The first tenth of the epochs, near chance, would flatten the rest.
+        axes.set_ylim(0, min(1.0, highest * 1.08) or 1.0)
         _epochs(axes)
         figure.legend(loc="outside upper center", ncols=min(4, len(networks)))
 
@@ -205,12 +205,12 @@ def degradation_plot(networks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def transfer_plot(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy from scratch and transferred, each with its 95 % interval, a line for each seed."""
+    """Accuracy from scratch and transferred, each with its 95 % interval, one line per seed."""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         for place, (run, colour) in enumerate(zip(runs, cycle(COLOURS), strict=False)):
-            shift = 0.03 * (place - (len(runs) - 1) / 2)  # intervals of equal accuracy stay apart
+            shift = 0.03 * (place - (len(runs) - 1) / 2)  # so that equal accuracies do not overlap
             found = [run[name] for name in ("scratch", "transferred")]
             places, values = [0 + shift, 1 + shift], [accuracy["value"] for accuracy in found]
             axes.plot(places, values, "o-", color=colour, linewidth=1, label=f"seed {run['seed']}")
@@ -226,16 +226,16 @@ def transfer_plot(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def standalone(svg: str) -> str:
-    """The plot as a file of its own: dark on white, whatever shows it."""
+    """The plot as a separate file: dark on white."""
     return '<?xml version="1.0" encoding="utf-8"?>\n' + svg.replace(
         "<svg ", '<svg style="color:#1f2328;background:#ffffff" ', 1
     )
 
 
 def _draw(name: str, height: float, paint: Painter, width: float = WIDTH) -> str:
-    """The SVG element that `paint` draws; ids in it differ from those of plots with other names."""
+    """The SVG element drawn by `paint`; its ids are unique to `name`."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        # The browser has glyphs that matplotlib's own font lacks; here they only count for the layout.
+        # Browsers have glyphs that matplotlib's font lacks; here they only affect the layout.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure((width, height), layout="constrained")
         paint(figure)
@@ -247,12 +247,12 @@ def _draw(name: str, height: float, paint: Painter, width: float = WIDTH) -> str
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     used = set(re.findall(r"#([\w-]+)", svg))
-    # Matplotlib numbers the parts of every plot alike; on one page their ids would stand twice.
+    # Matplotlib numbers the parts of all plots alike; on one page the ids would not be unique.
     return re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", svg)
 
 
 def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[range, list[float]]:
-    """Epochs from 1 on and the values of `key`; NaN, which is not drawn, where an epoch has none."""
+    """Epochs from 1 and the values of `key`; NaN, which is not drawn, for a missing value."""
     values = [epoch.get(key) for epoch in history]
     return range(1, len(values) + 1), [
         np.nan if value is None else float(value) for value in values
@@ -264,5 +264,5 @@ def _epochs(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _short(name: str, longest: int = LONGEST_NAME) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+def _short(name: str, limit: int = MAX_NAME) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"

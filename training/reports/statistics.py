@@ -1,4 +1,4 @@
-"""Figures drawn from answers and labels, as JSON values: pure functions, each with its interval or its source."""
+"""Statistics of predictions and labels as JSON values: pure functions with sources."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ from bundle.acceleration.accuracy import interval_95
 CONFIDENCE = 0.95  # of the interval of a difference
 
 
-def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
-    """The share of True in `right` [N], N >= 1, with its 95 % interval (Wilson 1927)."""
-    count = int(right.sum())
+def accuracy(correct: NDArray[np.bool_]) -> dict[str, Any]:
+    """The share of True in `correct` [N], N >= 1, with its 95 % interval (Wilson 1927)."""
+    count = int(correct.sum())
     return {
-        "value": count / len(right),
-        "interval_95": interval_95(count, len(right)),
+        "value": count / len(correct),
+        "interval_95": interval_95(count, len(correct)),
         "right": count,
-        "samples": len(right),
+        "samples": len(correct),
     }
 
 
 def per_class(
-    answers: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
+    predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Precision, recall, F1 and support of each class, the mean of the F1 (macro-F1), and the confusion matrix.
+    """Precision, recall, F1 and support of each class, the mean F1 (macro-F1), confusion matrix.
 
-    Rows of the matrix are the true classes, columns the answers. A class that is never answered has precision 0.
+    Rows of the matrix are true classes, columns predicted ones. A class that is never predicted has
+    precision 0.
+
+    Args:
+        predicted, labels: int64 [N].
     """
     known = np.arange(len(classes))
-    columns = precision_recall_fscore_support(labels, answers, labels=known, zero_division=0.0)
+    columns = precision_recall_fscore_support(labels, predicted, labels=known, zero_division=0.0)
     return {
         "macro_f1": float(columns[2].mean()),
         "per_class": [
@@ -47,15 +51,19 @@ def per_class(
             }
             for label, precision, recall, f1, support in zip(classes, *columns, strict=True)
         ],
-        "confusion_matrix": confusion_matrix(labels, answers, labels=known).tolist(),
+        "confusion_matrix": confusion_matrix(labels, predicted, labels=known).tolist(),
     }
 
 
 def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, Any]:
-    """Accuracy of the first minus accuracy of the second on the same images; `first`, `second`: who was right, [N].
+    """Accuracy of the first model minus that of the second on the same images.
 
-    The interval is that of Agresti and Min 2005 (half an image added to each cell of the paired table), the p-value
-    that of the exact McNemar test: under equal accuracy an image that one alone gets right is either's by a fair coin.
+    The interval is that of Agresti and Min 2005 (half an image added to each cell of the paired
+    table), the p-value that of the exact McNemar test: under equal accuracy, an image that only one
+    model gets right is equally likely to be either's.
+
+    Args:
+        first, second: which predictions are correct, [N].
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     discordant, samples = only_first + only_second, len(first)
@@ -71,9 +79,13 @@ def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> di
     }
 
 
-def agreement(answers: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
-    """The share of images with the same answer: of all models, and of each pair as a symmetric matrix."""
-    table = np.stack(answers)  # [models, N]
+def agreement(predicted: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
+    """The share of images with equal predictions: of all models, and of each pair as a matrix.
+
+    Args:
+        predicted: int64 [N] of each model.
+    """
+    table = np.stack(predicted)  # [models, N]
     return {
         "all": float((table == table[0]).all(0).mean()),
         "matrix": [[float((one == other).mean()) for other in table] for one in table],
@@ -83,10 +95,9 @@ def agreement(answers: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
 def latency(
     singles: Sequence[Sequence[float]], batches: Sequence[float], batch: int
 ) -> dict[str, Any]:
-    """Latency of one image and throughput in batches, each the median over rounds.
+    """Latency of one image and throughput in batches, each the median over the rounds.
 
-    Another process that takes the processor for a while spoils the rounds it falls into, and the median leaves them
-    out.
+    The median ignores rounds that another process has disturbed.
 
     Args:
         singles: for each round the seconds of its calls with one image.

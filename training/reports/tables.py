@@ -1,4 +1,4 @@
-"""The tables of the comparison, as compare.json holds them and the page shows them (docs/training.md)."""
+"""The tables of the comparison, for compare.json and the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.reports.statistics import accuracy, agreement, paired_difference, 
 
 
 def tables(measured: Sequence[Measured], test: HeldOut) -> dict[str, Any]:
-    """`models` (best accuracy first), `agreement` and `differences` of what was measured on `test`."""
+    """`models` (best accuracy first), `agreement` and `differences` of the measured models."""
     names = _ids([model.candidate for model in measured])
     rows = [
         (_model(name, model, test), model.source.logits.argmax(1))
@@ -27,21 +27,21 @@ def tables(measured: Sequence[Measured], test: HeldOut) -> dict[str, Any]:
         "models": [row for row, _ in rows],
         "agreement": {
             "ids": [row["id"] for row, _ in rows],
-            **agreement([answers for _, answers in rows]),
+            **agreement([predicted for _, predicted in rows]),
         },
         "differences": [
             {
                 "first": first["id"],
                 "second": second["id"],
-                **paired_difference(answers == test.labels, others == test.labels),
+                **paired_difference(predicted == test.labels, other == test.labels),
             }
-            for (first, answers), (second, others) in combinations(rows, 2)
+            for (first, predicted), (second, other) in combinations(rows, 2)
         ],
     }
 
 
 def _ids(candidates: Sequence[Candidate]) -> list[str]:
-    """<name>/<version>; where two repositories hold the same, the path of the bundle."""
+    """`<name>/<version>`, or the path of the bundle if two repositories have the same."""
     names = [f"{each.manifest.name}/{each.manifest.version}" for each in candidates]
     times = Counter(names)
     return [
@@ -101,7 +101,7 @@ def _training(training: Training) -> dict[str, Any]:
 
 
 def _history(training: Training) -> list[dict[str, float]]:
-    """The figures of each epoch; empty where the record, which other programs may write, holds no such list."""
+    """The figures of each epoch; empty if the record has no such list."""
     history = training.config.get("history")
     if not isinstance(history, list):
         return []

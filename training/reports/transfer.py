@@ -1,4 +1,4 @@
-"""What a transferred backbone is worth: the same network on the same few images, from it and from random weights."""
+"""The gain of a transferred backbone over random weights, on the same few images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 from scipy.stats import ttest_1samp
 
@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Seeded:
-    """The bundles of one seed by what they are: `source`, the backbone; `transferred` from it; from `scratch`."""
+    """The manifests of one seed: `source` (the backbone), `transferred` from it, and `scratch`."""
 
     seed: int
     manifests: dict[str, Manifest]
@@ -35,7 +35,7 @@ class Seeded:
 def finished_bundle(
     repository: Path, name: str, run: Path, config: TrainConfig, data: DataSet
 ) -> Path | None:
-    """The bundle that the run in `run` ended with; None where there is none, or the run is to go on.
+    """The bundle that the finished run in `run` wrote; None if there is none or it is not finished.
 
     Raises:
         ConfigError: the run had another configuration or other data.
@@ -44,17 +44,18 @@ def finished_bundle(
     if not found or not (run / RUN_FILE).exists():
         return None
     training = read_manifest(found[-1]).training
-    open_run(run, config, data, training.config["initial"])
+    open_run(run, config, data, cast("dict[str, Any]", training.config["initial"]))
     return found[-1] if training.epochs == config.epochs else None
 
 
 def results(trained: Sequence[Seeded]) -> dict[str, Any]:
-    """The record of transfer.json, from the bundles of each seed.
+    """The content of transfer.json, from the bundles of each seed.
 
-    The interval of the gain is Student's t over the differences of the seeds, each with its own backbone, first weights
-    and, where their number is limited, training images. One seed alone has none, and neither have equal gains.
+    The interval of the gain is Student's t over the seeds, each with its own backbone, initial
+    weights and, if their number is limited, training images. One seed, or equal gains, have no
+    interval.
     """
-    runs = [
+    runs: list[dict[str, Any]] = [
         {
             "seed": seeded.seed,
             **{name: _accuracy(manifest) for name, manifest in seeded.manifests.items()},
@@ -91,14 +92,14 @@ def results(trained: Sequence[Seeded]) -> dict[str, Any]:
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """The table of the seeds, for a page of documentation."""
+    """The table of the seeds, for the documentation."""
     mean, gain = record["mean"], record["gain"]["mean"] * 100
     lines = [
         "| seed | from scratch | transferred | gain, points |",
         "|---|---:|---:|---:|",
         *(
-            f"| {run['seed']} | {run['scratch']['value']:.2%} | {run['transferred']['value']:.2%} | "
-            f"{run['gain'] * 100:+.2f} |"
+            f"| {run['seed']} | {run['scratch']['value']:.2%} | "
+            f"{run['transferred']['value']:.2%} | {run['gain'] * 100:+.2f} |"
             for run in record["runs"]
         ),
         f"| mean | {mean['scratch']:.2%} | {mean['transferred']:.2%} | {gain:+.2f} |",
@@ -109,7 +110,7 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def gain_text(record: dict[str, Any]) -> str:
-    """The mean gain, with its interval where there is one."""
+    """The mean gain, with its interval if there is one."""
     mean, interval = f"{record['gain']['mean'] * 100:+.2f} points", record["gain"]["interval_95"]
     if interval is None:
         return f"{mean} (seeds: {record['gain']['seeds']}; no interval)"
@@ -118,7 +119,7 @@ def gain_text(record: dict[str, Any]) -> str:
 
 
 def report_files(record: dict[str, Any]) -> dict[str, str]:
-    """The files of the report: the page, its table twice, and its plot."""
+    """The files of the report by path: the page, its record, its table and its plot."""
     plots = {"transfer": transfer_plot(record["runs"])}
     return {
         **plot_files(plots),
@@ -129,7 +130,7 @@ def report_files(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _accuracy(manifest: Manifest) -> dict[str, Any]:
-    """The accuracy of the source artifact on the test split, which `train` measures first."""
+    """The accuracy of the source artifact on the test split, the first metric of the manifest."""
     metric = manifest.metrics[0]
     return {
         "value": metric.value,

@@ -1,4 +1,4 @@
-"""Plain FastAPI: the endpoint is a function, which FastAPI runs in its thread pool; there are no batches."""
+"""Plain FastAPI: a sync endpoint in FastAPI's thread pool, without batching."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIONS = options()
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load the model before the port opens."""
     app.state.classifier = Classifier(OPTIONS)
-    # The pool has 40 threads otherwise, and as many forward passes would compete for the cores.
+    # The default is 40 threads; as many forward passes would compete for the cores.
     current_default_thread_limiter().total_tokens = OPTIONS.workers
     yield
 
@@ -30,7 +30,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/ready")
 async def ready() -> str:
-    """The port opens when the model is loaded."""
+    """Responds once the model is loaded."""
     return "ready"
 
 
@@ -38,8 +38,8 @@ async def ready() -> str:
 def predict(
     jpeg: Annotated[bytes, Body(media_type="image/jpeg")], request: Request
 ) -> JSONResponse:
-    """The body is the JPEG itself."""
-    return JSONResponse(request.app.state.classifier.answers([jpeg])[0])
+    """Classify the JPEG in the body."""
+    return JSONResponse(request.app.state.classifier.predict([jpeg])[0])
 
 
 if __name__ == "__main__":

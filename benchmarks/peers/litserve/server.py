@@ -1,6 +1,6 @@
-"""LitServe: HTTP and model in processes of their own, and its own batches."""
+"""LitServe: HTTP and model in separate processes, with LitServe's batching."""
 
-# No `from __future__ import annotations`: LitServe reads how a body is parsed from the annotation of decode_request.
+# No `from __future__ import annotations`: LitServe parses the body by decode_request's annotation.
 
 import signal
 from typing import Annotated
@@ -9,11 +9,11 @@ import litserve
 import numpy as np
 from fastapi import Body
 
-from benchmarks.peers.work import Answer, Classifier, Options, Pixels, options
+from benchmarks.peers.work import Classifier, Labels, Options, Pixels, options
 
 
 class Api(litserve.LitAPI):
-    """The steps that LitServe calls in a model's process."""
+    """The steps that LitServe calls in a model process."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(max_batch_size=options.batch, batch_timeout=options.wait_ms / 1000)
@@ -24,29 +24,29 @@ class Api(litserve.LitAPI):
         self._classifier = Classifier(self._options)
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="image/jpeg")]) -> Pixels:
-        """The body is the JPEG itself."""
+        """Decode the JPEG in the body."""
         return self._classifier.decode(request)
 
     def batch(self, inputs: list[Pixels]) -> Pixels:
-        """Images to one array."""
+        """Stack the images."""
         return np.stack(inputs)
 
-    def predict(self, x: Pixels) -> list[Answer]:
+    def predict(self, x: Pixels) -> list[Labels]:
         """One forward pass."""
         return self._classifier.classify(x)
 
-    def unbatch(self, output: list[Answer]) -> list[Answer]:
-        """They are apart already."""
+    def unbatch(self, output: list[Labels]) -> list[Labels]:
+        """The labels are separate already."""
         return output
 
-    def encode_response(self, output: Answer):
-        """JSON as it is; with an annotation, FastAPI would validate it once more."""
+    def encode_response(self, output: Labels):  # type: ignore[no-untyped-def]
+        """Return JSON as it is; with a return annotation FastAPI would validate it again."""
         return output
 
 
 if __name__ == "__main__":
     chosen = options()
-    # LitServe ends its processes after Ctrl-C; SIGTERM would leave them behind.
+    # LitServe stops its processes on Ctrl-C; SIGTERM would leave them behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = litserve.LitServer(Api(chosen), accelerator="cpu", workers_per_device=chosen.workers)
     server.run(

@@ -1,4 +1,4 @@
-"""Mosec: HTTP and batches in Rust, one Python process for each worker."""
+"""Mosec: HTTP and batching in Rust, one Python process per worker."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 
 from mosec import Server, Worker
 
-from benchmarks.peers.work import Answer, Classifier, options
+from benchmarks.peers.work import Classifier, Labels, options
 
 
 class Model(Worker):
-    """A worker's process."""
+    """The model of one worker process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,14 +20,14 @@ class Model(Worker):
         """The body is the JPEG itself."""
         return data
 
-    def forward(self, data: list[bytes]) -> list[Answer]:
+    def forward(self, data: list[bytes]) -> list[Labels]:
         """One batch."""
-        return self._classifier.answers(data)
+        return self._classifier.predict(data)
 
 
 if __name__ == "__main__":
     chosen = options()
-    # Mosec reads --port from the command line too, and the rest from the environment.
+    # Mosec reads --port from the command line and the rest from the environment.
     os.environ |= {
         "MOSEC_ADDRESS": "127.0.0.1",
         "MOSEC_TIMEOUT": "60000",

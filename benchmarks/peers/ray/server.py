@@ -1,7 +1,8 @@
-"""Ray Serve: an HTTP proxy, and one replica for each worker with batches of its own.
+"""Ray Serve: an HTTP proxy, and one replica per worker with its own batching.
 
-Ray resolves 127.0.0.1 to the machine's own address, and a replica's internal port is open on every interface whatever
-is set. It is therefore started only where loopback is the only interface: see peers.running.
+Ray resolves 127.0.0.1 to the machine's address, and the internal port of a replica is open on every
+interface whatever is set. Therefore it is started only if loopback is the only interface: see
+`benchmarks.peers.running`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import ray
 from ray import serve
 from starlette.requests import Request
 
-from benchmarks.peers.work import Answer, Classifier, Options, options
+from benchmarks.peers.work import Classifier, Labels, Options, options
 
 
 class Model:
-    """A replica's process."""
+    """The model of one replica process."""
 
     def __init__(self, options: Options) -> None:
         self._classifier = Classifier(options)
@@ -26,13 +27,14 @@ class Model:
         self._batched.set_batch_wait_timeout_s(options.wait_ms / 1000)
 
     @serve.batch()
-    async def _batched(self, jpegs: list[bytes]) -> list[Answer]:
-        # In a thread, so that requests come in while the model runs.
-        return await asyncio.to_thread(self._classifier.answers, jpegs)
+    async def _batched(self, jpegs: list[bytes]) -> list[Labels]:
+        # In a thread, so that requests are received while the model runs.
+        return await asyncio.to_thread(self._classifier.predict, jpegs)
 
-    async def __call__(self, request: Request) -> Answer:
-        """The body is the JPEG itself."""
-        return await self._batched(await request.body())
+    async def __call__(self, request: Request) -> Labels:
+        """Classify the JPEG in the body."""
+        labels: Labels = await self._batched(await request.body())
+        return labels
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from bundle.errors import (
     WorkerDied,
 )
 from bundle.format.manifest import MANIFEST_FILE
-from bundle.worker.blocking import RuntimeProcess
+from bundle.worker.blocking import Pixels, RuntimeProcess
 from bundle.worker.selection import SOURCE
 from tests.bundles import LABELS, colour_picture
 
@@ -97,6 +97,23 @@ def test_an_answer_does_not_depend_on_its_batch(torch_process: RuntimeProcess) -
 
     assert amid.shape == (63, 3)
     assert np.allclose(amid[1::3], alone, atol=1e-5)
+
+
+def test_many_images_are_inferred_in_batches(torch_process: RuntimeProcess) -> None:
+    images = np.tile(PICTURES, (100, 1, 1, 1))
+    sizes: list[int] = []
+
+    def progress(batches: list[Pixels]) -> Iterator[Pixels]:
+        for batch in batches:
+            yield batch
+            sizes.append(len(batch))
+
+    logits = torch_process.infer_all(images, TIMEOUT_S, progress)
+
+    assert len(sizes) > 1
+    assert sum(sizes) == len(images)
+    expected = np.tile(torch_process.infer(PICTURES, TIMEOUT_S), (100, 1))
+    assert np.allclose(logits, expected, atol=1e-4)
 
 
 def test_threads_that_call_together_get_their_own_answers(torch_process: RuntimeProcess) -> None:

@@ -1,4 +1,4 @@
-"""`python -m training compare` as a user runs it, on the tiny bundles, whose answers NumPy computes as well."""
+"""`python -m training compare` as a user runs it, on tiny bundles that NumPy computes as well."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
 
@@ -24,24 +25,24 @@ from training.reports.compare import find_bundles
 from training.reports.heldout import held_out
 
 PER_CLASS = 30
-SIZE = 32  # that of the tiny bundles, so nothing is resized
+SIZE = 32  # that of the tiny bundles, so there is no resizing
 
 
 @dataclass
 class Report:
-    """A comparison that has been made: what it printed, its folder, its page and its tables."""
+    """A finished comparison: its output, its folder, its page and its tables."""
 
     done: subprocess.CompletedProcess[str]
     folder: Path
     page: str
     record: dict[str, Any]
-    pixels: np.ndarray  # [N, H, W, 3] of the test images, in the order of `labels`
-    labels: np.ndarray  # [N]
+    pixels: NDArray[np.uint8]  # [N, H, W, 3] of the test images, in the order of `labels`
+    labels: NDArray[np.int64]  # [N]
 
 
 @pytest.fixture(scope="module")
 def report(both_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Both tiny bundles, one with a damaged file and one with other labels, on pictures that are easily mistaken."""
+    """Both tiny bundles, a damaged one and one with other labels, on ambiguous images."""
     root = tmp_path_factory.mktemp("compare")
     models = root / "models"
     shutil.copytree(both_root, models)
@@ -51,13 +52,13 @@ def report(both_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     shutil.copytree(models / "tiny-torch", models / "german")
     manifest = models / "german" / "1" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"red"', '"rot"'))
-    pixels, labels = write_greyish(root / "pictures" / "test")
+    pixels, labels = write_greyish(root / "images" / "test")
 
     done = run_command(
         "compare",
         models,
         "--data",
-        root / "pictures",
+        root / "images",
         "--out",
         root / "report",
         "--rounds",
@@ -72,8 +73,8 @@ def report(both_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     return Report(done, folder, (folder / "index.html").read_text(), record, pixels, labels)
 
 
-def write_greyish(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures with a little more of their class's colour than of the others, so that a third are mistaken."""
+def write_greyish(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images with a little more of their class's colour; a third are confused."""
     generator = np.random.default_rng(5)
     pixels = []
     for name in LABELS:
@@ -81,22 +82,22 @@ def write_greyish(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         for i in range(PER_CLASS):
             colour = generator.normal(120, 30, 3)
             colour[RGB_CHANNEL[name]] += 25
-            picture = np.clip(colour + generator.normal(0, 5, (SIZE, SIZE, 3)), 0, 255).astype(
-                np.uint8
-            )
-            Image.fromarray(picture).save(folder / name / f"{i:03}.png")
-            pixels.append(picture)
+            noisy = colour + generator.normal(0, 5, (SIZE, SIZE, 3))
+            image = np.clip(noisy, 0, 255).astype(np.uint8)
+            Image.fromarray(image).save(folder / name / f"{i:03}.png")
+            pixels.append(image)
     return np.stack(pixels), np.repeat(np.arange(len(LABELS)), PER_CLASS)
 
 
-def tiny_logits(pixels: np.ndarray) -> np.ndarray:
+def tiny_logits(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What the tiny nets compute, from their description in tests/bundles.py."""
     channels = pixels[..., [RGB_CHANNEL[name] for name in LABELS]] / 255
     excess = channels - (channels.sum(-1, keepdims=True) - channels) / 2
-    return GAIN * np.maximum(excess, 0).mean((1, 2))
+    logits: NDArray[np.float64] = GAIN * np.maximum(excess, 0).mean((1, 2))
+    return logits
 
 
-def calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
+def calibration_error(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Guo et al. 2017, equation 3, bin by bin."""
     confidence, right = scores.max(1), scores.argmax(1) == labels
     error = 0.0
@@ -109,9 +110,9 @@ def calibration_error(scores: np.ndarray, labels: np.ndarray) -> float:
 
 def test_the_figures_are_those_of_an_independent_computation(report: Report) -> None:
     logits = tiny_logits(report.pixels)
-    answers = logits.argmax(1)
+    predicted = logits.argmax(1)
     expected = [
-        [int(((report.labels == t) & (answers == a)).sum()) for a in range(3)] for t in range(3)
+        [int(((report.labels == t) & (predicted == a)).sum()) for a in range(3)] for t in range(3)
     ]
 
     assert {model["id"] for model in report.record["models"]} == {"tiny-torch/1", "tiny-keras/1"}
@@ -121,11 +122,9 @@ def test_the_figures_are_those_of_an_independent_computation(report: Report) -> 
         assert (
             model["accuracy"]["value"]
             == matrix.trace() / matrix.sum()
-            == (answers == report.labels).mean()
+            == (predicted == report.labels).mean()
         )
-        assert 0.5 < model["accuracy"]["value"] < 0.95, (
-            "a case in which there is something to count"
-        )
+        assert 0.5 < model["accuracy"]["value"] < 0.95, "both right and wrong predictions"
         precision, recall = matrix.diagonal() / matrix.sum(0), matrix.diagonal() / matrix.sum(1)
         assert model["macro_f1"] == pytest.approx(
             (2 * precision * recall / (precision + recall)).mean()
@@ -157,7 +156,7 @@ def test_latencies_are_measured_in_each_runtime(report: Report) -> None:
         assert runtime["latency"]["rounds"] == 2
 
 
-def test_a_broken_bundle_is_named_and_the_rest_goes_on(report: Report) -> None:
+def test_a_broken_bundle_is_listed_and_the_others_are_compared(report: Report) -> None:
     left_out = {Path(each["path"]).parent.name: each for each in report.record["left_out"]}
 
     assert left_out["broken"]["code"] == "integrity_failed"
@@ -169,7 +168,7 @@ def test_a_broken_bundle_is_named_and_the_rest_goes_on(report: Report) -> None:
     assert "Traceback" not in report.done.stdout + report.done.stderr
 
 
-def test_the_page_names_each_model_and_needs_nothing_else(report: Report) -> None:
+def test_the_page_names_each_model_and_is_self_contained(report: Report) -> None:
     assert "tiny-torch/1" in report.page
     assert "tiny-keras/1" in report.page
 
@@ -182,11 +181,11 @@ def test_the_page_names_each_model_and_needs_nothing_else(report: Report) -> Non
         if path.is_file()
     }
     assert {"index.html", "compare.json", "plots/accuracy.svg", "plots/confusion-1.svg"} <= files
-    assert not list(report.folder.parent.glob(".*")), "nothing half-made is left"
+    assert not list(report.folder.parent.glob(".*")), "no temporary folder is left"
 
 
 def outside(page: str) -> list[str]:
-    """What a browser would fetch, or follow, from elsewhere than the page itself."""
+    """References of the page to other resources."""
     found = []
 
     class Reader(HTMLParser):
@@ -207,7 +206,7 @@ def outside(page: str) -> list[str]:
     return found
 
 
-def test_a_folder_that_is_no_report_is_not_replaced(
+def test_a_folder_that_is_not_a_report_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "compare").mkdir()
@@ -224,7 +223,7 @@ def test_a_folder_that_is_no_report_is_not_replaced(
     assert (tmp_path / "compare").is_dir()
 
 
-def test_images_that_a_drawn_split_trained_on_are_not_tested_on(tmp_path: Path) -> None:
+def test_training_images_of_a_drawn_split_are_not_tested_on(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "colours", 10)
 
     test = held_out(str(folder), seed=3, image_size=16, limit=None)
@@ -240,7 +239,7 @@ def test_a_path_without_a_bundle_is_an_error(tmp_path: Path) -> None:
         find_bundles([tmp_path], all_versions=False)
 
 
-def test_the_newest_version_of_each_model_is_compared_unless_all_are_asked_for(
+def test_the_newest_version_of_each_model_is_compared_unless_all_are_requested(
     tmp_path: Path,
 ) -> None:
     for version in ("2", "10"):

@@ -1,4 +1,4 @@
-"""`python -m training degradation` as a user runs it, and what it makes of runs that are there."""
+"""`python -m training degradation` as a user runs it, with and without training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.reports.degradation import NETWORKS, markdown, read_runs, results
 def write_run(
     folder: Path, arch: str, errors: list[tuple[float, float | None]], **config: object
 ) -> None:
-    """A run as the training loop records it, with (training error, test error) of each epoch."""
+    """A recorded run with (training error, test error) of each epoch."""
     history = []
     for training, test in errors:
         epoch = {"train_accuracy": 1 - training, "validation_accuracy": 0.5, "seconds": 2.0}
@@ -52,9 +52,8 @@ def test_one_command_trains_the_four_networks_and_draws_their_errors(
     assert [network["name"] for network in record["networks"]] == list(NETWORKS)
     assert record["differing"] == {}
     for network in record["networks"]:
-        (epoch,) = json.loads((tmp_path / "runs" / network["name"] / "run.json").read_text())[
-            "history"
-        ]
+        run = json.loads((tmp_path / "runs" / network["name"] / "run.json").read_text())
+        (epoch,) = run["history"]
         assert network["training_error"] == 1 - epoch["train_accuracy"]
         assert network["test_error"] == 1 - epoch["test_accuracy"]
         assert round(epoch["test_accuracy"] * 30, 6).is_integer(), "the test split has 30 images"
@@ -93,7 +92,7 @@ def test_a_run_without_test_errors_says_so_in_the_table(tmp_path: Path) -> None:
     assert "| resnet20 | 1 | 25.00% | not recorded |" in table
 
 
-def test_two_runs_of_a_network_go_by_their_folders(tmp_path: Path) -> None:
+def test_two_runs_of_a_network_are_named_by_their_folders(tmp_path: Path) -> None:
     write_run(tmp_path / "first", "plain20", [(0.2, 0.3)])
     write_run(tmp_path / "second", "plain20", [(0.3, 0.4)], seed=1)
 

@@ -1,11 +1,10 @@
-"""`python -m training transfer` as a user runs it, twice, and what it makes of the bundles."""
+"""`python -m training transfer` as a user runs it, twice, and its results."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ KINDS = ("source", "transferred", "scratch")
 
 @pytest.fixture(scope="module")
 def two_colours(colour_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two of the three colours, of which the test images are training images of the three."""
+    """Two of the three colours; their test images are training images of the three."""
     root = tmp_path_factory.mktemp("two")
     for split in ("train", "test"):
         for name in ("blue", "red"):
@@ -34,21 +33,12 @@ def of(folder: Path, kind: str, seed: int = 0) -> Manifest:
     return read_manifest(newest.path)
 
 
-def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothing(
+def test_one_command_trains_both_ways_and_reports_the_gain_and_again_trains_nothing(
     start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
 ) -> None:
-    options = ("--source", colour_folder, "--target", two_colours, *SMALL, "--train-limit", "40")
-    options = (
-        *options,
-        "--source-epochs",
-        "1",
-        "--epochs",
-        "2",
-        "--runs",
-        tmp_path / "r",
-        "--out",
-        tmp_path,
-    )
+    data = ("--source", colour_folder, "--target", two_colours, *SMALL, "--train-limit", "40")
+    epochs = ("--source-epochs", "1", "--epochs", "2")
+    options = (*data, *epochs, "--runs", tmp_path / "r", "--out", tmp_path)
 
     first = start("transfer", *options, "--seeds", SEEDS).end()
 
@@ -63,20 +53,17 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
         assert run["gain"] == run["transferred"]["value"] - run["scratch"]["value"]
         initial = {kind: manifest.training.config["initial"] for kind, manifest in made.items()}
         assert initial["scratch"] == {"from": "random"}
+        assert isinstance(initial["transferred"], dict)
         assert initial["transferred"]["name"] == f"source-{run['seed']}"
+        transferred, scratch = made["transferred"].training, made["scratch"].training
         for name in ("epochs", "train_samples", "validation_samples", "test_samples", "seed"):
-            assert getattr(made["transferred"].training, name) == getattr(
-                made["scratch"].training, name
-            )
-        assert (
-            made["scratch"].training.train_samples + made["scratch"].training.validation_samples
-            == 40
-        )
+            assert getattr(transferred, name) == getattr(scratch, name)
+        assert scratch.train_samples + scratch.validation_samples == 40
     low, high = record["gain"]["interval_95"]
     assert low <= record["gain"]["mean"] <= high
     assert f"Gain: {gain_text(record)}" in first.stdout
     assert "78 test images of" in first.stdout, (
-        "of 80, less the two that the source holds out for calibration"
+        "of 80, less two that the source holds out for calibration"
     )
     assert "which flatters the transfer" in first.stdout
     page = (tmp_path / "transfer" / "index.html").read_text()
@@ -91,9 +78,8 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
     record = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
     assert record["gain"]["interval_95"] is None
     assert "(seeds: 1; no interval)" in (tmp_path / "transfer" / "index.html").read_text()
-    assert [ref.version for ref in list_bundles(tmp_path / "r" / "models")] == [1] * SEEDS * len(
-        KINDS
-    )
+    versions = [ref.version for ref in list_bundles(tmp_path / "r" / "models")]
+    assert versions == [1] * SEEDS * len(KINDS)
 
     other = start("transfer", *options, "--batch-size", "8").end()
 
@@ -102,21 +88,12 @@ def test_one_command_trains_both_ways_and_states_the_gain_and_again_trains_nothi
     assert "Traceback" not in other.stderr
 
 
-def test_the_three_networks_differ_in_nothing_that_a_recipe_may_bring(
+def test_the_three_networks_are_alike_whatever_the_recipes(
     start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
 ) -> None:
-    """`seed-resnet18` has a network and limits of its own, and `transfer` a frozen phase."""
-    options = (
-        "--source",
-        colour_folder,
-        "--target",
-        two_colours,
-        *SMALL,
-        "--seeds",
-        "1",
-        "--epochs",
-        "1",
-    )
+    """`seed-resnet18` sets its own network and limits, and `transfer` a frozen phase."""
+    data = ("--source", colour_folder, "--target", two_colours, *SMALL)
+    options = (*data, "--seeds", "1", "--epochs", "1")
     recipes = ("--source-recipe", "seed-resnet18", "--scratch-recipe", "transfer")
     place = ("--source-epochs", "1", "--runs", tmp_path / "r", "--out", tmp_path)
 
@@ -136,8 +113,8 @@ def test_the_three_networks_differ_in_nothing_that_a_recipe_may_bring(
     assert "a network has been transferred from it as it was" in again.stderr
 
 
-def seeded(seed: int, transferred: Any, scratch: Any, manifest: Manifest) -> Seeded:
-    """What a seed ended with, with these accuracies in a manifest of a real bundle."""
+def seeded(seed: int, transferred: float, scratch: float, manifest: Manifest) -> Seeded:
+    """The results of a seed: these accuracies in the manifest of a real bundle."""
 
     def measured(value: float) -> Manifest:
         metric = manifest.metrics[0].model_copy(update={"value": value, "interval_95": (0.0, 1.0)})

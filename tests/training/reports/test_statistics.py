@@ -17,7 +17,7 @@ def test_precision_recall_and_f1_of_a_case_counted_by_hand() -> None:
     assert table["macro_f1"] == pytest.approx((2 / 3 + 0.8 + 1) / 3)
 
 
-def test_a_class_that_is_never_answered_counts_as_zero() -> None:
+def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
     table = per_class(np.array([0, 0]), np.array([0, 1]), ["a", "b"])
 
     assert table["per_class"][1]["precision"] == 0
@@ -57,7 +57,7 @@ def test_models_that_are_right_on_the_same_images_do_not_differ() -> None:
     assert figures["interval_95"][0] < 0 < figures["interval_95"][1]
 
 
-def test_agreement_is_the_share_of_same_answers() -> None:
+def test_agreement_is_the_share_of_equal_predictions() -> None:
     figures = agreement([np.array([0, 1, 2, 0]), np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1])])
 
     assert figures["matrix"] == [[1, 0.75, 0.25], [0.75, 1, 0.5], [0.25, 0.5, 1]]

@@ -1,6 +1,7 @@
-"""What the service answers, as types. A field that the page does not use is ignored, so the service may grow.
+"""Response bodies of the service, as far as the page uses them.
 
-Scores lie in [0, 1]; times are milliseconds; sizes are pixels.
+Defined here and not shared with the service: the page knows it by its URL only. Unknown fields are
+ignored, so the service may add some. Scores are in [0, 1], times in milliseconds, sizes in pixels.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ Milliseconds = Annotated[float, Field(ge=0.0)]
 ModelState = Literal["ready", "loading", "restarting", "refused"]
 
 
-class Answer(BaseModel):
-    """Base of every answer: immutable, and tolerant of new fields."""
+class ResponseBody(BaseModel):
+    """Base of every response body: immutable, unknown fields ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Readiness(Answer):
-    """`GET /readyz` while the service takes pictures."""
+class Readiness(ResponseBody):
+    """`GET /readyz` of a service that accepts images."""
 
     status: Literal["ready"]
 
 
-class ServedModel(Answer):
-    """One line of `GET /models`. A refused model has a reason and may lack what only loading tells."""
+class ModelSummary(ResponseBody):
+    """One entry of `GET /models`.
+
+    A refused model has a reason; fields that are known only after loading may be None.
+    """
 
     name: str
     version: int
@@ -43,26 +47,26 @@ class ServedModel(Answer):
 
     @property
     def key(self) -> str:
-        """Name and version: what tells two loaded models apart."""
+        """Name and version, unique among the loaded models."""
         return f"{self.name} v{self.version}"
 
 
-class Catalogue(Answer):
-    """`GET /models`: everything that the repository of the service holds."""
+class ModelList(ResponseBody):
+    """`GET /models`: every model of the service's repository, ready or not."""
 
     default: str | None
-    models: list[ServedModel]
+    models: list[ModelSummary]
 
     @property
-    def ready(self) -> list[ServedModel]:
-        """The models that answer now, the default one first."""
+    def ready(self) -> list[ModelSummary]:
+        """The models that are ready, the default one first."""
         models = [model for model in self.models if model.state == "ready"]
         return sorted(
             models, key=lambda model: (model.name != self.default, model.name, -model.version)
         )
 
 
-class Guess(Answer):
+class Prediction(ResponseBody):
     """One label with its calibrated score; rank 1 is the best."""
 
     rank: int = Field(ge=1)
@@ -71,8 +75,8 @@ class Guess(Answer):
     score: Score
 
 
-class ModelUsed(Answer):
-    """The model that answered, and where it ran."""
+class ModelUsed(ResponseBody):
+    """The model that was used, and where it ran."""
 
     name: str
     version: int
@@ -82,8 +86,8 @@ class ModelUsed(Answer):
     device: str
 
 
-class ImageRead(Answer):
-    """How the service read the picture: as stored, and what was done to it."""
+class ImageRead(ResponseBody):
+    """The image as stored, and the operations that decoding applied to it."""
 
     format: str
     width: int
@@ -92,8 +96,8 @@ class ImageRead(Answer):
     operations: list[str]
 
 
-class Timing(Answer):
-    """Where the time went inside the service."""
+class Timing(ResponseBody):
+    """Time per stage inside the service."""
 
     decode: Milliseconds
     queue: Milliseconds
@@ -101,18 +105,18 @@ class Timing(Answer):
     total: Milliseconds
 
 
-class Prediction(Answer):
-    """`POST /predict`: the best labels, best first."""
+class PredictResponse(ResponseBody):
+    """`POST /predict`: the top labels, best first."""
 
-    predictions: list[Guess] = Field(min_length=1)
+    predictions: list[Prediction] = Field(min_length=1)
     model: ModelUsed
     image: ImageRead
     timing_ms: Timing
     request_id: str
 
 
-class Problem(Answer):
-    """RFC 9457 problem details, with the service's stable code."""
+class Problem(ResponseBody):
+    """RFC 9457 problem details with the service's stable error code."""
 
     title: str
     status: int

@@ -1,4 +1,4 @@
-"""The picture that the visitor chose, and the words about how the service read it."""
+"""The image that the visitor chose, and the words for how the service read it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from frontend.answers import ImageRead
+from frontend.responses import ImageRead
 
-_DONE = {
+_OPERATIONS = {
     "bilevel_to_rgb": "black and white spread over three channels",
     "cmyk_to_rgb": "CMYK converted to RGB",
     "alpha_over_white": "transparent parts laid over white",
@@ -23,41 +23,42 @@ _ORIENTATION = "exif_orientation_"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An encoded file as chosen, never decoded for a model here.
+class InputImage:
+    """An encoded file, sent to the service as it is.
 
     Attributes:
         name: the file's or the sample's name.
         data: the file's bytes.
-        shows: what it shows, in words; for an upload nobody knows, so the name stands in.
-        ours: whether it ships with the page, and so can be drawn before the service has checked it.
+        alt: what it shows, in words; for an upload, its name.
+        is_sample: it ships with the page, so it can be drawn before the service has checked it.
     """
 
     name: str
     data: bytes
-    shows: str
-    ours: bool
+    alt: str
+    is_sample: bool
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the bytes: the same file, whatever its name."""
+        """SHA-256 of the bytes, in hexadecimal."""
         return hashlib.sha256(self.data).hexdigest()
 
 
-def size(count: int) -> str:
-    """Write a number of bytes; kB and MB are powers of ten, as in the service's limits."""
+def file_size(count: int) -> str:
+    """Format a number of bytes; kB and MB are powers of ten, as in the service's limits."""
     if count < 1000:
         return f"{count} bytes"
     return f"{count / 1000:.0f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
 
 
-def facts(picture: Picture, image: ImageRead) -> str:
+def stored_as(image: InputImage, read: ImageRead) -> str:
     """Format, size and mode as stored."""
-    return f"{image.format} · {image.width} by {image.height} pixels · {image.mode} · {size(len(picture.data))}"
+    pixels = f"{read.width} by {read.height} pixels"
+    return f"{read.format} · {pixels} · {read.mode} · {file_size(len(image.data))}"
 
 
-def done(operation: str) -> str:
-    """One step that the service took to get to upright RGB pixels, in words."""
+def operation_text(operation: str) -> str:
+    """One decoding step on the way to upright RGB pixels, in words."""
     if operation.startswith(_ORIENTATION):
         return f"turned upright (EXIF orientation {operation.removeprefix(_ORIENTATION)})"
-    return _DONE.get(operation, operation.replace("_", " "))
+    return _OPERATIONS.get(operation, operation.replace("_", " "))
