@@ -23,7 +23,7 @@ from bundle.format.manifest import Input, ShorterSide
 from bundle.imaging import turbo
 from bundle.imaging.colour import to_rgb
 from bundle.imaging.geometry import prepare
-from bundle.imaging.headers import Header, read_header, sniff
+from bundle.imaging.formats import Header, read_header, sniff
 from bundle.imaging.jpeg import lacks_data
 
 MAX_PIXELS = 178_956_970

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from bundle.errors import IMAGE_ERRORS
 from bundle.format.manifest import Input
-from bundle.imaging.headers import quick_pixels
+from bundle.imaging.formats import quick_pixels
 from bundle.worker.client import FramedProcess
 from bundle.worker.wire import WireClosed
 from service.api.schemas import ImageRead

@@ -12,7 +12,7 @@ import numpy as np
 
 from bundle.errors import ImageError
 from bundle.imaging.decode import ImageLimits
-from bundle.imaging.headers import read_header, sniff
+from bundle.imaging.formats import read_header, sniff
 from training.data.folders import list_splits, some
 from training.errors import DataError
 

@@ -8,7 +8,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from bundle.errors import UnreadableImage
 from bundle.imaging.decode import decode_image
-from bundle.imaging.headers import quick_pixels
+from bundle.imaging.formats import quick_pixels
 from tests.bundle.imaging.images import chunk, many_scans, photo, saved
 
 TEXT = PngInfo()
