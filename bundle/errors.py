@@ -89,14 +89,14 @@ class UnsupportedImageType(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """Bytes, pixels, side, aspect ratio, JPEG scans or GIF frames are over a limit; judged before decoding."""
+    """Bytes, pixels, side, aspect ratio or JPEG scans are over a limit; checked before decoding."""
 
     status = 413
     code = "image_too_large"
 
 
 class UnreadableImage(ImageError):
-    """The picture is truncated or corrupt, or the decoder refused it."""
+    """The image is truncated or corrupt, or the decoder refused it."""
 
     code = "unreadable_image"
 

@@ -73,9 +73,6 @@ class Settings(BaseSettings):
         default=50.0, ge=1, allow_inf_nan=False, description="Largest ratio of an image's sides."
     )
     max_jpeg_scans: Positive = Field(default=100, description="Most scans of a progressive JPEG.")
-    max_gif_frames: Positive = Field(
-        default=1000, description="Most frames of a GIF, of which the first is classified."
-    )
     decode_timeout_s: Seconds = Field(
         default=5, description="Time to decode one image before its decoder is killed, in seconds."
     )
@@ -146,7 +143,6 @@ class Settings(BaseSettings):
             max_side=self.max_image_side,
             max_aspect_ratio=self.max_aspect_ratio,
             max_jpeg_scans=self.max_jpeg_scans,
-            max_gif_frames=self.max_gif_frames,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import threading
@@ -79,6 +80,21 @@ def test_eight_bombs_at_once_are_refused_and_the_service_answers_meanwhile(
     # Nine of ten: on two busy cores some wait for a core, which is not the service's affair.
     assert np.quantile(delays, 0.9) < 0.1, sorted(delays)[-5:]
     assert server.predict(coloured()).status_code == 200
+
+
+def test_a_tiff_of_16_bytes_is_refused_and_ends_no_decoder(server: Server) -> None:
+    def decoder_pids() -> set[int]:
+        return {process.pid for process in server.tree() if "service.decoding" in process.cmdline()}
+
+    assert server.predict(coloured()).status_code == 200
+    before = decoder_pids()
+
+    response = server.predict(b"II+\0" + struct.pack("<HHQ", 8, 0, 2**63))
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "unreadable_image"
+    assert server.predict(coloured()).status_code == 200
+    assert decoder_pids() == before
 
 
 def test_two_thousand_mutated_images_get_200_or_4xx_and_no_process_dies(server: Server) -> None:
