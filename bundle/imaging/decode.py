@@ -7,22 +7,19 @@ deadline of their own; the service runs them in a process that it can kill.
 from __future__ import annotations
 
 import math
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from bundle.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImageType
+from bundle.errors import ImageTooLarge, UnreadableImage, UnsupportedImageType
 from bundle.format.manifest import Input, ShorterSide
 from bundle.imaging import turbo
 from bundle.imaging.colour import to_rgb
 from bundle.imaging.formats import open_image, sniff, webp_size
 from bundle.imaging.geometry import prepare
+from bundle.imaging.guard import image_errors, out_of_memory
 from bundle.imaging.jpeg import lacks_data, read_jpeg
 from bundle.imaging.orientation import exif_orientation, tiff_orientation, upright
 
@@ -102,7 +99,7 @@ def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -
     try:
         return replace(image, pixels=prepare(image.pixels, input))
     except MemoryError as exc:
-        raise _out_of_memory(image.format) from exc
+        raise out_of_memory(image.format) from exc
 
 
 def decode_image(
@@ -124,14 +121,14 @@ def decode_image(
         UnreadableImage: The file is truncated or corrupt.
     """
     kind = _supported_type(data, limits)
-    with _image_errors(data, kind, limits):
+    with image_errors(kind, len(data), limits.max_pixels):
         return _decode(data, kind, limits, shorter_side)
 
 
 def image_size(data: bytes, limits: ImageLimits = ImageLimits()) -> tuple[int, int]:
     """Width and height in pixels, from the header alone. Raises as `decode_image`."""
     kind = _supported_type(data, limits)
-    with _image_errors(data, kind, limits):
+    with image_errors(kind, len(data), limits.max_pixels):
         image, _ = _open(data, kind, limits)
         return image.size
 
@@ -147,32 +144,6 @@ def _supported_type(data: bytes, limits: ImageLimits) -> str:
             f"Expected JPEG, PNG, WebP, GIF, BMP or TIFF. Received: {found}"
         )
     return kind
-
-
-@contextmanager
-def _image_errors(data: bytes, kind: str, limits: ImageLimits) -> Iterator[None]:
-    """Turn whatever a decoder raises into an `ImageError`."""
-    try:
-        with _quiet_pillow():
-            yield
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as exc:
-        raise ImageTooLarge(
-            f"The image has too many pixels. Expected at most {limits.max_pixels:,}; send a "
-            f"smaller image. Received: {exc}"
-        ) from exc
-    except MemoryError as exc:
-        raise _out_of_memory(kind) from exc
-    # Pillow raises OSError, ValueError, TypeError, SyntaxError, OverflowError, struct.error, ...
-    except Exception as exc:
-        text = " ".join(str(exc).split())[:200] or type(exc).__name__
-        if isinstance(exc, UnidentifiedImageError):
-            text = "invalid header"
-        raise UnreadableImage(
-            f"The {kind} file is truncated or corrupt. Send a file that opens in an image viewer. "
-            f"Received: {len(data)} bytes; decoder error: {text}"
-        ) from exc
 
 
 def _open(data: bytes, kind: str, limits: ImageLimits) -> tuple[Image.Image, int]:
@@ -255,37 +226,3 @@ def _too_large(what: str, limit: float, found: object) -> ImageTooLarge:
         f"The image is too large. Expected at most {limit:,} {what}; send a smaller image. "
         f"Received: {found}"
     )
-
-
-def _out_of_memory(kind: str) -> UnreadableImage:
-    return UnreadableImage(
-        f"Decoding the {kind} image needs more memory than is available. Send a smaller one."
-    )
-
-
-_quiet_lock = threading.Lock()
-_quiet_users = 0
-_quiet_filters: warnings.catch_warnings[None] | None = None
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Ignore the warnings of Pillow's modules while any thread is decoding.
-
-    `warnings.catch_warnings` alone restores a wrong state when threads interleave, hence the count.
-    """
-    global _quiet_users, _quiet_filters
-    with _quiet_lock:
-        if _quiet_users == 0:
-            _quiet_filters = warnings.catch_warnings()
-            _quiet_filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\.|bundle\.imaging\.")
-        _quiet_users += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_users -= 1
-            if _quiet_users == 0 and _quiet_filters is not None:
-                _quiet_filters.__exit__(None, None, None)
-                _quiet_filters = None
