@@ -89,14 +89,14 @@ class UnsupportedImageType(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """Bytes, pixels, side, aspect ratio or JPEG scans are over a limit; checked before decoding."""
+    """Bytes, pixels, side, aspect ratio or JPEG scans exceed a limit."""
 
     status = 413
     code = "image_too_large"
 
 
 class UnreadableImage(ImageError):
-    """The image is truncated or corrupt, or the decoder refused it."""
+    """The image is truncated or corrupt, or the decoder rejected it."""
 
     code = "unreadable_image"
 
