@@ -1,4 +1,4 @@
-"""``python -m bundle``: see :mod:`bundle.cli`."""
+"""`python -m bundle`: see `bundle.cli`."""
 
 from __future__ import annotations
 

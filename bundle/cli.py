@@ -1,6 +1,6 @@
-"""``python -m bundle check|show|accelerate DIR``: verify a bundle, print its record, add faster artifacts.
+"""`python -m bundle check|show|accelerate DIR`: verify, print or accelerate a bundle.
 
-Exit code 0: fine. 1: refused, with the reason. 2: the command itself is wrong.
+Exit code 0: success. 1: the bundle is refused, with the reason. 2: wrong usage.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ Directory = Annotated[
 def check(
     directory: Directory,
     device: Annotated[Device, typer.Option(help="Where to load the model.")] = Device.auto,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that loading may take.")] = 120.0,
+    timeout: Annotated[float, typer.Option(min=1, help="Load timeout, in seconds.")] = 120.0,
 ) -> None:
-    """Verify the manifest and every file, load each artifact, and compare the golden answers."""
+    """Verify the manifest and every file, load each artifact, and run its self-test."""
     report = _Report(directory)
     manifest = report.step("manifest", lambda: read_manifest(directory), _describe_manifest)
     report.step(
@@ -67,8 +67,9 @@ def check(
             with RuntimeProcess(directory, artifact.id, device.value) as process:
                 info = process.start(timeout)
             return (
-                f"{info['runtime']} {info['runtime_version']} on {info['device']}; golden scores within "
-                f"{info['golden_max_difference']:.1e} (tolerance {golden_tolerance(manifest, artifact):g})"
+                f"{info['runtime']} {info['runtime_version']} on {info['device']}; "
+                f"golden scores within {info['golden_max_difference']:.1e} "
+                f"(tolerance {golden_tolerance(manifest, artifact):g})"
             )
 
         if artifact.source:
@@ -80,7 +81,7 @@ def check(
 
 @app.command()
 def show(directory: Directory) -> None:
-    """Print the record of a bundle. The files are not verified: that is what check does."""
+    """Print the record of a bundle, without verifying its files."""
     console = Console()
     try:
         manifest = read_manifest(directory)
@@ -108,25 +109,23 @@ def accelerate(
     directory: Directory,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Folder of training images, anywhere in it; without it no int8 is made."),
+        typer.Option(help="Folder of training images, searched recursively; needed for int8."),
     ] = None,
     test: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of test images, one sub-folder for each label: the accuracy is measured on it."
+            help="Folder of test images, one sub-folder per label, to measure the accuracy on."
         ),
     ] = None,
     models: Annotated[
         Path | None,
-        typer.Option(
-            help="The model repository that gets the new version; default: the one of DIR."
-        ),
+        typer.Option(help="Model repository for the new version; default: the one of DIR."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the measurement; default: all.")
+        int | None, typer.Option(min=1, help="CPU threads of the measurements; default: all.")
     ] = None,
 ) -> None:
-    """Write the next version of a bundle with artifacts that are faster on a CPU or on CUDA, each measured."""
+    """Write the next version of a bundle, with faster artifacts for CPU and CUDA, each measured."""
     # scipy takes seconds to import, and the service's image does not have it.
     from bundle.acceleration.accelerate import accelerate as run  # noqa: PLC0415
     from bundle.acceleration.measure import TestImages  # noqa: PLC0415
@@ -158,8 +157,8 @@ def accelerate(
 
 
 def _artifact_table(path: Path, manifest: Manifest, width: int) -> Table:
-    """What was measured, a row for each artifact and device, in ``width`` columns and with nothing cut."""
-    # Without frames between the columns, so that 80 are enough for what the artifacts are called as a rule.
+    """The measurements: a row per artifact and device, in `width` columns with nothing cut off."""
+    # Without frames between the columns, so that 80 are enough for the usual artifact ids.
     table = Table(
         title=escape(str(path)),
         title_justify="left",
@@ -168,7 +167,7 @@ def _artifact_table(path: Path, manifest: Manifest, width: int) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    # Ids differ at their ends, so the other columns make room for them; a very long one goes on in the next line.
+    # Ids differ at their ends, so they are not wrapped unless one is very long.
     whole = max(len(artifact.id) for artifact in manifest.artifacts) <= width // 3
     table.add_column("artifact", no_wrap=whole, overflow="fold")
     table.add_column("device", overflow="fold")
@@ -200,7 +199,7 @@ def _artifact_row(manifest: Manifest, artifact: Artifact, speed: Speed) -> tuple
 
 
 class _Report:
-    """The rows of the check, printed at its end: all of them, or up to the step that refuses."""
+    """The rows of the check, printed at its end, up to the step that fails."""
 
     def __init__(self, directory: Path) -> None:
         self._console = Console()
@@ -211,15 +210,15 @@ class _Report:
             )
 
     def step(self, name: str, run: Callable[[], T], describe: Callable[[T], str]) -> T:
-        """A step without which there is no bundle."""
-        with self._taking(name) as add:
+        """A step that every bundle must pass."""
+        with self._running(name) as add:
             result = run()
             add("[green]ok[/green]", describe(result))
         return result
 
     def may_fail_here(self, name: str, run: Callable[[], str]) -> None:
-        """A step that this machine may not be able to take, and another one is."""
-        with self._taking(name) as add:
+        """A step that may be impossible on this machine only."""
+        with self._running(name) as add:
             try:
                 add("[green]ok[/green]", run())
             except RuntimeUnavailable as exc:
@@ -229,8 +228,8 @@ class _Report:
         self._console.print(self._table)
 
     @contextmanager
-    def _taking(self, name: str) -> Iterator[Callable[[str, str], None]]:
-        """A step under way; yields what adds its row. An error of the bundle ends the check with the rows so far."""
+    def _running(self, name: str) -> Iterator[Callable[[str, str], None]]:
+        """Run a step; yields the function that adds its row. A bundle error ends the check."""
         started = time.monotonic()
 
         def add(result: str, detail: str) -> None:

@@ -85,7 +85,7 @@ class UnsupportedImageType(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """Bytes, pixels, side, aspect ratio, JPEG scans or GIF frames exceed a limit."""
+    """Bytes, pixels, side, aspect ratio or JPEG scans exceed a limit."""
 
     code = "image_too_large"
 

@@ -1,4 +1,4 @@
-"""What this process may use of the machine, within the limits of a container, asked without loading a framework."""
+"""Memory, cores and devices available to this process, without loading a framework."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-_MALLOC = {
-    -1: 64 * 2**20,
-    -2: 4 * 2**20,
-    -3: 32 * 2**20,
-}  # <malloc.h>: trim threshold, top pad, mmap threshold
+# Of <malloc.h>: trim threshold, top pad, mmap threshold.
+_MALLOC = {-1: 64 * 2**20, -2: 4 * 2**20, -3: 32 * 2**20}
 
 
 def available_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
-    """The bytes that are free, or the limit of the process's control groups where that is less."""
+    """Free memory in bytes, or the limit of the process's control groups where that is lower."""
     free = re.search(r"^MemAvailable: +(\d+) kB$", (proc / "meminfo").read_text(), re.MULTILINE)
     limits = [1024 * int(free[1])] if free else []
     for group in _groups("memory", proc, cgroups):
@@ -30,27 +28,29 @@ def available_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
 
 
 def usable_cores(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
-    """The cores that the process may run on, or the CPU time of its control groups where that is less."""
+    """Cores that the process may run on, or the CPU quota of its control groups if lower."""
     limits = [len(os.sched_getaffinity(0))]
     for group in _groups("cpu", proc, cgroups):
-        quota_and_period = _values(group / "cpu.max") or [  # cgroup v2, v1
+        # cgroup v2, else v1.
+        quota_and_period = _values(group / "cpu.max") or [
             *_values(group / "cpu.cfs_quota_us"),
             *_values(group / "cpu.cfs_period_us"),
         ]
-        if len(quota_and_period) == 2 and quota_and_period[0].isdigit():  # neither `max` nor -1
+        # Without a quota it is `max` or -1.
+        if len(quota_and_period) == 2 and quota_and_period[0].isdigit():
             limits.append(math.ceil(int(quota_and_period[0]) / int(quota_and_period[1])))
     return min(limits)
 
 
 def computes_in_bf16(proc: Path = PROC) -> bool:
-    """Whether the processor has instructions for bfloat16; without them it is slower than float32."""
+    """Whether the processor has bfloat16 instructions; without them bf16 is slower than float32."""
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", (proc / "cpuinfo").read_text(), re.MULTILINE)
     flags = found[1].split() if found else []
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def cuda_devices() -> int:
-    """The number of CUDA devices that the NVIDIA driver shows to this process; 0 where there is no driver."""
+    """The number of CUDA devices visible to this process; 0 without an NVIDIA driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -61,19 +61,29 @@ def cuda_devices() -> int:
     return count.value
 
 
-def cuda_device_name() -> str:
-    """The first CUDA device as the NVIDIA driver names it; call it where :func:`cuda_devices` has found one."""
-    driver, name = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(256)
-    if driver.cuInit(0) or driver.cuDeviceGetName(name, len(name), 0):
+class CudaDriver(Protocol):
+    """The functions of NVIDIA's driver library that `cuda_device_name` calls; 0 is success."""
+
+    def cuInit(self, flags: int, /) -> int:  # noqa: N802 - NVIDIA's name
+        """Initialize the driver."""
+
+    def cuDeviceGetName(self, name: ctypes.Array[ctypes.c_char], size: int, device: int, /) -> int:  # noqa: N802
+        """Write the name of a device into a buffer of `size` bytes."""
+
+
+def cuda_device_name(driver: CudaDriver | None = None) -> str:
+    """The NVIDIA driver's name for the first CUDA device, where `cuda_devices` has found one."""
+    cuda, name = driver or ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(256)
+    if cuda.cuInit(0) or cuda.cuDeviceGetName(name, len(name), 0):
         return "CUDA device"
     return name.value.decode(errors="replace")
 
 
 def tune_malloc() -> None:
-    """Let this process keep up to 64 MB that it frees, for pictures and batches come and go by the hundred per second.
+    """Raise glibc's trim and mmap thresholds so that image buffers are reused.
 
-    glibc gives such blocks back to the system at once, and the page faults that bring them again are a sixth of the time of
-    decoding a photo (`benchmarks/`). Elsewhere than on glibc nothing happens.
+    Otherwise they are returned to the kernel, and the page faults of their next use take a sixth of
+    the time of decoding a photo (`benchmarks/`). Does nothing without glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -82,7 +92,7 @@ def tune_malloc() -> None:
 
 
 def processor(proc: Path = PROC) -> str:
-    """The processor as the operating system names it."""
+    """The operating system's name for the processor."""
     cpuinfo = proc / "cpuinfo"
     names = [
         line.partition(":")[2].strip()
@@ -93,7 +103,7 @@ def processor(proc: Path = PROC) -> str:
 
 
 def _groups(controller: str, proc: Path, cgroups: Path) -> Iterator[Path]:
-    """The folders of the control group of this process and of those around it; some may not be visible."""
+    """The folders of this process's control group and its parents; some may not be visible."""
     for line in (proc / "self" / "cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):

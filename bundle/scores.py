@@ -1,4 +1,4 @@
-"""Logits to labelled scores: the last arrow of the request path, used by serving, evaluation and golden checks."""
+"""Logits to labelled scores, for serving, evaluation and the self-test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class Prediction(TypedDict):
-    """One labelled score. ``rank`` starts at 1; ``score`` is in [0, 1]."""
+    """One labelled score. `rank` starts at 1; `score` is in [0, 1]."""
 
     rank: int
     index: int
@@ -19,10 +19,17 @@ class Prediction(TypedDict):
 
 
 def calibrated_softmax(logits: npt.ArrayLike, temperature: float) -> npt.NDArray[np.float64]:
-    """Softmax of ``logits / temperature`` over the last axis (Guo et al. 2017), computed in float64.
+    """Softmax of `logits / temperature` over the last axis (Guo et al. 2017), computed in float64.
 
-    ``logits``: [N, C] or [C]. Returns scores of the same shape; each row sums to 1.
-    Raises ``ValueError`` for a temperature that is not above 0 and for logits that are not finite.
+    Args:
+        logits: [N, C] or [C].
+        temperature: Above 0.
+
+    Returns:
+        Scores of the same shape; each row sums to 1.
+
+    Raises:
+        ValueError: The temperature is not above 0, or a logit is not finite.
     """
     if not temperature > 0:
         raise ValueError(f"The temperature is a number above 0. Received: {temperature!r}")
@@ -35,9 +42,15 @@ def calibrated_softmax(logits: npt.ArrayLike, temperature: float) -> npt.NDArray
 
 
 def top_k(scores: npt.ArrayLike, labels: Sequence[str], k: int) -> list[Prediction]:
-    """The ``k`` best of one row of scores [C], best first; equal scores stand in the order of their index.
+    """The `k` best scores of one image, best first; equal scores in the order of their index.
 
-    ``k`` is at least 1; above C it means C. Raises ``ValueError`` when scores and labels differ in length.
+    Args:
+        scores: [C].
+        labels: C labels.
+        k: At least 1; above C it means C.
+
+    Raises:
+        ValueError: Scores and labels differ in length, or `k` is below 1.
     """
     row = np.asarray(scores)
     if row.shape != (len(labels),):
@@ -47,7 +60,8 @@ def top_k(scores: npt.ArrayLike, labels: Sequence[str], k: int) -> list[Predicti
     if k < 1:
         raise ValueError(f"k is at least 1. Received: {k}")
     among = np.arange(len(row))
-    if k < len(row):  # of a thousand classes only those that can be among the best are sorted
+    # Sort only the classes that can be among the best, not all thousand of them.
+    if k < len(row):
         among = np.flatnonzero(row >= np.partition(row, -k)[-k])
     order = among[np.argsort(-row[among], kind="stable")][:k]
     return [

@@ -79,9 +79,6 @@ class Settings(BaseSettings):
     max_jpeg_scans: Positive = Field(
         default=100, description="Maximum scans of a progressive JPEG."
     )
-    max_gif_frames: Positive = Field(
-        default=1000, description="Maximum frames of a GIF; only the first is classified."
-    )
     decode_timeout_s: Seconds = Field(
         default=5, description="Decode timeout per image, in seconds; the decoder is killed."
     )
@@ -150,7 +147,6 @@ class Settings(BaseSettings):
             max_side=self.max_image_side,
             max_aspect_ratio=self.max_aspect_ratio,
             max_jpeg_scans=self.max_jpeg_scans,
-            max_gif_frames=self.max_gif_frames,
         )
 
 

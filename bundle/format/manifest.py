@@ -1,6 +1,6 @@
-"""The record of a model, ``manifest.json``: every field required, unknown fields refused, nothing defaults.
+"""`manifest.json`, the record of a model: all fields required, unknown ones refused, no defaults.
 
-``docs/bundle.md`` describes each field; a test holds that page to these models.
+`docs/bundle.md` describes each field; a test keeps that page and these models in step.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import stat
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -46,14 +48,15 @@ from bundle.format.schema import (
 )
 
 __all__ = [
-    "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Calibration", "Crop",
-    "Derivation", "Export", "FeatureMap", "FileRecord", "Framework", "Golden", "GoldenSample", "GoldenScore", "Input",
-    "Manifest", "Metric", "NoCalibration", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest", "read_manifest",
+    "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Calibration",
+    "Crop", "Derivation", "Export", "FeatureMap", "FileRecord", "Framework", "Golden",
+    "GoldenSample", "GoldenScore", "Input", "Manifest", "Metric", "NoCalibration", "Resize",
+    "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest", "read_manifest",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 3
 MAX_MANIFEST_BYTES = 4_000_000
-"""A manifest over this size is refused unread; 1,000 labels with 100 golden samples need about 100 kB."""
+"""Larger manifests are refused unread; 1,000 labels with 100 golden samples need about 100 kB."""
 
 
 class Manifest(Record):
@@ -80,10 +83,10 @@ class Manifest(Record):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels: each label stands once")
+            raise ValueError("labels: each label occurs once")
         ids = [artifact.id for artifact in self.artifacts]
         if len(set(ids)) != len(ids):
-            raise ValueError(f"artifacts: each id stands once, found {ids}")
+            raise ValueError(f"artifacts: each id occurs once, found {ids}")
         if sum(artifact.source for artifact in self.artifacts) != 1:
             raise ValueError("artifacts: exactly one has source true")
         for artifact in self.artifacts:
@@ -108,28 +111,36 @@ class Manifest(Record):
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of the record (hex), which holds that of every file: it stands for the whole bundle."""
+        """The sha256 (hex) of the record, which lists that of every file: identifies the bundle."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def artifact(self, artifact_id: str) -> Artifact | None:
-        """The artifact with that id; None: there is none."""
+        """The artifact with this id, or None."""
         return next((artifact for artifact in self.artifacts if artifact.id == artifact_id), None)
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read and validate ``manifest.json`` of a bundle folder.
+    """Read and validate the `manifest.json` of a bundle folder.
 
-    Raises :class:`ManifestInvalid` when it is missing, larger than ``MAX_MANIFEST_BYTES``, not JSON (NaN,
-    Infinity and repeated keys are refused), or not of the schema; the message names the field.
+    Raises:
+        ManifestInvalid: It is missing, not a regular file, larger than `MAX_MANIFEST_BYTES`, not
+            JSON (NaN, Infinity and repeated keys are refused), or not of the schema; the message
+            names the field.
     """
     path = directory / MANIFEST_FILE
     try:
-        with path.open("rb") as file:
+        # Without O_NONBLOCK opening a FIFO waits for a writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ManifestInvalid(
+                    f"The manifest is not a regular file. Expected {MANIFEST_FILE} in the bundle "
+                    f"folder. Received: {str(path)!r}"
+                )
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as exc:
         raise ManifestInvalid(
-            f"The manifest cannot be read ({exc.strerror}). Expected {MANIFEST_FILE} in the bundle folder. "
-            f"Received: {str(path)!r}"
+            f"The manifest cannot be read ({exc.strerror}). Expected {MANIFEST_FILE} in the bundle "
+            f"folder. Received: {str(path)!r}"
         ) from exc
     if len(data) > MAX_MANIFEST_BYTES:
         raise ManifestInvalid(
@@ -139,7 +150,11 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Validate the bytes of a manifest, of schema version 1 to 3. Raises :class:`ManifestInvalid`, which names the field."""
+    """Validate the bytes of a manifest of schema version 1 to 3.
+
+    Raises:
+        ManifestInvalid: They are not JSON, or not of the schema; the message names the field.
+    """
     try:
         fields = json.loads(
             data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
@@ -155,7 +170,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def _from_earlier(fields: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew the source artifact only and did not measure its speed; version 2 measured it on the CPU alone."""
+    """Version 1 had the source artifact only, without speeds; version 2 one speed, on the CPU."""
     artifacts = fields.get("artifacts")
     if fields["schema_version"] == 1:
         artifacts = _each(artifacts, lambda artifact: artifact | {"derivation": None, "speeds": []})
@@ -173,7 +188,7 @@ def _with_speeds(artifact: dict[str, Any]) -> dict[str, Any]:
 
 
 def _each(found: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """The objects of a list changed; what is no list or no object stays for the validation to name."""
+    """Change the objects of a list; the validation reports what is not a list or not an object."""
     if not isinstance(found, list):
         return found
     return [change(item) if isinstance(item, dict) else item for item in found]
@@ -194,14 +209,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(
-            f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice"
-        )
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} occurs twice")
     return result
 
 
 def _describe(exc: ValidationError) -> str:
-    """One line per wrong field: where, what is wrong, what was found (five at most)."""
+    """What is wrong with each field, where, and the value; five at most."""
     lines = []
     for error in exc.errors(include_url=False)[:5]:
         where = ".".join(str(part) for part in error["loc"]) or "manifest"

@@ -1,4 +1,4 @@
-"""A folder of bundles, ``<root>/<name>/<version>/``, and the check that a bundle's files are what it says."""
+"""Find the bundles of a model repository, `<root>/<name>/<version>/`, and verify their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 @dataclass(frozen=True, order=True)
 class BundleRef:
-    """Where one version of one model lies. Order: name, then version as a number."""
+    """Path of one version of one model. Order: name, then version as a number."""
 
     name: str
     version: int
@@ -35,113 +35,134 @@ class IgnoredFolder:
 
 
 def list_bundles(root: Path) -> list[BundleRef]:
-    """The bundles below ``root``, sorted by name and version. A folder that does not exist holds none."""
+    """The bundles below `root`, sorted by name and version; see `scan`."""
     return scan(root)[0]
 
 
 def list_ignored(root: Path) -> list[IgnoredFolder]:
-    """The folders below ``root`` that :func:`list_bundles` passes over, with the reason for each."""
+    """The folders below `root` that are not bundles; see `scan`."""
     return scan(root)[1]
 
 
 def scan(root: Path) -> tuple[list[BundleRef], list[IgnoredFolder]]:
-    """Both lists in one walk. Hidden folders (``.writing-...`` of a writer at work) are in neither."""
+    """The bundles below `root`, and the folders that are not bundles, both sorted.
+
+    Hidden folders (`.writing-...`, of a writer in progress) are in neither list. A version that
+    cannot be read is a bundle, which `read_manifest` refuses with the reason; a model that cannot
+    be read is an ignored folder. A `root` that does not exist has no bundles.
+
+    Raises:
+        OSError: `root` itself cannot be read.
+    """
     bundles: list[BundleRef] = []
     ignored: list[IgnoredFolder] = []
-    for model in _folders(root):
+    for model in _folders(root) if root.is_dir() else []:
         if not _NAME.fullmatch(model.name):
-            ignored.append(
-                IgnoredFolder(model, f"the name does not match {NAME_PATTERN}: {model.name!r}")
-            )
+            reason = f"the name does not match {NAME_PATTERN}: {model.name!r}"
+            ignored.append(IgnoredFolder(model, reason))
             continue
-        for version in _folders(model):
+        try:
+            versions = _folders(model)
+        except OSError as exc:
+            ignored.append(IgnoredFolder(model, f"cannot be read: {exc.strerror}"))
+            continue
+        for version in versions:
             if not _VERSION.fullmatch(version.name):
-                ignored.append(
-                    IgnoredFolder(version, f"the version is not 1, 2, 3, ...: {version.name!r}")
-                )
-            elif not (version / MANIFEST_FILE).is_file():
+                reason = f"the version is not 1, 2, 3, ...: {version.name!r}"
+                ignored.append(IgnoredFolder(version, reason))
+            elif _is_absent(version / MANIFEST_FILE):
                 ignored.append(IgnoredFolder(version, f"there is no {MANIFEST_FILE}"))
             else:
                 bundles.append(BundleRef(model.name, int(version.name), version))
     return sorted(bundles), sorted(ignored)
 
 
-def _folders(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from (p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _folders(path: Path) -> list[Path]:
+    with os.scandir(path) as entries:
+        return [
+            path / entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and _may_be_folder(entry)
+        ]
+
+
+def _may_be_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a loop, for one: reading the folder reports it
+        return True
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether there is nothing at `path`; False where that cannot be told."""
+    try:
+        path.stat()
+    except OSError as exc:
+        return isinstance(exc, FileNotFoundError)
+    return False
 
 
 def verify_files(path: Path, manifest: Manifest) -> None:
-    """Check that the folder holds exactly the listed files, each with its size and sha256.
+    """Check that a bundle folder holds exactly the listed files, each with its size and sha256.
 
-    Empty folders pass. Raises :class:`IntegrityFailed` for a missing or extra file, another size or digest,
-    and for anything below ``path`` that is neither a folder nor a regular file (symlinks above all).
+    Empty folders pass.
+
+    Raises:
+        IntegrityFailed: A file is missing, extra, unreadable, or has another size or digest; or
+            something below `path` is neither a folder nor a regular file (symlinks above all).
     """
     present = set(_regular_files(path)) - {MANIFEST_FILE}
     listed = set(manifest.files)
     if missing := sorted(listed - present):
-        raise IntegrityFailed(
-            _text(f"{len(missing)} file(s) of the manifest are missing", missing[0])
-        )
+        raise _failed(f"{len(missing)} file(s) of the manifest are missing", missing[0])
     if extra := sorted(present - listed):
-        raise IntegrityFailed(
-            _text(f"{len(extra)} file(s) are not listed in the manifest", extra[0])
-        )
+        raise _failed(f"{len(extra)} file(s) are not listed in the manifest", extra[0])
     for name, record in sorted(manifest.files.items()):
-        size, digest = _digest(path / name, name)
+        try:
+            size, digest = file_digest(path / name)
+        except OSError as exc:
+            raise _failed(f"a file cannot be read ({exc.strerror})", name) from exc
         if size != record.size:
-            raise IntegrityFailed(
-                _text(f"a file has {size} bytes, the manifest says {record.size}", name)
-            )
+            raise _failed(f"a file has {size} bytes, the manifest lists {record.size}", name)
         if digest != record.sha256:
-            raise IntegrityFailed(
-                _text(f"a file has the sha256 {digest}, the manifest says {record.sha256}", name)
+            raise _failed(
+                f"a file has the sha256 {digest}, the manifest lists {record.sha256}", name
             )
 
 
 def file_digest(path: Path) -> tuple[int, str]:
-    """Size in bytes and sha256 (hex) of one regular file, read in chunks. A symlink raises ``OSError``."""
+    """Size in bytes and sha256 (hex) of one regular file, read in chunks.
+
+    Raises:
+        OSError: It cannot be read, or is a symlink.
+    """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return file.tell(), digest
 
 
-def _digest(path: Path, name: str) -> tuple[int, str]:
-    try:
-        return file_digest(path)
-    except OSError as exc:
-        raise IntegrityFailed(_text(f"a file cannot be read ({exc.strerror})", name)) from exc
-
-
 def _regular_files(root: Path) -> Iterator[str]:
-    """Paths of all files below ``root``, relative and POSIX; links are never followed."""
+    """Paths of all files below `root`, relative and POSIX; links are never followed."""
     pending = [""]
     while pending:
         folder = pending.pop()
         try:
-            entries = list(os.scandir(root / folder))
+            with os.scandir(root / folder) as entries:
+                modes = {entry.name: entry.stat(follow_symlinks=False).st_mode for entry in entries}
         except OSError as exc:
-            raise IntegrityFailed(
-                _text(f"a folder cannot be read ({exc.strerror})", folder or ".")
-            ) from exc
-        for entry in entries:
-            name = f"{folder}/{entry.name}" if folder else entry.name
-            mode = entry.stat(follow_symlinks=False).st_mode
+            raise _failed(f"a folder cannot be read ({exc.strerror})", folder or ".") from exc
+        for entry_name, mode in modes.items():
+            name = f"{folder}/{entry_name}" if folder else entry_name
             if stat.S_ISDIR(mode):
                 pending.append(name)
             elif stat.S_ISREG(mode):
                 yield name
             else:
-                raise IntegrityFailed(
-                    _text(
-                        "something is neither a regular file nor a folder (a symlink, a device)",
-                        name,
-                    )
-                )
+                raise _failed("neither a regular file nor a folder (a symlink, a device)", name)
 
 
-def _text(what: str, name: str) -> str:
-    return (
-        f"The bundle is not what its manifest says: {what}. Copy the bundle again from its origin. "
-        f"Received: {name!r}"
+def _failed(what: str, name: str) -> IntegrityFailed:
+    return IntegrityFailed(
+        f"The files of the bundle do not match its manifest: {what}. Copy the bundle again from "
+        f"its origin. Received: {name!r}"
     )

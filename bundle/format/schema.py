@@ -1,4 +1,4 @@
-"""The parts of a manifest, one model each; :mod:`bundle.format.manifest` puts them together.
+"""The parts of a manifest, one model each; `bundle.format.manifest` puts them together.
 
 Every field is required, unknown fields are refused, types are strict, numbers are finite.
 """
@@ -19,12 +19,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _safe_path(value: str) -> str:
-    """A path below the bundle: relative, POSIX, normal form, the same file on every operating system."""
+    """A path below the bundle: relative, POSIX, normalized, valid on every operating system."""
     parts = value.split("/")
     if len(value) > 512 or not value:
         raise ValueError("a path has 1 to 512 characters")
     if "\\" in value or ":" in value or _CONTROL.search(value):
-        raise ValueError("a path holds no backslash, colon or control character")
+        raise ValueError("a path has no backslash, colon or control character")
     if value.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise ValueError(
             "a path is relative and stays inside the bundle: no leading '/', no '.', no '..'"
@@ -43,13 +43,13 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Record(BaseModel):
-    """What all parts share."""
+    """Base of all parts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ShorterSide(Record):
-    """Scale so that the shorter side has ``size`` pixels; the aspect ratio stays."""
+    """Scale so that the shorter side has `size` pixels; the aspect ratio stays."""
 
     rule: Literal["shorter_side"]
     size: Side
@@ -57,7 +57,7 @@ class ShorterSide(Record):
 
 
 class Stretch(Record):
-    """Scale to exactly ``height`` x ``width`` pixels; the aspect ratio is given up."""
+    """Scale to exactly `height` x `width` pixels; the aspect ratio is not kept."""
 
     rule: Literal["stretch"]
     height: Side
@@ -69,7 +69,7 @@ Resize = Annotated[ShorterSide | Stretch, Field(discriminator="rule")]
 
 
 class Crop(Record):
-    """Cut the middle ``height`` x ``width`` pixels out of the resized picture."""
+    """Cut the middle `height` x `width` pixels out of the resized image."""
 
     rule: Literal["center"]
     height: Side
@@ -77,7 +77,7 @@ class Crop(Record):
 
 
 class Input(Record):
-    """What the model takes, and the geometry that turns any picture into it (:func:`bundle.imaging.geometry.prepare`)."""
+    """Input of the model, and the geometry of preprocessing (`bundle.imaging.geometry`)."""
 
     height: Side
     width: Side
@@ -96,12 +96,12 @@ class Input(Record):
         else:
             smallest = (self.resize.height, self.resize.width)
         if self.crop.height > smallest[0] or self.crop.width > smallest[1]:
-            raise ValueError(f"the crop is larger than the resized picture can be: {smallest}")
+            raise ValueError(f"the crop is larger than the resized image can be: {smallest}")
         return self
 
 
 class Derivation(Record):
-    """How an accelerated artifact was made from the source artifact, and how its answers differ from the source's."""
+    """How an accelerated artifact was made from the source, and how its logits differ from it."""
 
     versions: dict[Text, Text]
     calibration_samples: Count
@@ -112,7 +112,7 @@ class Derivation(Record):
 
 
 class Speed(Record):
-    """What was measured on one machine: one image alone, and the batch size that gave the most images per second."""
+    """Speed on one machine: one image alone, and at the batch size with the most images/s."""
 
     device: Literal["cpu", "cuda"]
     hardware: Text
@@ -130,7 +130,7 @@ _DERIVED = (
 
 
 class Artifact(Record):
-    """One runnable form of the model: the source that the training framework exported, or derived from it."""
+    """One runnable form of the model: exported by the training framework, or derived from that."""
 
     id: Name
     format: Literal["torchscript", "savedmodel", "openvino"]
@@ -146,15 +146,15 @@ class Artifact(Record):
             raise ValueError("derivation is null for the source, and for it alone")
         if (self.format, self.precision) not in (_SOURCES if self.source else _DERIVED):
             raise ValueError(
-                "the source is torchscript or savedmodel in fp32; derived from it are openvino in fp32, bf16 or int8 "
-                "and torchscript in bf16 or fp16"
+                "the source is torchscript or savedmodel in fp32; derived from it are openvino in "
+                "fp32, bf16 or int8 and torchscript in bf16 or fp16"
             )
         if len({speed.device for speed in self.speeds}) != len(self.speeds):
             raise ValueError("speeds: one of each device")
         return self
 
     def speed(self, device: str) -> Speed | None:
-        """What was measured on ``cpu`` or ``cuda``; None: nothing was."""
+        """The speed measured on `cpu` or `cuda`, or None."""
         return next((speed for speed in self.speeds if speed.device == device), None)
 
 
@@ -166,14 +166,14 @@ class FileRecord(Record):
 
 
 class Framework(Record):
-    """The framework that trained the model, and the versions of the packages that mattered."""
+    """The framework that trained the model, and the versions of its packages."""
 
     name: Literal["pytorch", "tensorflow"]
     versions: dict[Text, Text]
 
 
 class FeatureMap(Record):
-    """Size of the last feature map, which is also the size of the heat map of ``explain``."""
+    """Size of the last feature map, which is also the size of the heat map of `explain`."""
 
     height: Side
     width: Side
@@ -189,7 +189,7 @@ class Architecture(Record):
 
 
 class Training(Record):
-    """How the model came to be: enough to run it again."""
+    """How the model was trained: enough to repeat it."""
 
     command: Text
     dataset: Text
@@ -218,7 +218,7 @@ class Metric(Record):
     def _interval_holds_value(self) -> Self:
         low, high = self.interval_95
         if not low <= self.value <= high:
-            raise ValueError(f"interval_95 {[low, high]} does not hold the value {self.value}")
+            raise ValueError(f"interval_95 {[low, high]} does not contain the value {self.value}")
         return self
 
 
@@ -235,14 +235,14 @@ class Calibration(Record):
 
 
 class NoCalibration(Record):
-    """Nothing was fitted, because there was no data to fit on or too little: scores are softmax(logits)."""
+    """Nothing was fitted, for lack of data: scores are softmax(logits)."""
 
     method: Literal["none"]
     temperature: Annotated[float, Field(ge=1, le=1)]
 
 
 class Export(Record):
-    """Largest difference between the logits of the training framework and of the exported artifact."""
+    """Largest difference between the logits of the framework and of the exported artifact."""
 
     max_logit_difference: Annotated[float, Field(ge=0)]
     samples: Annotated[int, Field(ge=1)]
@@ -257,14 +257,14 @@ class GoldenScore(Record):
 
 
 class GoldenSample(Record):
-    """A picture in the bundle and its best scores, best first."""
+    """An image in the bundle and its best scores, best first."""
 
     file: BundlePath
     top: Annotated[list[GoldenScore], Field(min_length=1)]
 
 
 class Golden(Record):
-    """Recorded answers that the loaded model must give again, within an absolute ``tolerance`` on scores."""
+    """Recorded scores that the loaded model must reproduce within an absolute `tolerance`."""
 
     tolerance: Annotated[float, Field(gt=0, le=0.1)]
     samples: Annotated[list[GoldenSample], Field(min_length=1)]

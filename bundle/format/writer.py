@@ -1,7 +1,8 @@
-"""Writing a bundle so that it is either complete or not there at all.
+"""Write a bundle atomically: it is either complete or absent.
 
-The files are made in a hidden folder beside the target; the manifest is written last; one rename makes the
-version appear. A writer that is killed leaves a hidden folder, which the next writer of that model removes.
+The files are made in a hidden folder next to the target; the manifest is written last; one rename
+publishes the version. A killed writer leaves a hidden folder, which the next writer of that model
+removes.
 """
 
 from __future__ import annotations
@@ -34,14 +35,22 @@ _PREFIX = ".writing-"
 class BundleWriter:
     """Write one new version of one model.
 
-    ::
+    ```python
+    with BundleWriter(root, "flowers") as writer:
+        model.save(writer.directory / "model.pt")
+        path = writer.commit({...})
+    ```
 
-        with BundleWriter(root, "flowers") as writer:
-            model.save(writer.directory / "model.pt")
-            path = writer.commit({...})
+    Leaving the block without `commit` removes everything.
 
-    ``version`` None means the next free number. Leaving the block without ``commit`` removes everything.
-    Raises :class:`ManifestInvalid` for a wrong name, ``FileExistsError`` for a version that exists.
+    Args:
+        root: The model repository.
+        name: The model.
+        version: None for the next free number.
+
+    Raises:
+        ManifestInvalid: The name or the version is not valid.
+        FileExistsError: The version exists, on entering the block.
     """
 
     def __init__(self, root: Path, name: str, version: int | None = None) -> None:
@@ -57,14 +66,14 @@ class BundleWriter:
 
     @property
     def directory(self) -> Path:
-        """The hidden folder to put the files into; only between entering the block and ``commit``."""
+        """The hidden folder for the files; valid from entering the block until `commit`."""
         if self._directory is None:
             raise RuntimeError("BundleWriter is used as a context manager, and only until commit()")
         return self._directory
 
     @property
     def version(self) -> int:
-        """The version that ``commit`` will write, unless another writer takes the number first."""
+        """The version that `commit` will write, unless another writer takes the number first."""
         return self._wanted if self._wanted is not None else _next_version(self._home)
 
     def __enter__(self) -> Self:
@@ -77,12 +86,13 @@ class BundleWriter:
         directory = self._home / f"{_PREFIX}{self.version}-{os.getpid()}-{id(self):x}"
         while self._directory is None:
             directory.mkdir()
-            # The kernel drops this lock when the process ends, however it ends: that tells a leftover.
+            # The kernel drops this lock when the process ends in any way, which marks a leftover.
             self._lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             if directory.exists():
                 self._directory = directory
-            else:  # another writer took the folder for a leftover before it was locked
+            else:
+                # Another writer took the folder for a leftover before it was locked.
                 os.close(self._lock)
         return self
 
@@ -100,11 +110,18 @@ class BundleWriter:
             self._lock = None
 
     def commit(self, manifest: Mapping[str, Any] | Manifest) -> Path:
-        """Hash every file, write the manifest, make all of it durable, and give the folder its final name.
+        """Hash every file, write the manifest, fsync, and rename the folder to its final name.
 
-        ``manifest``: the fields of :class:`Manifest`; ``schema_version``, ``name``, ``version``,
-        ``created`` and ``files`` are filled in here, whatever it has. Returns the bundle folder. Raises :class:`ManifestInvalid` for wrong
-        fields and ``FileExistsError`` when the version asked for has appeared meanwhile.
+        Args:
+            manifest: The fields of `Manifest`; `schema_version`, `name`, `version`, `created` and
+                `files` are overwritten.
+
+        Returns:
+            The bundle folder.
+
+        Raises:
+            ManifestInvalid: A field is not valid.
+            FileExistsError: Another writer has published the requested version.
         """
         fields = (
             manifest.model_dump(mode="json") if isinstance(manifest, Manifest) else dict(manifest)
@@ -164,12 +181,12 @@ def _next_version(home: Path) -> int:
 
 
 def _remove_leftovers(home: Path) -> None:
-    """Remove the hidden folders whose writers are gone; a folder under lock belongs to a living one."""
+    """Remove the hidden folders whose writers have ended; a running writer holds a lock on its."""
     for leftover in home.glob(f"{_PREFIX}*"):
         try:
             lock = os.open(leftover, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         except OSError:
-            continue  # another writer has removed it meanwhile
+            continue  # another writer has removed it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Any Pillow mode to 8-bit RGB, with the names of the conversions that were made."""
+"""Any Pillow mode to 8-bit RGB, with the names of the conversions applied."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+# Rows converted at a time, so that a wide number type never exists for a whole image.
 _ROWS = 256
-"""Rows converted at a time, so that a wide number type never exists for a whole picture."""
 
 
 def to_rgb(image: Image.Image, bits: int = 8) -> tuple[Image.Image, list[str]]:
-    """Convert a loaded picture to mode RGB; return it and the operations, in order.
+    """Convert a loaded image to mode RGB.
 
-    ``bits``: bits per sample as stored, where the file says so (PNG); a transparent colour is stated in them.
-    Transparency is laid over white. 16-bit samples keep their high byte, as Pillow does for 16-bit colour.
-    32-bit and floating samples are taken as 0..255, 0..65535 or 0..1 when they fit, else stretched from
-    their smallest to their largest value. Raises ``ValueError`` for NaN or infinity.
+    Transparency is laid over white. 16-bit samples keep their high byte, as Pillow does for 16-bit
+    colour. 32-bit and floating samples are taken as 0..255, 0..65535 or 0..1 when they fit, else
+    stretched from their smallest to their largest value.
+
+    Args:
+        image: Any mode.
+        bits: Bits per sample as stored, where the file states them (PNG); the transparent colour is
+            given in this depth.
+
+    Returns:
+        The image in mode RGB, and the names of the operations in order.
+
+    Raises:
+        ValueError: A sample is NaN or infinite.
     """
     operations: list[str] = []
     mode = image.mode
@@ -30,7 +40,8 @@ def to_rgb(image: Image.Image, bits: int = 8) -> tuple[Image.Image, list[str]]:
         operations.append("float_to_8_bit" if mode == "F" else "32_bit_to_8_bit")
         image = _from_wide(image)
     elif mode in ("1", "L", "RGB") and key is not None:
-        if mode != "1":  # Pillow has brought that one to 0 or 255 itself
+        # Pillow has already brought that of mode "1" to 0 or 255.
+        if mode != "1":
             image.info["transparency"] = _scaled_key(key, bits)
         image = image.convert("RGBA")
     elif (mode == "P" and key is not None) or mode in ("LA", "La", "PA", "RGBa"):
@@ -47,7 +58,7 @@ def to_rgb(image: Image.Image, bits: int = 8) -> tuple[Image.Image, list[str]]:
 
 
 def _scaled_key(key: object, bits: int) -> object:
-    """The transparent colour of a PNG, stated in ``bits``, as the 8-bit value that Pillow gave its pixels."""
+    """The transparent colour of a PNG, given in `bits`, as the 8-bit value that Pillow uses."""
     if isinstance(key, tuple):
         return tuple(_scaled_sample(part, bits) for part in key)
     return _scaled_sample(key, bits) if isinstance(key, int) else key
@@ -60,10 +71,9 @@ def _scaled_sample(value: int, bits: int) -> int:
 
 
 def _from_16_bit(image: Image.Image, key: object) -> Image.Image:
-    """High byte of each 16-bit grey sample; LA when one value is stated to be transparent."""
-    values = np.asarray(image).astype(
-        np.uint16, copy=False
-    )  # native byte order, whatever the file has
+    """High byte of each 16-bit grey sample; RGBA when one value, `key`, is transparent."""
+    # Native byte order, whatever the order in the file.
+    values = np.asarray(image).astype(np.uint16, copy=False)
     grey = Image.fromarray((values >> 8).astype(np.uint8))
     if not isinstance(key, int):
         return grey

@@ -1,18 +1,13 @@
-"""Uploaded bytes to RGB pixels: limits first, from the header, then one guarded call of the decoder.
+"""Image files to RGB pixels: check the limits against the header, then decode inside one guard.
 
-Pillow decodes, and libjpeg-turbo by itself what it has no doubts about. The functions have no deadline of their own;
-the service runs them in a process that it can kill.
+Pillow decodes, except that libjpeg-turbo decodes plain JPEGs directly. The functions have no
+deadline of their own; the service runs them in a process that it can kill.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from io import BytesIO
 from typing import Annotated
 
 import numpy as np
@@ -21,30 +16,40 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from bundle.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedImageType
+from bundle.errors import ImageTooLarge, UnreadableImage, UnsupportedImageType
 from bundle.format.manifest import Input, ShorterSide
 from bundle.imaging import turbo
 from bundle.imaging.colour import to_rgb
+from bundle.imaging.formats import open_image, sniff, webp_size
 from bundle.imaging.geometry import prepare
-from bundle.imaging.headers import Header, read_header, sniff
-from bundle.imaging.jpeg import lacks_data
+from bundle.imaging.guard import image_errors, out_of_memory
+from bundle.imaging.jpeg import lacks_data, read_jpeg
+from bundle.imaging.orientation import exif_orientation, tiff_orientation, upright
 
 MAX_PIXELS = 178_956_970
-"""Pillow's own bound (twice its warning level of a quarter gigabyte of RGB), which stays as it is."""
-_ORIENTATION = 0x0112
-_TURNED = range(2, 9)  # orientations other than upright
+"""Pillow's own limit, which stays in force: twice its warning level, a quarter gigabyte of RGB."""
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Bounds judged before decoding. Raises ``ValueError`` for a limit that is not above 0."""
+    """Limits checked before decoding.
 
-    max_bytes: int = 20_000_000  # bytes of the file
-    max_pixels: int = 50_000_000  # width x height; at most 178,956,970, the bound of Pillow
-    max_side: int = 16_384  # pixels of the longer side
-    max_aspect_ratio: float = 50.0  # longer side / shorter side
-    max_jpeg_scans: int = 100  # a progressive camera picture has about 10
-    max_gif_frames: int = 1000  # of which the first is classified
+    Attributes:
+        max_bytes: Bytes of the file.
+        max_pixels: Width x height; at most 178,956,970, the limit of Pillow.
+        max_side: Pixels of the longer side.
+        max_aspect_ratio: Longer side / shorter side.
+        max_jpeg_scans: Scans of a JPEG; a progressive one from a camera has about 10.
+
+    Raises:
+        ValueError: A limit is not above 0, or `max_pixels` is above that of Pillow.
+    """
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 50_000_000
+    max_side: int = 16_384
+    max_aspect_ratio: float = 50.0
+    max_jpeg_scans: int = 100
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -77,8 +82,8 @@ class ImageInfo:
 class DecodedImage:
     """Decoded pixels, uint8 [H, W, 3] RGB, upright and contiguous, and where they come from.
 
-    The operations of `info` are in order, for example `exif_orientation_6`, `cmyk_to_rgb`, `alpha_over_white`,
-    `16_bit_to_8_bit`, `decoded_at_1_4` (of its width and height).
+    The operations of `info` are in order, for example `exif_orientation_6`, `cmyk_to_rgb`,
+    `alpha_over_white`, `16_bit_to_8_bit`, `decoded_at_1_4` (of its width and height).
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -86,11 +91,17 @@ class DecodedImage:
 
 
 def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -> DecodedImage:  # noqa: A002
-    """Decode a file and bring it to the geometry of a model: ``pixels`` is uint8 [input.height, input.width, 3].
+    """Decode a file and bring it to the geometry of a model.
 
-    The one way from bytes to a model, in training, in evaluation, in the self-test and in service. A JPEG much
-    larger than the model's input is decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction of the time.
-    Raises as :func:`decode_image`.
+    Training, evaluation, the self-test and the service all preprocess with this function. A JPEG
+    much larger than the model's input is decoded at 1/2, 1/4 or 1/8 of its size, which costs a
+    fraction of the time.
+
+    Returns:
+        The image, with `pixels` uint8 [input.height, input.width, 3].
+
+    Raises:
+        ImageError: As `decode_image`.
     """
     resize = input.resize
     needed = resize.size if isinstance(resize, ShorterSide) else max(resize.height, resize.width)
@@ -98,7 +109,7 @@ def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -
     try:
         return replace(image, pixels=prepare(image.pixels, input))
     except MemoryError as exc:
-        raise _out_of_memory(image.info.format) from exc
+        raise out_of_memory(image.info.format) from exc
 
 
 def decode_image(
@@ -106,171 +117,117 @@ def decode_image(
 ) -> DecodedImage:
     """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
 
-    ``shorter_side``: what will be made of the picture has so many pixels on its shorter side, so that a JPEG may
-    be decoded smaller than it is stored (:mod:`bundle.imaging.turbo`); None asks for all of it.
-    Raises :class:`UnsupportedImageType` for other first bytes, :class:`ImageTooLarge` when the bytes or the
-    header are over ``limits``, :class:`UnreadableImage` for a truncated or corrupt file. No warning of
-    Pillow escapes. Safe for concurrent calls.
+    No other exception and no warning of Pillow escapes. Safe for concurrent calls.
+
+    Args:
+        data: The file.
+        limits: Checked before decoding.
+        shorter_side: Pixels that the caller needs on the shorter side, so that a JPEG may be
+            decoded at a fraction of its size (see `bundle.imaging.turbo`); None decodes in full.
+
+    Raises:
+        UnsupportedImageType: The first bytes belong to no supported format.
+        ImageTooLarge: The file or its header is over `limits`.
+        UnreadableImage: The file is truncated or corrupt.
     """
+    kind = _supported_type(data, limits)
+    with image_errors(kind, len(data), limits.max_pixels):
+        return _decode(data, kind, limits, shorter_side)
+
+
+def image_size(data: bytes, limits: ImageLimits = ImageLimits()) -> tuple[int, int]:
+    """Width and height in pixels, from the header alone. Raises as `decode_image`."""
+    kind = _supported_type(data, limits)
+    with image_errors(kind, len(data), limits.max_pixels):
+        image, _ = _open(data, kind, limits)
+        return image.size
+
+
+def _supported_type(data: bytes, limits: ImageLimits) -> str:
     if len(data) > limits.max_bytes:
         raise _too_large("bytes", limits.max_bytes, len(data))
     kind = sniff(data)
     if kind is None:
+        found = f"a file that starts with {data[:8]!r}" if data else "an empty file"
         raise UnsupportedImageType(
-            "The file is not a picture of a known type. Expected JPEG, PNG, WebP, GIF, BMP or TIFF. "
-            + (
-                f"Received: a file that starts with {data[:8]!r}"
-                if data
-                else "Received: an empty file"
-            )
+            "The file is not an image of a supported type. "
+            f"Expected JPEG, PNG, WebP, GIF, BMP or TIFF. Received: {found}"
         )
-    header = read_header(data, kind, limits.max_jpeg_scans, limits.max_gif_frames)
-    _judge(header, limits)
-    with _quiet_pillow():
-        try:
-            return _decode(data, header, limits, shorter_side)
-        except ImageError:
-            raise
-        except Image.DecompressionBombError as exc:
-            raise ImageTooLarge(
-                f"The picture has too many pixels. {_send_smaller(limits)} Received: {exc}"
-            ) from exc
-        except MemoryError as exc:
-            raise _out_of_memory(kind) from exc
-        except (
-            Exception
-        ) as exc:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, ...
-            text = " ".join(str(exc).split())[:200]
-            raise UnreadableImage(
-                f"The {kind} file is truncated or corrupt. Send a file that opens in an image viewer. "
-                f"Received: {len(data)} bytes; the decoder says: {text or type(exc).__name__}"
-            ) from exc
+    return kind
 
 
-def _decode(
-    data: bytes, header: Header, limits: ImageLimits, shorter_side: int | None
-) -> DecodedImage:
-    kind = header.format
-    image: Image.Image = Image.open(BytesIO(data), formats=[kind])
+def _open(data: bytes, kind: str, limits: ImageLimits) -> tuple[Image.Image, int]:
+    """The image, opened and within the limits, and for a JPEG the offset of its end marker."""
+    end = 0
+    if kind == "JPEG":
+        header = read_jpeg(data, limits.max_jpeg_scans)
+        _check_size(kind, header.width, header.height, limits)
+        if header.scans > limits.max_jpeg_scans:
+            raise _too_large("JPEG scans", limits.max_jpeg_scans, f"at least {header.scans}")
+        end = header.end
+    elif kind == "WEBP" and (size := webp_size(data)):
+        _check_size(kind, *size, limits)
+    image = open_image(data, kind)
+    _check_size(kind, *image.size, limits)
+    return image, end
+
+
+def _decode(data: bytes, kind: str, limits: ImageLimits, shorter_side: int | None) -> DecodedImage:
+    image, end = _open(data, kind, limits)
     mode = image.mode
-    # A TIFF turns itself upright while it loads, and announces the upright size before.
-    turned_by_pillow = _tiff_orientation(image) if kind == "TIFF" else 1
+    # Pillow turns a TIFF upright while it loads, and states the upright size before.
+    turned_by_pillow = tiff_orientation(image) if kind == "TIFF" else 1
     width, height = image.size if turned_by_pillow < 5 else image.size[::-1]
-    _judge(Header(kind, width, height), limits)
     if kind == "JPEG" and mode in ("RGB", "L"):
         factor = turbo.reduction(width, height, shorter_side)
         pixels = turbo.decode(data, width, height, factor)
         if pixels is not None:
             return _described(pixels, image, factor)
+    if kind == "PNG":
+        # Loading ignores the checksums of pixel data. `verify` checks them, and closes the image.
+        image.verify()
+        image = open_image(data, kind)
     image.load()
-    if kind == "JPEG" and lacks_data(data, header.end, image):
-        raise ValueError("the picture data stops before the picture does")
+    if kind == "JPEG" and lacks_data(data, end, image):
+        raise ValueError("the last scan stops early")
     operations: list[str] = []
-    orientation = turned_by_pillow if kind == "TIFF" else _exif_orientation(image)
+    orientation = turned_by_pillow if kind == "TIFF" else exif_orientation(image)
     if orientation != 1:
         operations.append(f"exif_orientation_{orientation}")
     if mode == "CMYK" and kind == "JPEG" and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG as inverted; only those that carry Adobe's marker are.
         image = Image.eval(image, lambda value: 255 - value)
     image, conversions = to_rgb(image, data[24] if kind == "PNG" else 8)
-    pixels = _upright(np.array(image, dtype=np.uint8), 1 if kind == "TIFF" else orientation)
+    pixels = upright(np.array(image, dtype=np.uint8), 1 if kind == "TIFF" else orientation)
     return DecodedImage(pixels, ImageInfo(kind, width, height, mode, operations + conversions))
 
 
 def _described(pixels: npt.NDArray[np.uint8], image: Image.Image, factor: int) -> DecodedImage:
-    """What libjpeg-turbo decoded at 1/``factor``, turned upright, with what the header ``image`` says of it."""
-    orientation = _exif_orientation(image)
+    """The result for `pixels` that libjpeg-turbo decoded at 1/`factor`; `image` has the header."""
+    orientation = exif_orientation(image)
     steps = (
         (factor > 1, f"decoded_at_1_{factor}"),
         (orientation != 1, f"exif_orientation_{orientation}"),
         (image.mode == "L", "grey_to_rgb"),
     )
     info = ImageInfo("JPEG", *image.size, image.mode, [name for done, name in steps if done])
-    return DecodedImage(_upright(pixels, orientation), info)
+    return DecodedImage(upright(pixels, orientation), info)
 
 
-def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """``pixels`` [H, W, 3] turned by an EXIF orientation 1 to 8, contiguous."""
-    if orientation in (3, 4, 6, 7):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 7, 8):
-        pixels = pixels[:, ::-1]
-    if orientation > 4:
-        pixels = pixels.transpose(1, 0, 2)
-    return np.ascontiguousarray(pixels)
-
-
-def _exif_orientation(image: Image.Image) -> int:
-    """Orientation 1 to 8; 1 for a picture without EXIF and for EXIF that cannot be read."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - whatever malformed EXIF makes Pillow raise, the pixels are good
-        return 1
-    return value if isinstance(value, int) and value in _TURNED else 1
-
-
-def _tiff_orientation(image: Image.Image) -> int:
-    value = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)
-    return value if isinstance(value, int) and value in _TURNED else 1
-
-
-def _judge(header: Header, limits: ImageLimits) -> None:
-    """Raise for a size over the limits; sizes of 0 are left to the decoder, which refuses them."""
-    width, height = header.width, header.height
+def _check_size(kind: str, width: int, height: int, limits: ImageLimits) -> None:
     size = f"{width} x {height}"
     if width < 1 or height < 1:
-        raise UnreadableImage(f"The {header.format} header states no size. Received: {size} pixels")
+        raise UnreadableImage(f"The {kind} header states no size. Received: {size} pixels")
     if width * height > limits.max_pixels:
         raise _too_large("pixels", limits.max_pixels, f"{size} = {width * height}")
     if max(width, height) > limits.max_side:
         raise _too_large("pixels on the longer side", limits.max_side, size)
     if max(width, height) > limits.max_aspect_ratio * min(width, height):
         raise _too_large("times the shorter side on the longer side", limits.max_aspect_ratio, size)
-    if header.scans > limits.max_jpeg_scans:
-        raise _too_large("JPEG scans", limits.max_jpeg_scans, f"at least {header.scans}")
-    if header.frames > limits.max_gif_frames:
-        raise _too_large("GIF frames", limits.max_gif_frames, f"at least {header.frames}")
 
 
 def _too_large(what: str, limit: float, found: object) -> ImageTooLarge:
     return ImageTooLarge(
-        f"The picture is too large. Expected at most {limit:,} {what}; send a smaller picture. Received: {found}"
+        f"The image is too large. Expected at most {limit:,} {what}; send a smaller image. "
+        f"Received: {found}"
     )
-
-
-def _out_of_memory(kind: str) -> UnreadableImage:
-    return UnreadableImage(
-        f"The {kind} picture needs more memory than there is. Send a smaller one."
-    )
-
-
-def _send_smaller(limits: ImageLimits) -> str:
-    return f"Expected at most {limits.max_pixels:,}; send a smaller picture."
-
-
-_quiet_lock = threading.Lock()
-_quiet_users = 0
-_quiet_filters: warnings.catch_warnings[None] | None = None
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Ignore the warnings that Pillow's modules raise, for as long as any thread is decoding.
-
-    ``warnings.catch_warnings`` alone restores a wrong state when threads interleave, hence the count.
-    """
-    global _quiet_users, _quiet_filters
-    with _quiet_lock:
-        if _quiet_users == 0:
-            _quiet_filters = warnings.catch_warnings()
-            _quiet_filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\.|bundle\.(image|colour)")
-        _quiet_users += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_users -= 1
-            if _quiet_users == 0 and _quiet_filters is not None:
-                _quiet_filters.__exit__(None, None, None)
-                _quiet_filters = None

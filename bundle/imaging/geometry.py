@@ -1,4 +1,4 @@
-"""Decoded picture to model input: the one place where evaluation and serving resize and crop."""
+"""Decoded image to model input: the resize and crop that training, evaluation and serving share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ _FILTERS = {
 
 
 def prepare(pixels: npt.NDArray[np.uint8], input: Input) -> npt.NDArray[np.uint8]:  # noqa: A002
-    """Resize and crop ``pixels`` uint8 [H, W, 3] to the model's uint8 [input.height, input.width, 3].
+    """Resize and crop an image to the input size of a model.
 
-    Resampling is Pillow's, whose filters widen with the reduction (antialias). A picture that has the size
-    already passes through unchanged. The result is contiguous and shares no memory with ``pixels``.
-    Raises ``ValueError`` for another shape or dtype.
+    Resampling is Pillow's, whose filters widen with the reduction (antialias). An image that has
+    the size already passes through unchanged.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        input: The geometry of the model.
+
+    Returns:
+        uint8 [input.height, input.width, 3], contiguous; shares no memory with `pixels`.
+
+    Raises:
+        ValueError: `pixels` has another shape or dtype.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(
@@ -37,11 +46,11 @@ def prepare(pixels: npt.NDArray[np.uint8], input: Input) -> npt.NDArray[np.uint8
 
 
 def _resized(height: int, width: int, input: Input) -> tuple[int, int]:  # noqa: A002
-    """Size after the resize rule: (height, width). The longer side rounds half up, in whole numbers."""
+    """(height, width) after the resize rule; the longer side rounds half up, in integers."""
     rule = input.resize
     if not isinstance(rule, ShorterSide):
         return rule.height, rule.width
     short = min(height, width)
-    return (2 * height * rule.size + short) // (2 * short), (2 * width * rule.size + short) // (
-        2 * short
-    )
+    resized_height = (2 * height * rule.size + short) // (2 * short)
+    resized_width = (2 * width * rule.size + short) // (2 * short)
+    return resized_height, resized_width

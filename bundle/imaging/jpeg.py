@@ -1,10 +1,11 @@
-"""The marker structure of a JPEG file, and whether its last scan is all there."""
+"""JPEG markers: size, number of scans, and whether the last scan is complete."""
 
 from __future__ import annotations
 
 import re
 import struct
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,38 +13,48 @@ from PIL import Image
 from bundle.errors import UnreadableImage
 
 MAX_SEGMENTS = 10_000
-"""Marker segments besides scans; a camera writes fewer than 100."""
+"""Marker segments other than scans; a camera writes fewer than 100."""
 MAX_STRAY_BYTES = 65_536
 """Bytes between the segments of the header; Pillow reads them one by one in Python."""
 
-# Of several FF in a row the last one counts. The pattern starts with a plain byte, which `re` finds with memchr.
+# Of several FF in a row the last one counts. `re` finds the plain first byte with memchr.
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames: baseline or extended; of many scans
-# What comes before a frame, each with its length.
+# Frame markers: baseline and extended sequential, progressive.
+_SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
+# Segments that come before a frame, each with its length.
 _USUAL_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
-_FEW_SEGMENTS = 32  # of these; cameras write about ten
+# Cameras write about ten.
+_MAX_USUAL_SEGMENTS = 32
 _SOS, _EOI, _SOI, _TEM = 0xDA, 0xD9, 0xD8, 0x01
-_BAND = 256  # rows
-_NOISE = bytes(i * 73 % 251 for i in range(1, 257))  # anything without 0xFF
-# With restart intervals libjpeg skips to the next restart marker, so each of the eight leads to some noise.
+# Rows compared at a time.
+_BAND = 256
+# Anything without 0xFF.
+_NOISE = bytes(i * 73 % 251 for i in range(1, 257))
+# With restart intervals libjpeg skips to the next restart marker, hence noise after all eight.
 _OTHER_DATA = _NOISE + b"".join(bytes([0xFF, 0xD0 + number]) + _NOISE for number in range(8))
 
 
-def absurd(format: str, what: str) -> UnreadableImage:  # noqa: A002
-    """The error for a file of more parts than any picture needs."""
-    return UnreadableImage(
-        f"The {format} file is built to be slow, not to be looked at. Received: {what}"
-    )
+class JpegHeader(NamedTuple):
+    """Width and height in pixels, number of scans, and offset of the end marker."""
+
+    width: int
+    height: int
+    scans: int
+    end: int
 
 
-def read_jpeg(data: bytes, max_scans: int) -> tuple[int, int, int, int]:
-    """Width, height, number of scans (counted to ``max_scans + 1`` at most), and the place of the end marker.
+def read_jpeg(data: bytes, max_scans: int) -> JpegHeader:
+    """Walk the markers of a JPEG file as libjpeg does.
 
-    Walks the markers as libjpeg does: by length outside scans, by search inside them (FF00 and RSTn are data).
-    Several frame headers are an error to libjpeg; the largest is reported, so that none can hide another.
-    Raises :class:`UnreadableImage` for a file without an end marker or made to be slow, ``struct.error`` for
-    one that ends inside a frame header.
+    Outside scans it goes by length, inside them by search (FF00 and RSTn are data). Several frame
+    headers are an error to libjpeg; the largest is reported, so that none can hide another.
+
+    Counting stops at `max_scans + 1` scans, before the end marker is found.
+
+    Raises:
+        UnreadableImage: The file has no end marker, or is built to be slow.
+        struct.error: The file ends inside a frame header.
     """
     width = height = scans = segments = stray = 0
     position = 2
@@ -53,7 +64,7 @@ def read_jpeg(data: bytes, max_scans: int) -> tuple[int, int, int, int]:
             stray += match.end() - position - 2
         position = match.end()
         if marker == _EOI:
-            return width, height, scans, position - 2
+            return JpegHeader(width, height, scans, position - 2)
         stated = int.from_bytes(data[position : position + 2], "big")
         length = 0 if marker in (_SOI, _TEM) else max(2, stated)
         if marker in _FRAME_MARKERS:
@@ -62,35 +73,47 @@ def read_jpeg(data: bytes, max_scans: int) -> tuple[int, int, int, int]:
         if marker == _SOS:
             scans += 1
             if scans > max_scans:
-                return width, height, scans, 0
+                return JpegHeader(width, height, scans, 0)
         else:
             segments += 1
         if segments > MAX_SEGMENTS:
-            raise absurd("JPEG", f"more than {MAX_SEGMENTS} segments")
+            raise _built_to_be_slow(f"more than {MAX_SEGMENTS} segments")
         if stray > MAX_STRAY_BYTES:
-            raise absurd("JPEG", f"more than {MAX_STRAY_BYTES} bytes between segments")
+            raise _built_to_be_slow(f"more than {MAX_STRAY_BYTES} bytes between segments")
         position += length
     raise UnreadableImage(
-        f"The JPEG file is truncated: it has no end marker. Send the whole file. Received: {len(data)} bytes"
+        "The JPEG file is truncated: it has no end marker. Send the whole file. "
+        f"Received: {len(data)} bytes"
+    )
+
+
+def _built_to_be_slow(found: str) -> UnreadableImage:
+    return UnreadableImage(
+        "The JPEG file is built to be slow to decode. Save it as a baseline JPEG. "
+        f"Received: {found}"
     )
 
 
 def scanned_pixels(data: bytes) -> int | None:
-    """Pixels of a JPEG, times its scans at most if it is progressive; None: it begins in an unusual way.
+    """Pixels of a JPEG, times its scans at most if it is progressive; None for an unusual header.
 
-    Anything in which libjpeg could see another header than this does is unusual. Raises ``struct.error`` for one that ends before.
+    Unusual is whatever libjpeg could read as another header than this function does, and a file
+    that ends before its frame header. Never raises.
     """
     position = 2
-    for _ in range(_FEW_SEGMENTS):
-        start, marker, length = struct.unpack_from(">BBH", data, position)
+    for _ in range(_MAX_USUAL_SEGMENTS):
+        # Marker, length, and of a frame header precision, height and width.
+        segment = data[position : position + 9]
+        if len(segment) < 9:
+            return None
+        start, marker, length, height, width = struct.unpack(">BBHxHH", segment)
         if start != 0xFF or length < 2:
             return None
-        if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
-            height, width = struct.unpack_from(">HH", data, position + 5)
-            # To count takes longer than all else here, and scans of the other kind are few, or cost little each.
-            return int(
-                height * width * (data.count(bytes([0xFF, _SOS])) if marker == _PROGRESSIVE else 1)
-            )
+        if marker in _SEQUENTIAL:
+            return int(height * width)
+        if marker == _PROGRESSIVE:
+            # Counting costs more than all else here. Sequential scans are few, or cost little each.
+            return int(height * width) * data.count(bytes([0xFF, _SOS]))
         if marker not in _USUAL_SEGMENTS:
             return None
         position += 2 + length
@@ -98,11 +121,12 @@ def scanned_pixels(data: bytes) -> int | None:
 
 
 def lacks_data(data: bytes, end: int, image: Image.Image) -> bool:
-    """Whether the decoded picture ``image`` is partly made up because its last scan stops early.
+    """Whether part of the decoded `image` is made up because its last scan stops early.
 
-    Where data runs out before the end marker at ``end``, libjpeg goes on with middle grey and only warns,
-    and Pillow does not pass the warning on. So a picture whose last pixel is about middle grey is decoded
-    again with other bytes before the end marker: a whole picture does not look at them, a cut one changes.
+    Where data runs out before the end marker at offset `end`, libjpeg continues with middle grey
+    and only warns, and Pillow drops the warning. An image whose last pixel is about middle grey is
+    therefore decoded again with other bytes before the end marker: a complete scan ignores them, a
+    truncated one changes.
     """
     corner = image.getpixel((image.width - 1, image.height - 1))
     if image.mode == "RGB" and isinstance(corner, tuple):
@@ -116,7 +140,7 @@ def lacks_data(data: bytes, end: int, image: Image.Image) -> bool:
 
 
 def _same(one: Image.Image, other: Image.Image) -> bool:
-    """Whether all pixels are equal, compared in bands so that no third copy of the picture exists."""
+    """Whether all pixels are equal, compared in bands so that no third copy of the image exists."""
     bands = [
         (0, top, one.width, min(top + _BAND, one.height)) for top in range(0, one.height, _BAND)
     ]

@@ -1,4 +1,4 @@
-"""JPEG through libjpeg-turbo's own interface: Pillow's pixels to the bit, without its copies, and scaled on request."""
+"""JPEG decoding with libjpeg-turbo: Pillow's pixels without its copies, and scaled on request."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import simplejpeg
 FACTORS = (8, 4, 2)
 """Reductions that libjpeg-turbo has fast inverse transforms for."""
 GAP = 3
-"""A reduced picture keeps at least this many times the pixels that are needed on its shorter side, so that what is left
-to the resize rule is still a reduction, with its antialiasing. With 2, as in Pillow's ``Image.thumbnail``, a network
-loses 0.9 points of accuracy, with 3 it loses 0.1 (``python -m benchmarks.decoders``)."""
+"""A reduced image keeps at least this many times the pixels needed on its shorter side, so that the
+resize rule still reduces it, with antialiasing. With 2, as in Pillow's `Image.thumbnail`, a network
+loses 0.9 points of accuracy, with 3 it loses 0.1 (`python -m benchmarks.decoders`)."""
 
 
 def reduction(width: int, height: int, shorter_side: int | None) -> int:
-    """The factor, 1, 2, 4 or 8, by which a picture of ``width`` x ``height`` pixels may be decoded smaller.
+    """The factor, 1, 2, 4 or 8, by which an image of `width` x `height` may be decoded smaller.
 
-    It divides both sides: a last row or column that stands for half a pixel would shift the picture.
+    It divides both sides: a last row or column that stands for half a pixel would shift the image.
     """
     if shorter_side is None:
         return 1
@@ -26,10 +26,12 @@ def reduction(width: int, height: int, shorter_side: int | None) -> int:
 
 
 def decode(data: bytes, width: int, height: int, factor: int) -> npt.NDArray[np.uint8] | None:
-    """uint8 [height / factor, width / factor, 3] RGB of a JPEG file; None where Pillow has to judge.
+    """Decode a JPEG file at 1/`factor` of its size.
 
-    That is what is neither YCbCr nor grey, what libjpeg-turbo so much as warns about (a truncated file, for one),
-    and a size other than the expected one.
+    Returns:
+        uint8 [height / factor, width / factor, 3] RGB. None where Pillow has to decide: a colour
+        space other than YCbCr and grey, any warning of libjpeg-turbo (a truncated file, for one),
+        and a size other than `width` x `height`.
     """
     rows, columns = height // factor, width // factor
     try:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from bundle.errors import IMAGE_ERRORS
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
-from bundle.imaging.headers import quick_pixels
+from bundle.imaging.formats import quick_pixels
 from bundle.worker.client import FramedProcess
 from bundle.worker.wire import WireClosed
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import ctypes
+from ctypes import c_char
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bundle import machine as machine_module
 from bundle.machine import (
     available_memory,
     computes_in_bf16,
@@ -18,7 +18,7 @@ MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailabl
 
 
 def machine(root: Path, groups: str, **files: str) -> tuple[Path, Path]:
-    """The folders /proc and /sys/fs/cgroup of a machine; `__` in the name of a file stands for `/`."""
+    """The folders /proc and /sys/fs/cgroup of a machine; `__` in a file name stands for `/`."""
     proc, cgroups = root / "proc", root / "cgroup"
     (proc / "self").mkdir(parents=True)
     (proc / "meminfo").write_text(MEMINFO)
@@ -83,20 +83,16 @@ def test_this_machine_has_memory_and_a_name() -> None:
 
 
 @pytest.mark.parametrize(("status", "name"), [(0, "NVIDIA H100 80GB HBM3"), (100, "CUDA device")])
-def test_a_cuda_device_is_named_as_its_driver_names_it(
-    status: int, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cuda_device_has_the_name_that_its_driver_gives(status: int, name: str) -> None:
     class Driver:
-        """libcuda as its documentation describes it: cuDeviceGetName fills a buffer; 100: there is no device."""
+        """libcuda as documented: cuDeviceGetName fills a buffer; 100 means there is no device."""
 
         def cuInit(self, _flags: int) -> int:  # noqa: N802 - NVIDIA's name
             return status
 
-        def cuDeviceGetName(self, buffer: Any, size: int, device: int) -> int:  # noqa: N802
+        def cuDeviceGetName(self, name: ctypes.Array[c_char], size: int, device: int) -> int:  # noqa: N802
             assert (size, device) == (256, 0)
-            buffer.value = b"NVIDIA H100 80GB HBM3"
+            name.value = b"NVIDIA H100 80GB HBM3"
             return 0
 
-    monkeypatch.setattr(machine_module.ctypes, "CDLL", lambda _: Driver())
-
-    assert cuda_device_name() == name
+    assert cuda_device_name(Driver()) == name

@@ -11,8 +11,7 @@ from statistics import median
 import numpy as np
 
 from bundle.errors import ImageError
-from bundle.imaging.decode import ImageLimits
-from bundle.imaging.headers import read_header, sniff
+from bundle.imaging.decode import image_size
 from training.data.folders import list_splits, some
 from training.errors import DataError
 
@@ -75,13 +74,6 @@ def survey(folder: Path) -> Survey:
 def _shorter_side(file: Path) -> int | None:
     """In pixels, from the header; None where there is none to read, which is said when the images are read."""
     try:
-        content = file.read_bytes()
-        kind = sniff(content)
-        header = (
-            read_header(content, kind, ImageLimits.max_jpeg_scans, ImageLimits.max_gif_frames)
-            if kind
-            else None
-        )
+        return min(image_size(file.read_bytes()))
     except (ImageError, OSError):
         return None
-    return min(header.width, header.height) if header else None

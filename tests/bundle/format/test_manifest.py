@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +191,22 @@ def test_a_missing_or_huge_manifest_is_refused(tmp_path: Path) -> None:
 
     (tmp_path / MANIFEST_FILE).write_bytes(b" " * 4_000_001)
     with pytest.raises(ManifestInvalid, match="larger than"):
+        read_manifest(tmp_path)
+
+
+NOT_FILES: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+    "device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_FILES)
+def test_a_manifest_that_is_not_a_regular_file_is_refused(kind: str, tmp_path: Path) -> None:
+    NOT_FILES[kind](tmp_path / MANIFEST_FILE)
+
+    with pytest.raises(ManifestInvalid, match=MANIFEST_FILE):
         read_manifest(tmp_path)
 
 

@@ -3,14 +3,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from bundle.errors import IntegrityFailed
+from bundle.errors import IntegrityFailed, ManifestInvalid
 from bundle.format.manifest import MANIFEST_FILE, read_manifest
-from bundle.format.repository import list_bundles, list_ignored, verify_files
+from bundle.format.repository import (
+    BundleRef,
+    IgnoredFolder,
+    list_bundles,
+    list_ignored,
+    scan,
+    verify_files,
+)
 
 
 @pytest.fixture
@@ -18,6 +27,27 @@ def bundle(torch_bundle_root: Path, tmp_path: Path) -> Path:
     return Path(
         shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "tiny-torch" / "1")
     )
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Access files as an ordinary user: root may read everything."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def repository() -> Iterator[Path]:
+    """An empty folder whose parents every user may read, unlike those of `tmp_path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def flip_one_byte(bundle: Path) -> None:
@@ -32,6 +62,11 @@ def link_to_outside(bundle: Path) -> None:
     (bundle / "model.pt").symlink_to(outside)
 
 
+def replace_with_folder(bundle: Path) -> None:
+    (bundle / "model.pt").unlink()
+    (bundle / "model.pt").mkdir()
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "flipped-byte": flip_one_byte,
     "longer": lambda bundle: (bundle / "model.pt").write_bytes(
@@ -43,10 +78,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "link-to-outside": link_to_outside,
     "link-inside": lambda bundle: (bundle / "again").symlink_to("golden"),
     "pipe": lambda bundle: os.mkfifo(bundle / "pipe"),
-    "folder-for-file": lambda bundle: (
-        (bundle / "model.pt").unlink(),
-        (bundle / "model.pt").mkdir(),
-    ),
+    "folder-for-file": replace_with_folder,
 }
 
 
@@ -91,3 +123,64 @@ def test_bundles_are_listed_by_name_and_version_as_a_number(tmp_path: Path) -> N
         "d/1",
     ]
     assert list_bundles(tmp_path / "none") == []
+
+
+def test_an_unreadable_version_is_a_bundle_that_is_refused(repository: Path) -> None:
+    (repository / "a" / "1").mkdir(parents=True)
+    (repository / "a" / "2").mkdir()
+    (repository / "a" / "2" / MANIFEST_FILE).write_text("{}")
+    (repository / "a" / "2").chmod(0)
+
+    with unprivileged():
+        bundles, ignored = scan(repository)
+        with pytest.raises(ManifestInvalid, match="Permission denied"):
+            read_manifest(bundles[0].path)
+
+    assert bundles == [BundleRef("a", 2, repository / "a" / "2")]
+    assert [folder.path.name for folder in ignored] == ["1"]
+
+
+def test_an_unreadable_model_is_ignored_and_the_others_are_found(repository: Path) -> None:
+    for name in ("a", "b"):
+        (repository / name / "1").mkdir(parents=True)
+        (repository / name / "1" / MANIFEST_FILE).write_text("{}")
+    (repository / "a").chmod(0)
+
+    with unprivileged():
+        bundles, ignored = scan(repository)
+
+    assert [ref.name for ref in bundles] == ["b"]
+    assert ignored == [IgnoredFolder(repository / "a", "cannot be read: Permission denied")]
+
+
+def test_a_folder_that_may_be_listed_but_not_entered_is_refused(
+    repository: Path, torch_bundle_root: Path
+) -> None:
+    manifest = read_manifest(torch_bundle_root / "tiny-torch" / "1")
+    (repository / "a" / "1").mkdir(parents=True)
+    (repository / "a" / "1" / "model.pt").write_bytes(b"model")
+    (repository / "a" / "1").chmod(0o444)
+
+    with unprivileged():
+        ((ref,), _) = scan(repository)
+        with pytest.raises(ManifestInvalid, match="Permission denied"):
+            read_manifest(ref.path)
+        with pytest.raises(IntegrityFailed, match="Permission denied"):
+            verify_files(ref.path, manifest)
+
+
+def test_links_in_a_loop_are_refused_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1").symlink_to("1")
+    (tmp_path / "b").symlink_to("b")
+    (tmp_path / "c" / "1").mkdir(parents=True)
+    (tmp_path / "c" / "1" / MANIFEST_FILE).symlink_to(MANIFEST_FILE)
+
+    bundles, ignored = scan(tmp_path)
+
+    assert [(ref.name, ref.version) for ref in bundles] == [("a", 1), ("c", 1)]
+    assert [folder.path.name for folder in ignored] == ["b"]
+    assert ignored[0].reason.startswith("cannot be read: ")
+    for ref in bundles:
+        with pytest.raises(ManifestInvalid, match="symbolic links"):
+            read_manifest(ref.path)

@@ -21,7 +21,7 @@ FIELDS = manifest_fields("torch", LABELS, 32, GOLDEN)
 
 def fill(writer: BundleWriter) -> None:
     (writer.directory / "model.pt").write_bytes(b"model")
-    (writer.directory / "golden.png").write_bytes(b"picture")
+    (writer.directory / "golden.png").write_bytes(b"image")
 
 
 def stop_midway(writer: BundleWriter) -> None:
@@ -90,7 +90,8 @@ def test_a_killed_writer_leaves_nothing_visible_and_the_next_one_cleans_up(tmp_p
     program = (
         "import pathlib, sys; from bundle.format.writer import BundleWriter\n"
         "with BundleWriter(pathlib.Path(sys.argv[1]), 'tiny') as writer:\n"
-        "    (writer.directory / 'model.pt').write_bytes(b'half'); print('ready', flush=True); sys.stdin.read()"
+        "    (writer.directory / 'model.pt').write_bytes(b'half')\n"
+        "    print('ready', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

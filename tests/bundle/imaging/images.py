@@ -1,4 +1,4 @@
-"""Pictures as files, good and hostile, for the decoder's tests."""
+"""Image files, good and hostile, for the tests of the decoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def photo(height: int = 45, width: int = 67, seed: int = 0) -> Image.Image:
-    """A smooth random colour picture with a little noise."""
+    """A smooth random colour image with a little noise."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 255, (5, 7, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
@@ -22,7 +22,7 @@ def photo(height: int = 45, width: int = 67, seed: int = 0) -> Image.Image:
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """``image`` as the bytes of a file."""
+    """`image` as the bytes of a file."""
     file = BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -34,7 +34,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def zeros(count: int) -> bytes:
-    """``count`` zero bytes, compressed piece by piece."""
+    """`count` zero bytes, compressed piece by piece."""
     pack = zlib.compressobj(9)
     parts = [
         pack.compress(bytes(min(1 << 20, count - start))) for start in range(0, count, 1 << 20)
@@ -43,7 +43,7 @@ def zeros(count: int) -> bytes:
 
 
 def bilevel_png(width: int, height: int, before: bytes = b"", after: bytes = b"") -> bytes:
-    """A black 1-bit PNG; ``before`` and ``after`` are chunks around its data."""
+    """A black 1-bit PNG; `before` and `after` are chunks around its data."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     data = chunk(b"IDAT", zeros(((width + 7) // 8 + 1) * height))
     return (
@@ -52,38 +52,14 @@ def bilevel_png(width: int, height: int, before: bytes = b"", after: bytes = b""
 
 
 def many_scans(count: int = 15_000) -> bytes:
-    """A progressive JPEG whose last scan is repeated ``count`` times: small, legal, and slow to decode."""
+    """A progressive JPEG whose last scan is repeated `count` times: legal, and slow to decode."""
     data = saved(photo(256, 256), "JPEG", progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * count + data[-2:]
 
 
-def many_frames_tiff(count: int = 5000) -> bytes:
-    """A grey 16 x 16 TIFF of ``count`` frames that share one strip; Pillow would take minutes to write it."""
-    entries = [
-        (256, 16),
-        (257, 16),
-        (258, 8),
-        (259, 1),
-        (262, 1),
-        (273, 8),
-        (277, 1),
-        (278, 16),
-        (279, 256),
-    ]
-    size = 2 + 12 * len(entries) + 4
-    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
-    frames = [
-        struct.pack("<H", len(entries))
-        + tags
-        + struct.pack("<I", 264 + size * number if number < count else 0)
-        for number in range(1, count + 1)
-    ]
-    return b"II*\0" + struct.pack("<I", 264) + bytes(range(256)) + b"".join(frames)
-
-
 def good_files() -> dict[str, bytes]:
-    """The same picture in every format and in the variants that decode by different code."""
+    """The same image in every format, and in the variants that different code decodes."""
     image = photo()
     grey, turned = image.convert("L"), image.transpose(Image.Transpose.ROTATE_180)
     frames: dict[str, Any] = {"save_all": True, "append_images": [turned] * 3}
@@ -96,6 +72,7 @@ def good_files() -> dict[str, bytes]:
         "png": saved(image, "PNG"),
         "png-palette": saved(image.quantize(64), "PNG"),
         "png-bilevel": saved(image.convert("1"), "PNG"),
+        "png-animated": saved(image, "PNG", **frames),
         "gif": saved(image, "GIF"),
         "gif-animated": saved(image, "GIF", **frames),
         "bmp": saved(image, "BMP"),
@@ -104,6 +81,7 @@ def good_files() -> dict[str, bytes]:
         "webp-lossless": saved(image, "WEBP", lossless=True),
         "webp-animated": saved(image, "WEBP", **frames),
         "tiff": saved(image, "TIFF"),
+        "tiff-big": saved(image, "TIFF", big_tiff=True),
         "tiff-lzw": saved(image, "TIFF", compression="tiff_lzw"),
         "tiff-deflate-strips": saved(image, "TIFF", compression="tiff_deflate", strip_size=2000),
         "tiff-jpeg": saved(image, "TIFF", compression="jpeg"),

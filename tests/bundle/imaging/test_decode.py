@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-LOSSLESS = {
+LOSSLESS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "WEBP": {"lossless": True, "exact": True},
     "BMP": {},
@@ -35,7 +36,7 @@ LOSSLESS = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_format_decodes_to_its_picture(name: str) -> None:
+def test_every_format_decodes_to_its_image(name: str) -> None:
     decoded = decode_image(GOOD[name])
 
     error = np.abs(decoded.pixels.astype(int) - np.asarray(photo())).mean()
@@ -92,7 +93,7 @@ def test_exif_orientation_is_applied_to_jpeg() -> None:
     ids=["no-header", "offset-outside", "cut-directory", "empty"],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_malformed_exif_does_not_fail_a_good_picture(kind: str, exif: bytes) -> None:
+def test_malformed_exif_does_not_fail_a_good_image(kind: str, exif: bytes) -> None:
     assert decode_image(saved(photo(), kind, exif=exif)).pixels.shape == (45, 67, 3)
 
 

@@ -32,7 +32,7 @@ def noise(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_picture_becomes_the_input_size(
+def test_any_image_becomes_the_input_size(
     height: int, width: int, size: int, extra: int, interpolation: str
 ) -> None:
     pixels = noise(height, width)
@@ -47,7 +47,7 @@ def test_any_picture_becomes_the_input_size(
     assert np.array_equal(pixels, before)
 
 
-def test_a_picture_of_the_right_size_passes_unchanged() -> None:
+def test_an_image_of_the_right_size_passes_unchanged() -> None:
     assert np.array_equal(prepare(noise(32, 32), geometry(32)), noise(32, 32))
 
 
@@ -55,7 +55,7 @@ def test_the_crop_is_the_middle() -> None:
     assert np.array_equal(prepare(noise(32, 50), geometry(32)), noise(32, 50)[:, 9:41])
 
 
-def test_a_prepared_picture_passes_a_second_time_unchanged() -> None:
+def test_a_prepared_image_passes_a_second_time_unchanged() -> None:
     once = prepare(noise(77, 40), geometry(24))
 
     assert np.array_equal(prepare(once, geometry(24)), once)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import struct
 import threading
-import time
 import tracemalloc
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +16,6 @@ from tests.bundle.imaging.images import (
     bilevel_png,
     chunk,
     good_files,
-    many_frames_tiff,
     many_scans,
     saved,
     zeros,
@@ -25,8 +24,14 @@ from tests.bundle.imaging.images import (
 GOOD = good_files()
 
 
+def tags_that_share_data(count: int = 200, size: int = 1_000_000) -> bytes:
+    """A TIFF of `count` tags, each of which has the same `size` bytes as its value."""
+    entries = [struct.pack("<HHII", 1000 + tag, 7, size, 8) for tag in range(count)]
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + b"".join(entries) + bytes(size)
+
+
 @pytest.mark.parametrize("name", GOOD)
-def test_a_cut_file_is_an_error_or_the_whole_picture(name: str) -> None:
+def test_a_cut_file_is_an_error_or_the_whole_image(name: str) -> None:
     file = GOOD[name]
     whole = decode_image(file).pixels
     cuts = {*range(0, len(file), max(1, len(file) // 150)), *range(len(file) - 24, len(file))}
@@ -36,7 +41,7 @@ def test_a_cut_file_is_an_error_or_the_whole_picture(name: str) -> None:
             pixels = decode_image(file[:cut]).pixels
         except ImageError:
             continue
-        assert np.array_equal(pixels, whole), f"cut at {cut} of {len(file)} gives another picture"
+        assert np.array_equal(pixels, whole), f"cut at {cut} of {len(file)} gives another image"
 
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg-restart", "jpeg-grey", "jpeg-cmyk"])
@@ -86,23 +91,22 @@ def test_the_first_bytes_alone_are_unreadable(mark: str) -> None:
         decode_image(GOOD[mark][:20])
 
 
-HOSTILE = {
+HOSTILE: dict[str, tuple[Callable[[], bytes], type[ImageError]]] = {
     "900-megapixels": (lambda: bilevel_png(30_000, 30_000), ImageTooLarge),
     "80000000-x-1": (lambda: bilevel_png(80_000_000, 1), ImageTooLarge),
     "15000-scans": (many_scans, ImageTooLarge),
-    "200-mb-ztxt": (
-        lambda: bilevel_png(8, 8, chunk(b"zTXt", b"k\0\0" + zeros(200_000_000))),
+    "60-mb-ztxt": (
+        lambda: bilevel_png(8, 8, chunk(b"zTXt", b"k\0\0" + zeros(60_000_000))),
         UnreadableImage,
     ),
-    "200-mb-itxt-last": (
-        lambda: bilevel_png(8, 8, after=chunk(b"iTXt", b"k\0\1\0\0\0" + zeros(200_000_000))),
+    "60-mb-itxt-last": (
+        lambda: bilevel_png(8, 8, after=chunk(b"iTXt", b"k\0\1\0\0\0" + zeros(60_000_000))),
         UnreadableImage,
     ),
-    "200-mb-profile": (
-        lambda: bilevel_png(8, 8, chunk(b"iCCP", b"k\0\0" + zeros(200_000_000))),
+    "60-mb-profile": (
+        lambda: bilevel_png(8, 8, chunk(b"iCCP", b"k\0\0" + zeros(60_000_000))),
         UnreadableImage,
     ),
-    "png-chunks": (lambda: bilevel_png(8, 8, chunk(b"prVt", b"") * 1_000_000), UnreadableImage),
     "jpeg-comments": (
         lambda: GOOD["jpeg"][:2] + b"\xff\xfe\0\2" * 4_000_000 + GOOD["jpeg"][2:],
         UnreadableImage,
@@ -111,14 +115,21 @@ HOSTILE = {
         lambda: GOOD["jpeg"][:2] + b"\xff" * 10_000_000 + GOOD["jpeg"][2:],
         UnreadableImage,
     ),
-    "tiff-strips": (
-        lambda: (
-            b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", 273, 4, 4_000_000, 30) + bytes(16_000_000)
-        ),
+    "16-byte-tiff": (
+        lambda: b"II+\0" + struct.pack("<HHQ", 8, 0, 2**63),
         UnreadableImage,
     ),
-    "gif-screen": (
-        lambda: b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + bytes(40),
+    "tiff-of-many-tags": (
+        lambda: b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2**63) + bytes(100_000),
+        UnreadableImage,
+    ),
+    "tiff-tags-that-share-data": (tags_that_share_data, UnreadableImage),
+    "gif-frame": (
+        lambda: (
+            b"GIF89a\x0a\0\x0a\0\0\0\0,"
+            + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0)
+            + b"\x08\0;"
+        ),
         ImageTooLarge,
     ),
     "webp-canvas": (
@@ -129,53 +140,35 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_bomb_is_refused_quickly_and_with_little_memory(name: str) -> None:
+def test_a_hostile_file_is_refused_in_little_memory(name: str) -> None:
     make, error = HOSTILE[name]
     data = make()
     tracemalloc.start()
-    started = time.process_time()
 
     with pytest.raises(error):
         decode_image(data)
 
-    seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 2
     assert peak < 50_000_000
 
 
-@pytest.mark.parametrize(("kind", "count"), [("GIF", 1000), ("TIFF", 5000), ("WEBP", 5000)])
-def test_only_the_first_of_many_frames_is_read(kind: str, count: int) -> None:
-    if kind == "TIFF":
-        file = many_frames_tiff(count)
-    else:
-        frames = [Image.new("RGB", (16, 16), (i % 250, i // 250, 0)) for i in range(count)]
-        options = {"lossless": True, "method": 0, "quality": 0} if kind == "WEBP" else {}
-        file = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    started = time.process_time()
+def test_an_animated_gif_gives_its_first_frame_and_the_others_are_not_read() -> None:
+    file = GOOD["gif"]
+    corrupt_frame = b"," + b"\xff" * 50
 
-    decoded = decode_image(file)
+    animated = file[:-1] + corrupt_frame * 2000 + b";"
 
-    assert decoded.pixels.shape == (16, 16, 3)
-    assert time.process_time() - started < 0.5
+    assert np.array_equal(decode_image(animated).pixels, decode_image(file).pixels)
 
 
-def test_frames_of_a_gif_are_counted_without_being_decoded() -> None:
-    frames = [Image.new("RGB", (400, 300), (i, 0, 0)) for i in range(12)]
-    file = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+def test_a_tiff_gives_its_first_frame_and_the_others_are_not_read() -> None:
+    file = bytearray(GOOD["tiff"])
+    (directory,) = struct.unpack_from("<I", file, 4)
+    (entries,) = struct.unpack_from("<H", file, directory)
+    struct.pack_into("<I", file, directory + 2 + 12 * entries, len(file) + 1000)
 
-    assert decode_image(file, ImageLimits(max_gif_frames=12)).info.format == "GIF"
-    with pytest.raises(ImageTooLarge, match="at most 11 GIF frames"):
-        decode_image(file, ImageLimits(max_gif_frames=11))
-
-
-def test_a_gif_of_endless_tiny_blocks_is_refused() -> None:
-    file = saved(Image.new("P", (16, 16), 3), "GIF")
-    frame_at = file.index(b",")
-    comment = b"!\xfe" + b"\x01x" * 300_000 + b"\0"
-
-    with pytest.raises(UnreadableImage, match="200000 blocks"):
-        decode_image(file[:frame_at] + comment + file[frame_at:])
+    assert np.array_equal(decode_image(bytes(file)).pixels, decode_image(GOOD["tiff"]).pixels)
 
 
 def test_each_limit_is_held_and_named() -> None:
@@ -209,20 +202,27 @@ def test_a_limit_is_a_number_above_zero(value: float) -> None:
         ImageLimits(max_aspect_ratio=value)
 
 
-def test_2000_mutated_files_give_pixels_or_an_image_error() -> None:
+def test_mutated_files_give_pixels_or_an_image_error() -> None:
     random = np.random.default_rng(20_261_123)
     names = sorted(GOOD)
+    extremes = [0, 1, 2**15, 2**16 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
 
     for _ in range(2000):
         data = bytearray(GOOD[names[random.integers(len(names))]])
         for _ in range(random.integers(1, 8)):
-            start = int(
-                random.integers(min(len(data), 400) if random.random() < 0.6 else len(data))
-            )
-            if random.random() < 0.8:
-                data[start] = int(random.integers(256))
-            else:
-                del data[start : start + int(random.integers(1, 30))]
+            header_only = random.random() < 0.6
+            at = int(random.integers(min(len(data), 400) if header_only else len(data)))
+            match int(random.integers(4)):
+                case 0:
+                    data[at] = int(random.integers(256))
+                case 1:
+                    del data[at : at + int(random.integers(1, 30))]
+                case 2:
+                    data[at:at] = random.bytes(int(random.integers(1, 30)))
+                case _:
+                    extreme = extremes[random.integers(len(extremes))]
+                    size = int(random.choice([2, 4, 8]))
+                    data[at : at + size] = (extreme % 256**size).to_bytes(size, "little")
         try:
             pixels = decode_image(bytes(data)).pixels
         except ImageError:

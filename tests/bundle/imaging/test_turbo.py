@@ -1,10 +1,11 @@
-"""The fast way through libjpeg-turbo: the same pixels as Pillow's, smaller where that is enough, never other refusals."""
+"""libjpeg-turbo gives the pixels of Pillow, smaller on request, and refuses the same files."""
 
 from __future__ import annotations
 
 from io import BytesIO
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
@@ -25,7 +26,7 @@ KINDS = {
 }
 
 
-def pillow(data: bytes) -> np.ndarray:
+def pillow(data: bytes) -> npt.NDArray[np.uint8]:
     return np.asarray(Image.open(BytesIO(data)).convert("RGB"))
 
 
@@ -71,10 +72,19 @@ def test_what_libjpeg_warns_about_and_other_colours_are_left_to_pillow() -> None
 
 @pytest.mark.parametrize(
     ("size", "needed", "factor"),
-    [((4000, 3000), 256, 2), ((8000, 6000), 256, 4), ((4000, 3000), 32, 8), ((500, 375), 224, 1), ((1024, 1024), 256, 1), ((1600, 1600), 256, 2), ((9000, 64), 32, 1),
-     ((4001, 3000), 256, 1), ((4002, 3000), 256, 2)],
-)  # fmt: skip
-def test_a_reduced_picture_keeps_three_times_the_pixels_that_are_needed_and_whole_ones(
+    [
+        ((4000, 3000), 256, 2),
+        ((8000, 6000), 256, 4),
+        ((4000, 3000), 32, 8),
+        ((500, 375), 224, 1),
+        ((1024, 1024), 256, 1),
+        ((1600, 1600), 256, 2),
+        ((9000, 64), 32, 1),
+        ((4001, 3000), 256, 1),
+        ((4002, 3000), 256, 2),
+    ],
+)
+def test_a_reduced_image_keeps_three_times_the_needed_pixels_and_whole_ones(
     size: tuple[int, int], needed: int, factor: int
 ) -> None:
     assert turbo.reduction(*size, needed) == factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -36,6 +37,21 @@ def test_bombs_are_refused_undecoded_while_the_service_keeps_responding(
     assert refusals == {(422, "unreadable_image") if unreadable else (413, "image_too_large")}
     assert peak - before < 500e6
     assert server.predict(coloured()).status_code == 200
+
+
+def test_a_tiff_of_16_bytes_is_refused_and_ends_no_decoder(server: Server) -> None:
+    def decoder_pids() -> set[int]:
+        return {process.pid for process in server.tree() if "service.decoding" in process.cmdline()}
+
+    assert server.predict(coloured()).status_code == 200
+    before = decoder_pids()
+
+    response = server.predict(b"II+\0" + struct.pack("<HHQ", 8, 0, 2**63))
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "unreadable_image"
+    assert server.predict(coloured()).status_code == 200
+    assert decoder_pids() == before
 
 
 def test_two_thousand_mutated_images_end_no_process(server: Server) -> None:
