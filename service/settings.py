@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     runtime_threads: Positive | None = Field(
         default=None, description="CPU threads of each model; unset: all cores."
     )
+    openmp_wait: Literal["passive", "active"] = Field(
+        default="passive",
+        description="How PyTorch's threads on a CPU wait for each other: `passive` sleeps, for shared cores; `active` "
+        "spins, for a machine that serves one such model alone. A variable OMP_WAIT_POLICY of your own wins.",
+    )
     compiled_dir: Path | None = Field(
         default=None,
         description="Folder in which OpenVINO keeps what it compiles, which shortens later starts; unset: none.",

@@ -40,7 +40,7 @@ from bundle.machine import cuda_devices
 from bundle.runtimes import Device
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.process import environment
-from bundle.worker.selection import choices
+from bundle.worker.selection import candidates
 
 FOLDER = "openvino"
 CONVERT, QUANTIZE = (
@@ -126,7 +126,7 @@ def accelerate(
     written = read_manifest(path)
     chosen: dict[Device, str] = {}
     for device in _devices():
-        first = choices(written, "auto", cuda=device == "cuda")[0]
+        first = candidates(written, "auto", cuda=device == "cuda")[0]
         chosen[device] = f"{first.artifact.id}: {first.reason}"
     return Accelerated(path, written, left_out, chosen)
 

@@ -13,6 +13,7 @@ from bundle.errors import IMAGE_ERRORS
 from bundle.format.manifest import Input
 from bundle.imaging.headers import quick_pixels
 from bundle.worker.client import FramedProcess
+from bundle.worker.process import environment
 from bundle.worker.wire import WireClosed
 from service.api.schemas import ImageRead
 from service.decoding.__main__ import Decoded
@@ -82,7 +83,9 @@ class DecoderProcess:
             if self.running:
                 return
             await self.kill()
-            process = FramedProcess("service.decoding", self._arguments, "cpu", 1, MAX_BYTES)
+            process = FramedProcess(
+                "service.decoding", self._arguments, environment("cpu", 1), MAX_BYTES
+            )
             try:
                 await process.start(START_S)
             except WireClosed as exc:

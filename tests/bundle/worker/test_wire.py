@@ -88,7 +88,7 @@ def test_a_frame_that_is_too_large_is_refused_by_its_head() -> None:
     async def test(connection: FrameConnection, wire: Wire, _: socket.socket) -> None:
         answer = connection.post({})
         wire.send({}, [np.zeros(2000, np.uint8)])
-        with pytest.raises(WireClosed, match="1000 are the most"):
+        with pytest.raises(WireClosed, match="the limit is 1000"):
             await answer
 
     run(test)
