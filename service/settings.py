@@ -55,8 +55,8 @@ class Settings(BaseSettings):
     )
     openmp_wait: Literal["passive", "active"] = Field(
         default="passive",
-        description="How PyTorch's threads on a CPU wait for each other: `passive` sleeps, for shared cores; `active` "
-        "spins, for a machine that serves one such model alone. A variable OMP_WAIT_POLICY of your own wins.",
+        description="How PyTorch's CPU threads wait for each other: `passive` sleeps, for shared cores; "
+        "`active` spins, even when idle, for a machine with one model alone. OMP_WAIT_POLICY overrides it.",
     )
     compiled_dir: Path | None = Field(
         default=None,

@@ -5,9 +5,9 @@ Each is made by a subprocess, so that the test process never loads torch and ten
     make_torch_bundle(root, name="tiny-torch", labels=("blue", "green", "red"), size=32) -> folder
     make_keras_bundle(root, name="tiny-keras", ...)
 
-The network is one 1x1 convolution, global average pooling and one linear layer, with weights set by
-hand: channel k is how much colour k exceeds the mean of the other two, so a mostly blue, green or red
-image gets that label. It runs as a program too: `python -m tests.bundles torch|keras ROOT`.
+The network is one 1x1 convolution, global average pooling and one linear layer, with weights set
+by hand: channel k is how much colour k exceeds the mean of the other two, so a mostly blue, green
+or red image gets that label. It runs as a program too: `python -m tests.bundles torch|keras ROOT`.
 """
 
 from __future__ import annotations

@@ -319,7 +319,7 @@ def test_a_conversion_that_fails_gives_the_reason_and_writes_nothing(
         (writer.directory / "model.pt").write_text("not a network")
         broken = writer.commit(read_manifest(source))
 
-    with pytest.raises(AccelerationFailed, match=r"acceleration.convert, exit status 1\).* RuntimeError"):
+    with pytest.raises(AccelerationFailed, match=r"convert, exit status 1\).* RuntimeError"):
         accelerate(broken, tmp_path / "models", Acceleration(devices=("cpu",)))
 
     assert not (tmp_path / "models").exists()

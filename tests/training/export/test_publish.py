@@ -1,4 +1,4 @@
-"""From a network to a published bundle: what is written, and what is published when a part fails."""
+"""Publish a network: which bundles are written, and what is published when a part fails."""
 
 from __future__ import annotations
 
