@@ -65,8 +65,8 @@ def load(
     ov = import_openvino()
     if device == "cuda":
         raise RuntimeUnavailable(
-            "An OpenVINO artifact runs on the CPU. Use device 'auto' or 'cpu', or another artifact. "
-            "Received: 'cuda'"
+            "An OpenVINO artifact runs on the CPU. Use device 'auto' or 'cpu', or another "
+            "artifact. Received: 'cuda'"
         )
     core = ov.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

@@ -1,4 +1,4 @@
-"""The self-test: what it compares with the record, and that it tells one network from another."""
+"""The self-test: what it compares, and that it tells one network from another."""
 
 from __future__ import annotations
 
@@ -127,5 +127,5 @@ def test_a_recorded_score_of_zero_gives_numbers(scores: list[float]) -> None:
     found = golden_differences(sample(scores), np.array([30.0, 20.0, -1000.0], np.float32), 0.05)
 
     assert np.isfinite([each.size for each in found]).all()
-    # What has lost its logit is compared as recorded, and has no part in the comparison at temperature 1.
+    # A score without a logit is compared as recorded, and not at temperature 1.
     assert [each.label for each in found if each.at_one] == list(LABELS[: np.count_nonzero(scores)])
