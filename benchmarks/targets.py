@@ -12,7 +12,7 @@ from benchmarks.rows import Row, Spread
 from benchmarks.suite import CONNECTIONS, OURS, Result, capacity
 from bundle.format.manifest import read_manifest
 from bundle.format.repository import list_bundles
-from bundle.worker.selection import AUTO, accuracy, choices
+from bundle.worker.selection import AUTO, accuracy, candidates
 
 MB = 1_000_000
 
@@ -150,7 +150,7 @@ def targets(
     add("the same, ResNet-50", fastest.start.median, 6, " s", 1, upper=True)
     for reference in list_bundles(small.repository):
         manifest = read_manifest(reference.path)
-        artifact = choices(manifest, AUTO, cuda=False)[0].artifact
+        artifact = candidates(manifest, AUTO, cuda=False)[0].artifact
         lost = 100 * (
             (accuracy(manifest, manifest.source) or 0) - (accuracy(manifest, artifact) or 0)
         )

@@ -128,21 +128,19 @@ def accelerate(
     """Write the next version of a bundle, with faster artifacts for CPU and CUDA, each measured."""
     # scipy takes seconds to import, and the service's image does not have it.
     from bundle.acceleration.accelerate import accelerate as run  # noqa: PLC0415
-    from bundle.acceleration.measure import TestImages  # noqa: PLC0415
+    from bundle.acceleration.measure import Acceleration, LabelledImages  # noqa: PLC0415
 
     console = Console()
     try:
         manifest = read_manifest(directory)
         images = calibration_pixels(calibration, manifest.input) if calibration else None
-        labelled = TestImages(*labelled_pixels(test, manifest)) if test else None
+        labelled = LabelledImages(*labelled_pixels(test, manifest)) if test else None
         with console.status("reading") as status:
             done = run(
                 directory,
                 models or directory.absolute().parent.parent,
-                calibration=images,
-                test=labelled,
-                threads=threads,
-                say=lambda text: status.update(escape(text)),
+                Acceleration(images, labelled, threads),
+                progress=lambda text: status.update(escape(text)),
             )
     except BundleError as exc:
         _refuse(console, exc)

@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     runtime_threads: Positive | None = Field(
         default=None, description="CPU threads per model; unset: all cores."
     )
+    openmp_wait: Literal["passive", "active"] = Field(
+        default="passive",
+        description="How PyTorch's CPU threads wait for each other: `passive` sleeps, for shared cores; "
+        "`active` spins, even when idle, for a machine with one model alone. OMP_WAIT_POLICY overrides it.",
+    )
     compiled_dir: Path | None = Field(
         default=None,
         description="Cache folder for compiled OpenVINO models, for faster restarts; unset: none.",

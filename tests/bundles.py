@@ -1,13 +1,13 @@
 """Tiny real bundles in both frameworks, for any test that needs one.
 
-Each is made by a subprocess, so that the test process never holds torch and tensorflow together::
+Each is made by a subprocess, so that the test process never loads torch and tensorflow together:
 
-    make_torch_bundle(root, name="tiny-torch", labels=("blue", "green", "red"), size=32) -> bundle folder
+    make_torch_bundle(root, name="tiny-torch", labels=("blue", "green", "red"), size=32) -> folder
     make_keras_bundle(root, name="tiny-keras", ...)
 
-The net is one 1x1 convolution, global average pooling and one linear layer, with weights set by hand: channel k
-is how much colour k exceeds the mean of the other two, so a mostly blue, green or red picture gets that label.
-It runs as a program too: ``python -m tests.bundles torch|keras ROOT``.
+The network is one 1x1 convolution, global average pooling and one linear layer, with weights set
+by hand: channel k is how much colour k exceeds the mean of the other two, so a mostly blue, green
+or red image gets that label. It runs as a program too: `python -m tests.bundles torch|keras ROOT`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def make_torch_bundle(
     size: int = 32,
     version: int | None = None,
 ) -> Path:
-    """Write a TorchScript bundle below ``root`` and return its folder."""
+    """Write a TorchScript bundle below `root` and return its folder."""
     return _make("torch", root, name, labels, size, version)
 
 
@@ -53,28 +54,28 @@ def make_keras_bundle(
     size: int = 32,
     version: int | None = None,
 ) -> Path:
-    """Write a SavedModel bundle below ``root`` and return its folder."""
+    """Write a SavedModel bundle below `root` and return its folder."""
     return _make("keras", root, name, labels, size, version)
 
 
 def colour_picture(
     label: str, size: tuple[int, int] = (48, 40), seed: int = 0
 ) -> npt.NDArray[np.uint8]:
-    """A noisy uint8 [H, W, 3] picture that is mostly of the colour that ``label`` names."""
+    """A noisy uint8 [H, W, 3] image, mostly of the colour that `label` names."""
     noise = np.random.default_rng(seed).integers(0, 90, (*size, 3))
     noise[..., RGB_CHANNEL[label]] += 140
     return noise.astype(np.uint8)
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """``pixels`` as a PNG file."""
+    """`pixels` as a PNG file."""
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 
 def input_record(size: int) -> dict[str, Any]:
-    """The manifest's ``input`` of the tiny nets."""
+    """The manifest's `input` of the tiny networks."""
     return {
         "height": size,
         "width": size,
@@ -89,10 +90,10 @@ def input_record(size: int) -> dict[str, Any]:
 def manifest_fields(
     framework: str, labels: tuple[str, ...], size: int, golden: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Every field of a manifest that :class:`BundleWriter` does not fill in."""
+    """Every field of a manifest that `BundleWriter` does not fill in."""
     torch = framework == "torch"
     return {
-        "description": "Tells pictures that are mostly blue, green or red; made by tests/bundles.py.",
+        "description": "Recognises blue, green and red images; made by tests/bundles.py.",
         "task": "image-classification",
         "labels": list(labels),
         "input": input_record(size),
@@ -164,13 +165,11 @@ def _make(
         "version": version,
     }
     done = subprocess.run(
-        # Not as a file: its folder would be the first to look for modules in, and has a `bundle` too.
+        # Not as a file: its folder would come first on the path, and has a `bundle` too.
         [sys.executable, "-m", __name__, framework, json.dumps(request)],
         cwd=Path(__file__).parents[1],
-        env={
-            **os.environ,
-            "TF_USE_LEGACY_KERAS": "1",
-        },  # as in bundle/worker/process.py: nothing here needs Keras
+        # As in bundle/worker/process.py: nothing here needs Keras.
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -190,7 +189,19 @@ def _weights(labels: tuple[str, ...]) -> npt.NDArray[np.float32]:
     return weights
 
 
-def _export_torch(directory: Path, labels: tuple[str, ...], _size: int) -> Any:
+def tiny_logits(
+    pixels: npt.NDArray[np.uint8], labels: tuple[str, ...] = LABELS
+) -> npt.NDArray[np.float32]:
+    """Logits, float32 [N, C], of the tiny network for pixels, uint8 [N, H, W, 3]."""
+    features = np.maximum((pixels / np.float32(255)) @ _weights(labels).T, 0)
+    logits: npt.NDArray[np.float32] = GAIN * features.mean(axis=(1, 2), dtype=np.float32)
+    return logits
+
+
+Infer = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+
+
+def _export_torch(directory: Path, labels: tuple[str, ...], _size: int) -> Infer:
     import torch  # noqa: PLC0415
 
     class Tiny(torch.nn.Module):
@@ -207,7 +218,8 @@ def _export_torch(directory: Path, labels: tuple[str, ...], _size: int) -> Any:
             return torch.relu(self.convolution(scaled))
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            return self.linear(self.features(pixels).mean(dim=[2, 3]))
+            logits: torch.Tensor = self.linear(self.features(pixels).mean(dim=[2, 3]))
+            return logits
 
         @torch.jit.export
         def explain(
@@ -218,17 +230,23 @@ def _export_torch(directory: Path, labels: tuple[str, ...], _size: int) -> Any:
             return logits, torch.einsum("nc,nchw->nhw", self.linear.weight[class_index], features)
 
     model = Tiny().eval()
-    torch.jit.script(model).save(str(directory / "model.pt"))
-    return lambda pixels: model(torch.from_numpy(pixels)).detach().numpy()
+    torch.jit.script(model).save(str(directory / "model.pt"))  # type: ignore[no-untyped-call]
+
+    def infer(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        logits: npt.NDArray[np.float32] = model(torch.from_numpy(pixels)).detach().numpy()
+        return logits
+
+    return infer
 
 
-def _export_keras(directory: Path, labels: tuple[str, ...], size: int) -> Any:
+def _export_keras(directory: Path, labels: tuple[str, ...], size: int) -> Infer:
     import tensorflow as tf  # noqa: PLC0415
 
     convolution = tf.Variable(_weights(labels).T[None, None])
     linear = tf.Variable(GAIN * np.eye(len(labels), dtype=np.float32))
+    shape = [None, size, size, 3]
 
-    class Tiny(tf.Module):
+    class Tiny(tf.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.convolution = convolution
@@ -238,15 +256,13 @@ def _export_keras(directory: Path, labels: tuple[str, ...], size: int) -> Any:
             scaled = tf.cast(pixels, tf.float32) / 255.0
             return tf.nn.relu(tf.nn.conv2d(scaled, self.convolution, 1, "VALID"))
 
-        @tf.function(
-            input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, name="pixels")]
-        )
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, name="pixels")])  # type: ignore[untyped-decorator]
         def serve(self, pixels: Any) -> Any:
             return {"logits": tf.reduce_mean(self.features(pixels), [1, 2]) @ self.linear}
 
-        @tf.function(
+        @tf.function(  # type: ignore[untyped-decorator]
             input_signature=[
-                tf.TensorSpec([None, size, size, 3], tf.uint8, name="pixels"),
+                tf.TensorSpec(shape, tf.uint8, name="pixels"),
                 tf.TensorSpec([None], tf.int64, name="class_index"),
             ]
         )

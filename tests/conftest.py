@@ -1,4 +1,4 @@
-"""Fixtures that every test folder shares: repositories that hold tiny real bundles (``tests/bundles.py``)."""
+"""Fixtures of every test folder: repositories of tiny real bundles (`tests/bundles.py`)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.acceleration import accelerate as acceleration
-from bundle.acceleration import speed
 from bundle.acceleration.accelerate import Accelerated, accelerate
-from bundle.acceleration.measure import TestImages
+from bundle.acceleration.measure import Acceleration, LabelledImages
 from tests.bundles import LABELS, colour_picture, make_keras_bundle, make_torch_bundle
 
 
 @pytest.fixture(scope="session")
 def torch_bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository that holds ``tiny-torch/1``. Tests do not change it; they copy."""
+    """A repository with `tiny-torch/1`. Tests do not change it; they copy."""
     root = tmp_path_factory.mktemp("torch-models")
     make_torch_bundle(root)
     return root
@@ -25,7 +23,7 @@ def torch_bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def keras_bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository that holds ``tiny-keras/1``. Tests do not change it; they copy."""
+    """A repository with `tiny-keras/1`. Tests do not change it; they copy."""
     root = tmp_path_factory.mktemp("keras-models")
     make_keras_bundle(root)
     return root
@@ -35,7 +33,7 @@ def keras_bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def both_root(
     torch_bundle_root: Path, keras_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A repository that holds ``tiny-torch/1`` and ``tiny-keras/1``. Tests do not change it; they copy."""
+    """A repository with `tiny-torch/1` and `tiny-keras/1`. Tests do not change it; they copy."""
     root = tmp_path_factory.mktemp("models")
     for source in (torch_bundle_root, keras_bundle_root):
         shutil.copytree(source, root, dirs_exist_ok=True)
@@ -44,19 +42,14 @@ def both_root(
 
 @pytest.fixture(scope="session")
 def accelerated(torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Accelerated:
-    """``tiny-torch/1`` with OpenVINO artifacts, in a repository of its own. Tests do not change it; they copy."""
+    """`tiny-torch/1` with OpenVINO artifacts, in its own repository. Tests do not change it."""
     labels = np.arange(60) % len(LABELS)
     pixels = np.stack([colour_picture(LABELS[c], (32, 32), seed=i) for i, c in enumerate(labels)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            acceleration, "cuda_devices", lambda: 0
-        )  # the same artifacts on every machine
-        patch.setattr(
-            speed, "TURN_S", 0.0
-        )  # one call each: the order of such a small net is noise anyway
-        return accelerate(
-            torch_bundle_root / "tiny-torch" / "1",
-            tmp_path_factory.mktemp("accelerated"),
-            calibration=pixels[:20],
-            test=TestImages(pixels, labels),
-        )
+    options = Acceleration(
+        pixels[:20],
+        LabelledImages(pixels, labels),
+        devices=("cpu",),  # the same artifacts on every machine
+        turn_s=0,  # one call each: the order of such a small net is noise anyway
+    )
+    bundle = torch_bundle_root / "tiny-torch" / "1"
+    return accelerate(bundle, tmp_path_factory.mktemp("accelerated"), options)

@@ -1,11 +1,13 @@
-"""From a bundle to the same bundle with faster artifacts: convert, quantise, measure against the source, write.
+"""From a bundle to the same bundle with faster artifacts: convert, quantise, measure, write.
 
-    source artifact --convert--> openvino/fp32.xml (runs in fp32 and in bf16) --quantize--> openvino/int8.xml
-    TorchScript source, the same file --autocast--> bf16, and where there is a CUDA device fp16
+    source artifact --convert--> openvino/fp32.xml (fp32, bf16) --quantize--> openvino/int8.xml
+    TorchScript source, the same file --autocast--> bf16, and on a CUDA device fp16
 
-Every artifact is measured through the process that serves it, on the CPU and on the CUDA device of this machine if it
-has one, and the manifest records what was found: accuracy on the test images, the largest difference of logits, how
-often the best class is the same, speed. Nothing here decides what is served; :mod:`bundle.worker.selection` does, by that record.
+The new artifacts go into a draft, a scratch bundle, because only bundles can be loaded. Every
+artifact of the draft is measured through the process that serves it, on the CPU and on the CUDA
+device if the machine has one. The record of the new version has the accuracy on the test images,
+the largest difference of logits, the agreement on the best class, and the speed.
+`bundle.worker.selection` decides by that record what is served.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,173 +27,232 @@ import numpy as np
 
 from bundle.acceleration.measure import (
     DOES_NOT_RUN,
-    LARGEST_TOLERANCE,
+    MAX_TOLERANCE,
     TIMEOUT_S,
+    Acceleration,
+    Measured,
     Pixels,
-    TestImages,
+    Running,
     leave_out,
     measure,
 )
 from bundle.errors import AccelerationFailed
-from bundle.format.manifest import Artifact, Manifest, read_manifest
+from bundle.format.manifest import Artifact, Input, Manifest, read_manifest
 from bundle.format.repository import verify_files
 from bundle.format.writer import BundleWriter
-from bundle.machine import cuda_devices
+from bundle.imaging.decode import read_input
 from bundle.runtimes import Device
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.process import environment
-from bundle.worker.selection import choices
+from bundle.worker.selection import candidates
 
 FOLDER = "openvino"
-CONVERT, QUANTIZE = (
-    "bundle.acceleration.convert",
-    "bundle.acceleration.quantize",
-)  # the child processes
+# The child processes.
+CONVERT, QUANTIZE = "bundle.acceleration.convert", "bundle.acceleration.quantize"
+
+Progress = Callable[[str], object]
+Writer = Callable[..., BundleWriter]
 
 
 @dataclass(frozen=True)
 class Accelerated:
-    """The version that was written, and what it says about itself."""
+    """The version that was written, and its measurement in words."""
 
     path: Path
     manifest: Manifest
     left_out: list[str]  # what could not be made or run here, and why
-    chosen: dict[Device, str]  # what `auto` takes on each device that was measured on, and why
+    chosen: dict[Device, str]  # what `auto` takes on each device that was measured, and why
 
 
 def missing_packages() -> list[str]:
-    """The packages that :func:`accelerate` needs and that are not installed."""
+    """The packages that acceleration needs and that are not installed."""
     return [name for name in ("openvino", "nncf") if importlib.util.find_spec(name) is None]
 
 
 def accelerate(
     directory: Path,
     models: Path,
+    options: Acceleration,
     *,
-    calibration: Pixels | None,
-    test: TestImages | None,
-    threads: int | None = None,
-    say: Callable[[str], object] = lambda _: None,
+    progress: Progress = lambda _: None,
+    writer: Writer = BundleWriter,
 ) -> Accelerated:
-    """Write the next version of the bundle in ``directory`` into the repository ``models``, with faster artifacts.
+    """Write the next version of a bundle, with faster artifacts.
 
-    Existing accelerated artifacts are replaced; the source artifact and its training record stay.
+    Accelerated artifacts that it has are replaced; the source artifact and its training record
+    stay.
 
     Args:
-        calibration: images as in training, for the ranges of int8, a few hundred; None: no int8.
-        test: None: no accuracy is measured, and the artifacts are compared on the calibration or golden images.
-        threads: CPU threads of the measurement; None: all.
-        say: is told what is being done, in words.
+        directory: The bundle folder.
+        models: The model repository that gets the new version.
+        options: What the artifacts are made with and measured on.
+        progress: Is called with what is being done.
+        writer: Makes the writers of the draft and of the new version.
 
     Raises:
-        AccelerationFailed: a package is missing, or the conversion fails.
-        BundleError: the bundle is not in order, or its source artifact does not run here.
-        OSError: the new version can't be written.
+        AccelerationFailed: A package is missing, or the conversion fails.
+        BundleError: The bundle is not in order, or its source artifact does not run here.
+        OSError: The new version can't be written.
+    """
+    manifest = read_manifest(directory)
+    verify_files(directory, manifest)
+    with tempfile.TemporaryDirectory(prefix="accelerate-") as scratch:
+        with writer(Path(scratch), manifest.name, durable=False) as draft_writer:
+            copy_files(directory, manifest, draft_writer.directory, with_derived=False)
+            artifacts = add_artifacts(
+                draft_writer.directory, manifest.source, manifest.input, options, progress
+            )
+            draft = draft_writer.commit(manifest.model_dump(mode="json") | {"artifacts": artifacts})
+        return finish(draft, manifest, models, options, progress=progress, writer=writer)
+
+
+def finish(
+    draft: Path,
+    manifest: Manifest,
+    models: Path,
+    options: Acceleration,
+    *,
+    source: Running | None = None,
+    progress: Progress,
+    writer: Writer,
+) -> Accelerated:
+    """Measure the artifacts of a draft, and write it as the next version of its model.
+
+    Args:
+        draft: A bundle with the artifacts of `add_artifacts`.
+        manifest: The record of the new version, but for its artifacts and their metrics.
+        models, options, progress, writer: As for `accelerate`.
+        source: The source artifact of the draft, where it is loaded already.
+
+    Raises:
+        BundleError, OSError: As `accelerate`.
+    """
+    left_out: list[str] = []
+    if "cuda" not in options.devices and any(each.speed("cuda") for each in manifest.artifacts):
+        left_out.append(
+            "what was measured on a CUDA device: this machine has none, and version "
+            f"{manifest.version} has it"
+        )
+    made = read_manifest(draft)
+    measured = _measure(draft, made, manifest, options, source, left_out, progress)
+    record = manifest.model_dump(mode="json") | measured._asdict()
+    path = write_version(draft, made, record, models, writer)
+    written = read_manifest(path)
+    chosen: dict[Device, str] = {}
+    for device in options.devices:
+        first = candidates(written, "auto", cuda=device == "cuda")[0]
+        chosen[device] = f"{first.artifact.id}: {first.reason}"
+    return Accelerated(path, written, left_out, chosen)
+
+
+def write_version(
+    directory: Path,
+    manifest: Manifest,
+    record: Mapping[str, Any] | Manifest,
+    models: Path,
+    writer: Writer = BundleWriter,
+    *,
+    with_derived: bool = True,
+) -> Path:
+    """Write the files of a bundle as the next version of its model, with the record `record`."""
+    with writer(models, manifest.name) as target:
+        copy_files(directory, manifest, target.directory, with_derived=with_derived)
+        return target.commit(record)
+
+
+def copy_files(
+    directory: Path, manifest: Manifest, target: Path, *, with_derived: bool = True
+) -> None:
+    """Copy the files of a bundle, `with_derived` those of its accelerated artifacts too."""
+    for file in manifest.files:
+        if with_derived or not file.startswith(f"{FOLDER}/"):
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(directory / file, target / file)
+
+
+def add_artifacts(
+    directory: Path, source: Artifact, geometry: Input, options: Acceleration, progress: Progress
+) -> list[dict[str, Any]]:
+    """Make the accelerated artifacts in a folder that has the source artifact.
+
+    Returns:
+        The `artifacts` of a draft's manifest; nothing of them is measured.
+
+    Raises:
+        AccelerationFailed: A package is missing, or the conversion fails.
     """
     if missing := missing_packages():
         raise AccelerationFailed(
-            f"Acceleration needs packages that are not installed. Install the extras openvino and accelerate. "
-            f"Missing: {', '.join(missing)}"
+            "Acceleration needs packages that are not installed. Install the extras openvino and "
+            f"accelerate. Missing: {', '.join(missing)}"
         )
-    manifest = read_manifest(directory)
-    verify_files(directory, manifest)
-    with tempfile.TemporaryDirectory(prefix="accelerate-") as scratch, ExitStack() as stack:
-        left_out: list[str] = []
-        if "cuda" not in _devices() and any(
-            artifact.speed("cuda") for artifact in manifest.artifacts
-        ):
-            left_out.append(
-                f"what was measured on a CUDA device: this machine has none, and version {manifest.version} has it"
-            )
-        draft = _draft(directory, manifest, Path(scratch), calibration, say)
-        made = read_manifest(draft)
-        running: list[tuple[Artifact, RuntimeProcess]] = []
+    folder = directory / FOLDER
+    folder.mkdir()
+    progress("converting to OpenVINO")
+    size = (str(geometry.height), str(geometry.width))
+    _run(CONVERT, source.format, directory / source.path, *size, folder / "fp32.xml")
+    wanted = [("fp32", "fp32.xml"), ("bf16", "fp32.xml")]
+    if options.calibration is not None:
+        progress(f"quantising to int8 with {len(options.calibration)} images")
+        with tempfile.NamedTemporaryFile(suffix=".npy") as images:
+            np.save(images, options.calibration)
+            images.flush()
+            _run(QUANTIZE, folder / "fp32.xml", folder / "int8.xml", images.name)
+        wanted.append(("int8", "int8.xml"))
+    made = [_artifact("openvino", precision, f"{FOLDER}/{file}") for precision, file in wanted]
+    if source.format == "torchscript":
+        # A CPU emulates fp16; it pays on CUDA only.
+        halves = ("bf16", "fp16") if "cuda" in options.devices else ("bf16",)
+        made += [_artifact("torchscript", half, source.path) for half in halves]
+    return [source.model_dump(mode="json"), *made]
+
+
+def _measure(
+    draft: Path,
+    made: Manifest,
+    manifest: Manifest,
+    options: Acceleration,
+    source: Running | None,
+    left_out: list[str],
+    progress: Progress,
+) -> Measured:
+    """Load every artifact of the draft on each of its devices, and measure what runs."""
+    files = [draft / sample.file for sample in manifest.golden.samples]
+    golden: Pixels = np.stack([read_input(each.read_bytes(), made.input).pixels for each in files])
+    running: list[Running] = []
+    with ExitStack() as stack:
         for artifact in made.artifacts:
-            for device in _devices_of(artifact):
-                process = stack.enter_context(RuntimeProcess(draft, artifact.id, device, threads))
+            for device in _devices_of(artifact, options.devices):
+                if artifact.source and source and source.process.info["device"] == device:
+                    running.append(source)
+                    continue
+                process = stack.enter_context(
+                    RuntimeProcess(draft, artifact.id, device, options.threads)
+                )
                 try:
                     process.start(TIMEOUT_S)
                 except DOES_NOT_RUN as exc:
                     leave_out(artifact, device, exc, left_out)
                 else:
-                    running.append((artifact, process))
-        records, metrics = measure(
-            draft, manifest, running, calibration, test, threads, left_out, say
-        )
-        with BundleWriter(models, manifest.name) as writer:
-            _copy(draft, made, writer.directory)
-            path = writer.commit(
-                manifest.model_dump(mode="json") | {"artifacts": records, "metrics": metrics}
-            )
-    written = read_manifest(path)
-    chosen: dict[Device, str] = {}
-    for device in _devices():
-        first = choices(written, "auto", cuda=device == "cuda")[0]
-        chosen[device] = f"{first.artifact.id}: {first.reason}"
-    return Accelerated(path, written, left_out, chosen)
+                    running.append(Running(artifact, process))
+        return measure(running, manifest, golden, options, left_out, progress)
 
 
-def republish(directory: Path, models: Path) -> Path:
-    """Write the bundle in ``directory`` as the next version into the repository ``models``, as it is."""
-    manifest = read_manifest(directory)
-    with BundleWriter(models, manifest.name) as writer:
-        _copy(directory, manifest, writer.directory)
-        return writer.commit(manifest)
-
-
-def _draft(
-    directory: Path,
-    manifest: Manifest,
-    scratch: Path,
-    calibration: Pixels | None,
-    say: Callable[[str], object],
-) -> Path:
-    """A bundle with the new artifacts and a record of nothing, because only bundles can be loaded and measured."""
-    with BundleWriter(scratch, manifest.name) as writer:
-        _copy(directory, manifest, writer.directory)
-        folder = writer.directory / FOLDER
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        say("converting to OpenVINO")
-        _run(CONVERT, directory.absolute(), folder / "fp32.xml")
-        wanted = [("fp32", "fp32.xml"), ("bf16", "fp32.xml")]
-        if calibration is not None:
-            say(f"quantising to int8 with {len(calibration)} images")
-            images = scratch / "calibration.npy"
-            np.save(images, calibration)
-            _run(QUANTIZE, folder / "fp32.xml", folder / "int8.xml", images)
-            wanted.append(("int8", "int8.xml"))
-        made = [_artifact("openvino", precision, f"{FOLDER}/{file}") for precision, file in wanted]
-        if manifest.source.format == "torchscript":
-            # A processor converts fp16 back and forth; it pays on CUDA alone.
-            halves = ("bf16", "fp16") if "cuda" in _devices() else ("bf16",)
-            made += [_artifact("torchscript", half, manifest.source.path) for half in halves]
-        return writer.commit(
-            manifest.model_dump(mode="json")
-            | {"artifacts": [manifest.source.model_dump(mode="json"), *made]}
-        )
-
-
-def _devices() -> list[Device]:
-    """What this machine can measure on; the CPU comes first."""
-    return ["cpu", "cuda"] if cuda_devices() else ["cpu"]
-
-
-def _devices_of(artifact: Artifact) -> list[Device]:
-    """Where an artifact is to be measured: fp16 is for CUDA, OpenVINO for processors."""
+def _devices_of(artifact: Artifact, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """Where an artifact is measured: fp16 on CUDA only, OpenVINO on the CPU only."""
     if artifact.precision == "fp16":
-        return ["cuda"]
-    return ["cpu"] if artifact.format == "openvino" else _devices()
+        return ("cuda",)
+    return ("cpu",) if artifact.format == "openvino" else devices
 
 
 def _artifact(form: str, precision: str, path: str) -> dict[str, Any]:
-    unknown = {
+    not_measured = {
         "versions": {},
         "calibration_samples": 0,
         "compared_samples": 1,
         "max_logit_difference": 0.0,
         "top1_agreement": 0.0,
-        "golden_tolerance": LARGEST_TOLERANCE,
+        "golden_tolerance": MAX_TOLERANCE,
     }
     return {
         "id": f"{form}-{precision}",
@@ -199,22 +260,16 @@ def _artifact(form: str, precision: str, path: str) -> dict[str, Any]:
         "path": path,
         "precision": precision,
         "source": False,
-        "derivation": unknown,
+        "derivation": not_measured,
         "speeds": [],
     }
 
 
-def _copy(directory: Path, manifest: Manifest, target: Path) -> None:
-    for file in manifest.files:
-        (target / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(directory / file, target / file)
-
-
-def _run(module: str, *arguments: Path) -> None:
+def _run(module: str, *arguments: str | Path) -> None:
     """Run one of our child processes to its end.
 
     Raises:
-        AccelerationFailed: it failed; the text ends with its last line.
+        AccelerationFailed: It failed; the text ends with its last line.
     """
     done = subprocess.run(
         [sys.executable, "-P", "-m", module, *map(str, arguments)],
@@ -227,10 +282,9 @@ def _run(module: str, *arguments: Path) -> None:
         check=False,
     )
     if done.returncode:
-        last = [line.strip() for line in done.stdout.splitlines() if line.strip()][-1:] or [
-            "nothing"
-        ]
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
         raise AccelerationFailed(
-            f"The model can't be converted ({module}, exit status {done.returncode}). Serve the source artifact, or "
-            f"report this with the versions of the packages. Received: {last[0][:500]}"
+            f"The model can't be converted ({module}, exit status {done.returncode}). Serve the "
+            "source artifact, or report this with the versions of the packages. "
+            f"Received: {(lines[-1] if lines else 'nothing')[:500]}"
         )

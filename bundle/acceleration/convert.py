@@ -1,7 +1,8 @@
-"""The child process that turns a source artifact into OpenVINO IR: ``python -m bundle.acceleration.convert BUNDLE TARGET``.
+"""Convert a source artifact to OpenVINO IR.
 
-A process of its own, because it loads the framework of the model, and torch and tensorflow never share one
-(:mod:`bundle.acceleration.accelerate` starts it). ``TARGET`` is the ``.xml`` to write; its ``.bin`` comes beside it.
+`python -m bundle.acceleration.convert FORMAT SOURCE HEIGHT WIDTH TARGET`; TARGET is the `.xml`, and
+its `.bin` is written next to it. `bundle.acceleration.accelerate` starts it as a process of its
+own, because it loads the framework of the model, and torch and tensorflow never share a process.
 """
 
 from __future__ import annotations
@@ -12,29 +13,34 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bundle.format.manifest import Manifest, read_manifest
 from bundle.runtimes.openvino import import_openvino
 
 NAMES = ("pixels", "class_index", "logits", "heatmap")  # of the inputs and the outputs, in order
 
 
-def main(bundle: Path, target: Path) -> None:
-    """Write the IR of the bundle's source artifact: ``pixels``, ``class_index`` to ``logits``, ``heatmap``."""
+def main(form: str, source: Path, size: tuple[int, int], target: Path) -> None:
+    """Write the IR of a source artifact: `pixels`, `class_index` to `logits`, `heatmap`.
+
+    Args:
+        form: `torchscript` or `savedmodel`.
+        source: The file or folder of the artifact.
+        size: Height and width of its input in pixels.
+        target: The `.xml` to write.
+    """
     ov = import_openvino()
-    manifest = read_manifest(bundle)
-    convert = _from_torchscript if manifest.source.format == "torchscript" else _from_savedmodel
-    model = convert(ov, bundle / manifest.source.path, manifest)
+    convert = _from_torchscript if form == "torchscript" else _from_savedmodel
+    model = convert(ov, source, size)
     for port, name in zip((*model.inputs, *model.outputs), NAMES, strict=True):
         port.get_tensor().set_names({name})
     # fp32 weights: this file computes the same function as the source, and int8 is made from it.
     ov.save_model(model, target, compress_to_fp16=False)
 
 
-def _from_torchscript(ov: Any, path: Path, manifest: Manifest) -> Any:
+def _from_torchscript(ov: Any, path: Path, size: tuple[int, int]) -> Any:
     import torch  # noqa: PLC0415 - heavy, and for this process only
 
     class Explain(torch.nn.Module):
-        """The method ``explain`` as ``forward``, which is what the converter reads."""
+        """`explain` as `forward`, the method that the converter reads."""
 
         def __init__(self, model: Any) -> None:
             super().__init__()
@@ -50,16 +56,12 @@ def _from_torchscript(ov: Any, path: Path, manifest: Manifest) -> Any:
         # TorchScript is deprecated upstream (torch 2.9) but is the format of the source artifact.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.(load|script)` is deprecated")
         scripted = torch.jit.script(Explain(torch.jit.load(str(path)).eval()).eval())  # type: ignore[no-untyped-call]
-    names = [value.debugName() for value in scripted.graph.inputs()][
-        1:
-    ]  # the first is the module itself
-    shapes = _inputs(ov, manifest)
-    return ov.convert_model(
-        scripted, input=[(name, *what) for name, what in zip(names, shapes, strict=True)]
-    )
+    _, *names = [value.debugName() for value in scripted.graph.inputs()]  # the first is the module
+    inputs = [(name, *rest) for name, rest in zip(names, _inputs(ov, size), strict=True)]
+    return ov.convert_model(scripted, input=inputs)
 
 
-def _from_savedmodel(ov: Any, path: Path, manifest: Manifest) -> Any:
+def _from_savedmodel(ov: Any, path: Path, size: tuple[int, int]) -> Any:
     import tensorflow as tf  # noqa: PLC0415 - heavy, and for this process only
     from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415
         convert_variables_to_constants_v2,
@@ -69,13 +71,13 @@ def _from_savedmodel(ov: Any, path: Path, manifest: Manifest) -> Any:
     signature = loaded.signatures["explain"]
 
     def explain(pixels: Any, class_index: Any) -> Any:
-        answer = signature(pixels=pixels, class_index=class_index)
-        return answer["logits"], answer["heatmap"]
+        output = signature(pixels=pixels, class_index=class_index)
+        return output["logits"], output["heatmap"]
 
-    # OpenVINO's reader of SavedModel folders does not find the variables of ours (2026.4); constants it reads.
-    size = (None, manifest.input.height, manifest.input.width, 3)
+    # OpenVINO's reader of SavedModel folders does not find the variables of ours (2026.4); it can
+    # read constants.
     concrete = tf.function(explain).get_concrete_function(
-        tf.TensorSpec(size, tf.uint8, name="pixels"),
+        tf.TensorSpec((None, *size, 3), tf.uint8, name="pixels"),
         tf.TensorSpec([None], tf.int64, name="class_index"),
     )
     frozen = convert_variables_to_constants_v2(concrete)
@@ -85,18 +87,19 @@ def _from_savedmodel(ov: Any, path: Path, manifest: Manifest) -> Any:
         return ov.convert_model(
             file.name,
             input=[
-                (tensor.name, *what)
-                for tensor, what in zip(frozen.inputs, _inputs(ov, manifest), strict=True)
+                (tensor.name, *rest)
+                for tensor, rest in zip(frozen.inputs, _inputs(ov, size), strict=True)
             ],
             output=[tensor.name for tensor in frozen.outputs],
         )
 
 
-def _inputs(ov: Any, manifest: Manifest) -> list[tuple[Any, Any]]:
-    """Shape and type of ``pixels`` and ``class_index``; NNCF needs both, and -1 is any number of images."""
-    pixels = ov.PartialShape([-1, manifest.input.height, manifest.input.width, 3])
+def _inputs(ov: Any, size: tuple[int, int]) -> list[tuple[Any, Any]]:
+    """Shape and type of `pixels` and `class_index`; NNCF needs both. -1: any number of images."""
+    pixels = ov.PartialShape([-1, *size, 3])
     return [(pixels, ov.Type.u8), (ov.PartialShape([-1]), ov.Type.i64)]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    _, form, source, height, width, target = sys.argv
+    main(form, Path(source), (int(height), int(width)), Path(target))

@@ -1,4 +1,4 @@
-"""Folders of images for measuring and quantising a bundle, read as the service reads an upload."""
+"""Folders of images to measure and quantise a bundle with, preprocessed as the service does."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ CALIBRATION_IMAGES = 300  # NNCF's own default
 def calibration_pixels(
     folder: Path, geometry: Input, count: int = CALIBRATION_IMAGES
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [N, H, W, 3] of ``count`` images anywhere below ``folder``, or all if there are fewer; always the same ones.
+    """A fixed random choice of the images below a folder.
+
+    Args:
+        folder: Its images may be in sub-folders.
+        geometry: The input of the model.
+        count: How many images; all if there are fewer.
+
+    Returns:
+        uint8 [N, H, W, 3].
 
     Raises:
-        AccelerationFailed: there is no image, or one can't be read.
+        AccelerationFailed: There is no image, or one can't be read.
     """
     files = _files(folder)
     order = np.random.default_rng(0).permutation(len(files))[:count]
@@ -30,15 +38,17 @@ def calibration_pixels(
 def labelled_pixels(
     folder: Path, manifest: Manifest
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """uint8 [N, H, W, 3] and int64 [N] of the images in ``folder``/<label>/.
+    """The images in `folder`/<label>/: pixels, uint8 [N, H, W, 3], and labels, int64 [N].
 
     Raises:
-        AccelerationFailed: the sub-folders are not the labels, one is empty, or an image can't be read.
+        AccelerationFailed: The sub-folders are not the labels, one is empty, or an image can't be
+            read.
     """
     found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     if found != sorted(manifest.labels):
         raise AccelerationFailed(
-            f"The test images do not belong to this model. Expected in {str(folder)!r} one folder for each label: "
+            f"The test images do not belong to this model. Expected in {str(folder)!r} one folder "
+            "for each label: "
             f"{', '.join(manifest.labels[:10])}{' ...' if len(manifest.labels) > 10 else ''}. "
             f"Received: {', '.join(found[:10]) or 'none'}"
         )

@@ -1,8 +1,8 @@
-"""The child process that makes int8 IR of fp32 IR: ``python -m bundle.acceleration.quantize SOURCE TARGET CALIBRATION``.
+"""Quantise fp32 IR to int8: `python -m bundle.acceleration.quantize SOURCE TARGET CALIBRATION`.
 
-Post-training quantisation by NNCF. ``CALIBRATION`` is a ``.npy`` of uint8 [N, H, W, 3]: images as the model sees
-them in training, from which the ranges of the activations are read. A process of its own, because NNCF imports torch
-where it is installed.
+Post-training quantisation by NNCF. CALIBRATION is a `.npy` of uint8 [N, H, W, 3]: training images
+after preprocessing, for the ranges of the activations. A process of its own, because NNCF imports
+torch where that is installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bundle.runtimes.openvino import import_openvino
 
 
 def main(source: Path, target: Path, calibration: Path) -> None:
-    """Quantise the IR at ``source`` and write it to ``target``."""
+    """Quantise the IR at `source` and write it to `target`."""
     ov = import_openvino()
     import nncf  # noqa: PLC0415 - heavy, and for this process only
 
@@ -26,7 +26,7 @@ def main(source: Path, target: Path, calibration: Path) -> None:
     quantised = nncf.quantize(
         ov.Core().read_model(source),
         nncf.Dataset(items),
-        # Activations after ReLU have no negative half: asymmetric there, symmetric for the weights.
+        # Activations after ReLU are not negative: asymmetric for them, symmetric for the weights.
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(pixels),
     )

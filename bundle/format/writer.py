@@ -47,13 +47,16 @@ class BundleWriter:
         root: The model repository.
         name: The model.
         version: None for the next free number.
+        durable: False skips the fsync of each file, for scratch bundles.
 
     Raises:
         ManifestInvalid: The name or the version is not valid.
         FileExistsError: The version exists, on entering the block.
     """
 
-    def __init__(self, root: Path, name: str, version: int | None = None) -> None:
+    def __init__(
+        self, root: Path, name: str, version: int | None = None, *, durable: bool = True
+    ) -> None:
         if not re.fullmatch(NAME_PATTERN, name):
             raise ManifestInvalid(f"A model name matches {NAME_PATTERN}. Received: {name!r}")
         if version is not None and version < 1:
@@ -61,6 +64,7 @@ class BundleWriter:
         self.name = name
         self._home = Path(root) / name
         self._wanted = version
+        self._durable = durable
         self._lock: int | None = None
         self._directory: Path | None = None
 
@@ -132,7 +136,7 @@ class BundleWriter:
         ):
             size, sha256 = file_digest(path)
             files[path.relative_to(self.directory).as_posix()] = {"size": size, "sha256": sha256}
-            _fsync(path)
+            self._sync(path)
         while True:
             version = self.version
             record = {
@@ -158,11 +162,11 @@ class BundleWriter:
         parse_manifest(text.encode())
         path = self.directory / MANIFEST_FILE
         path.write_text(text, encoding="utf-8")
-        _fsync(path)
+        self._sync(path)
 
     def _publish(self, version: int) -> Path:
         for folder in [self.directory, *(p for p in self.directory.rglob("*") if p.is_dir())]:
-            _fsync(folder)
+            self._sync(folder)
         target = self._home / str(version)
         try:
             self.directory.rename(target)
@@ -171,8 +175,17 @@ class BundleWriter:
                 raise FileExistsError(f"The version exists already: {str(target)!r}") from exc
             raise
         self._directory = None
-        _fsync(self._home)
+        self._sync(self._home)
         return target
+
+    def _sync(self, path: Path) -> None:
+        if not self._durable:
+            return
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _next_version(home: Path) -> int:
@@ -195,11 +208,3 @@ def _remove_leftovers(home: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         finally:
             os.close(lock)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

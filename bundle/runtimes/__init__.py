@@ -1,4 +1,4 @@
-"""Loading an artifact into a running model. Each module imports its framework inside :func:`load` only."""
+"""Load an artifact into a running model. Each module imports its framework only inside `load`."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ from bundle.format.manifest import Artifact
 Device = Literal["auto", "cpu", "cuda"]
 Logits = npt.NDArray[np.float32]
 Heatmap = npt.NDArray[np.float32]
-_FOLDERS = re.compile(
-    r"(?<![\w.:/])(?:/[^/\s'\":]+)+/(?=[^/\s])"
-)  # at the start of an absolute path
+# The folders at the start of an absolute path.
+_FOLDERS = re.compile(r"(?<![\w.:/])(?:/[^/\s'\":]+)+/(?=[^/\s])")
 
 
 class Model(Protocol):
-    """A loaded artifact. Not safe for concurrent calls, but for :meth:`infer_on_stream`."""
+    """A loaded artifact. Of its methods only `infer_on_stream` is thread-safe."""
 
     runtime: str
     runtime_version: str
     device: str
-    streams: int  # calls of infer_on_stream that are worked on at once, from as many threads
+    streams: int  # calls of infer_on_stream that run at once
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """uint8 [N, H, W, 3] to float32 logits [N, C], with all that the machine has."""
+        """uint8 [N, H, W, 3] to float32 logits [N, C], on all cores."""
 
     def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """As :meth:`infer`, on one of the streams; other threads may have the others meanwhile."""
+        """As `infer`, on one inference stream, because other batches are in flight."""
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
-        """Also the raw class activation map of ``class_index`` [N]: float32 [N, h, w] (Zhou et al. 2016)."""
+        """Logits [N, C], and the raw class activation maps of `class_index` int64 [N].
+
+        The maps are float32 [N, h, w] (Zhou et al. 2016).
+        """
 
 
 _MODULES = {
@@ -55,12 +57,18 @@ def load_model(
     threads: int | None,
     compiled: Path | None = None,
 ) -> Model:
-    """Load ``artifact`` of the bundle folder on ``device``.
+    """Load an artifact.
 
-    ``auto`` is the first CUDA device where the framework sees one, else the CPU. ``threads`` bounds the
-    CPU threads; None leaves the framework's default. ``compiled`` is a folder of this bundle alone, in which a
-    runtime may keep what it compiles; None: it keeps nothing. Raises :class:`RuntimeUnavailable`, chained, for
-    whatever the framework raises.
+    Args:
+        bundle: The bundle folder.
+        artifact: One of the bundle's artifacts.
+        device: `auto` is the first CUDA device where the framework has one, else the CPU.
+        threads: CPU threads; None: the framework's default.
+        compiled: A folder for this bundle alone, in which the runtime may cache what it compiles;
+            None: no cache.
+
+    Raises:
+        RuntimeUnavailable: The framework is missing or fails; its error is chained.
     """
     module = importlib.import_module(_MODULES[artifact.format])
     try:
@@ -74,27 +82,26 @@ def load_model(
             f"The framework for {artifact.format} is not installed. Install the matching extra "
             f"(torch, tensorflow or openvino). Received: {exc}"
         ) from exc
-    except (
-        Exception
-    ) as exc:  # the frameworks raise every kind, RuntimeError and ValueError above all
+    except Exception as exc:  # the frameworks raise any type, mostly RuntimeError and ValueError
         raise RuntimeUnavailable(
-            f"The artifact {artifact.id!r} does not load. Export it again with this framework version. "
-            f"Received: {describe(exc, bundle)}"
+            f"The artifact {artifact.id!r} does not load. Export it again with this framework "
+            f"version. Received: {describe(exc, bundle)}"
         ) from exc
     return model
 
 
 def no_cuda(framework: str) -> RuntimeUnavailable:
-    """The error for ``device="cuda"`` on a machine without one."""
+    """The error for device `cuda` on a machine without one."""
     return RuntimeUnavailable(
-        f"{framework} sees no CUDA device. Use device 'auto' or 'cpu', or install a CUDA build. Received: 'cuda'"
+        f"{framework} finds no CUDA device. Use device 'auto' or 'cpu', or install a CUDA build. "
+        "Received: 'cuda'"
     )
 
 
 def describe(exc: BaseException, folder: Path | None = None) -> str:
-    """Class and first 500 characters of a foreign exception, on one line.
+    """Class and first 500 characters of a framework's exception, on one line.
 
-    Clients may read it, so of paths it has only the last part, or what comes after `folder`.
+    Clients may read it, so paths are reduced to their last part, or to the part below `folder`.
     """
     text = (
         str(exc).replace(f"{folder}/", "").replace(str(folder), folder.name) if folder else str(exc)

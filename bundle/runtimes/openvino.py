@@ -1,4 +1,4 @@
-"""OpenVINO artifacts: an IR with the inputs ``pixels``, ``class_index`` and the outputs ``logits``, ``heatmap``."""
+"""OpenVINO artifacts: an IR from `pixels` and `class_index` to `logits` and `heatmap`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,27 +18,31 @@ import numpy.typing as npt
 from bundle.errors import RuntimeUnavailable
 from bundle.runtimes import Device, Heatmap, Logits
 
-# What the plugin computes in where the graph says nothing else; int8 layers stay int8 with either.
+# The plugin's precision where the graph has none of its own; int8 layers stay int8 with either.
 _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
-# A pass of one image under this is over before a second thread is of use: on the shipped ResNet-20 in int8 (0.3 ms) two
-# threads are 1.4 times as slow as one, and take three times the processor time.
+# A forward pass of one image that takes less is over before a second thread helps: on the shipped
+# ResNet-20 in int8 (0.3 ms) two threads are 1.4 times as slow as one, and use three times the CPU
+# time.
 SHORT_S = 0.001
-# Passes after the first one to find that out. What else runs can only lengthen them, so where it is a close thing there are more.
+# How long passes are timed to find that out. Other load can only lengthen them, so a close result
+# is timed for longer.
 TRIAL_S, CLOSE_S, CLOSE_TRIAL_S = 0.02, 0.005, 0.2
-# Batches that a stream is compiled for; of what it gets it makes as large ones as go. A graph for any number of images has to
-# be made ready anew whenever that changes, which costs 3 ms for ResNet-50 and 0.45 ms for ResNet-20, as much as the pass of an
-# image or two, and is slower besides. Small networks gain by larger batches; large ones little, and each size has the weights.
+# The batch sizes that a stream is compiled for; a batch is split into the largest that fit. A graph
+# with a dynamic batch size is prepared again whenever the size changes, which costs 3 ms for
+# ResNet-50 and 0.45 ms for ResNet-20, as much as the pass of an image or two, and is slower too.
+# Small networks gain by larger batches; large ones gain little, and each size keeps the weights.
 SIZES: tuple[int, ...] = (4, 1)
 SHORT_SIZES: tuple[int, ...] = (16, 4, 1)
 
 
 def import_openvino() -> Any:
-    """The module ``openvino``, imported so that it reports nothing to its makers.
+    """Import `openvino` without its telemetry.
 
-    It would send a usage event over the network at its import. It does without the package that sends, openvino_telemetry.
+    Its import would send a usage event over the network, by the optional package
+    openvino_telemetry.
     """
     modules: dict[str, Any] = sys.modules
-    modules["openvino_telemetry"] = None  # makes the import of it fail
+    modules["openvino_telemetry"] = None  # so that its import fails
     # The one heavy import, here so that this package never loads it in the web process.
     import openvino  # noqa: PLC0415
 
@@ -46,22 +50,33 @@ def import_openvino() -> Any:
 
 
 def load(
-    path: Path, device: Device, threads: int | None, precision: str, compiled: Path | None
+    path: Path,
+    device: Device,
+    threads: int | None,
+    precision: str,
+    compiled: Path | None,
+    *,
+    short_s: float = SHORT_S,
 ) -> OpenVinoModel:
-    """Read the IR at ``path`` and compile it for the CPU, or take what was compiled at another start."""
+    """Read the IR at `path` and compile it for the CPU, with a cache in `compiled`.
+
+    A network whose pass of one image takes less than `short_s` seconds gets one thread.
+    """
     ov = import_openvino()
     if device == "cuda":
         raise RuntimeUnavailable(
-            "An OpenVINO artifact runs on the CPU. Use device 'auto' or 'cpu', or another artifact. Received: 'cuda'"
+            "An OpenVINO artifact runs on the CPU. Use device 'auto' or 'cpu', or another "
+            "artifact. Received: 'cuda'"
         )
     core = ov.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RuntimeUnavailable(
-            "This processor has no bf16 instructions. Use the artifact of another precision. Received: 'bf16'"
+            "This processor has no bf16 instructions. Use the artifact of another precision. "
+            "Received: 'bf16'"
         )
     config: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        # Pinned threads of two models would share one core while the next one idles.
+        # Pinned threads of two models would share one core while another one idles.
         "ENABLE_CPU_PINNING": False,
     }
     if threads is not None:
@@ -69,59 +84,60 @@ def load(
     if compiled is not None:
         config["CACHE_DIR"] = str(compiled)
     model = core.read_model(path)
-    alone = _compile(core, model, 1, config | {"PERFORMANCE_HINT": "LATENCY"})
-    if _is_short(alone):
+    alone = Stream({1: _compile(core, model, 1, config | {"PERFORMANCE_HINT": "LATENCY"})})
+    image, class_index = np.zeros((1, *_image_shape(model)), np.uint8), np.zeros(1, np.int64)
+    if is_short(lambda: alone.run(image, class_index), short_s):
         config |= {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
         sizes = SHORT_SIZES
     else:
         config |= {"PERFORMANCE_HINT": "THROUGHPUT"}
         sizes = SIZES
-    compiled_for = {size: _compile(core, model, size, config) for size in sizes}
-    count: int = compiled_for[1].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-    streams = [
-        Stream({size: each.create_infer_request() for size, each in compiled_for.items()})
-        for _ in range(count)
-    ]
-    return OpenVinoModel(Stream({1: alone.create_infer_request()}), streams, ov.get_version())
+    by_size = {size: _compile(core, model, size, config) for size in sizes}
+    count: int = by_size[1].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    return OpenVinoModel(alone, [Stream(by_size) for _ in range(count)], ov.get_version())
 
 
 def _compile(core: Any, model: Any, images: int, config: dict[str, Any]) -> Any:
-    """The model compiled for batches of so many images."""
-    _, *sides = model.input("pixels").partial_shape
-    model.reshape(
-        {"pixels": [images, *(side.get_length() for side in sides)], "class_index": [images]}
-    )
+    """The model compiled for batches of `images` images."""
+    model.reshape({"pixels": [images, *_image_shape(model)], "class_index": [images]})
     return core.compile_model(model, "CPU", config)
 
 
-def _is_short(compiled: Any) -> bool:
-    """Whether the pass of one image takes less than SHORT_S."""
-    stream = Stream({1: compiled.create_infer_request()})
-    shape = compiled.input("pixels").shape
-    pixels, class_index = np.zeros(shape, np.uint8), np.zeros(1, np.int64)
-    stream.run(pixels, class_index)  # makes the kernels
-    begun = time.perf_counter()
-    shortest = math.inf
-    while (before := time.perf_counter()) < begun + (
-        CLOSE_TRIAL_S if shortest < CLOSE_S else TRIAL_S
-    ):
-        stream.run(pixels, class_index)
-        shortest = min(shortest, time.perf_counter() - before)
-        if shortest < SHORT_S:
+def _image_shape(model: Any) -> list[int]:
+    return [side.get_length() for side in list(model.input("pixels").partial_shape)[1:]]
+
+
+def is_short(
+    run: Callable[[], object], short_s: float, clock: Callable[[], float] = time.perf_counter
+) -> bool:
+    """Whether the fastest of some calls of `run` takes less than `short_s` seconds."""
+    run()  # the first call creates the kernels
+    started = clock()
+    fastest = math.inf
+    while (before := clock()) < started + (CLOSE_TRIAL_S if fastest < CLOSE_S else TRIAL_S):
+        run()
+        fastest = min(fastest, clock() - before)
+        if fastest < short_s:
             return True
     return False
 
 
 class Stream:
-    """Requests for batches of some sizes, one of them 1, that run one after another."""
+    """Infer requests for some batch sizes, one of them 1, which run one after another.
 
-    def __init__(self, requests: dict[int, Any]) -> None:
-        self._requests = dict(sorted(requests.items(), reverse=True))
+    Args:
+        compiled: A compiled model by batch size.
+    """
+
+    def __init__(self, compiled: dict[int, Any]) -> None:
+        self._requests = {
+            size: compiled[size].create_infer_request() for size in sorted(compiled, reverse=True)
+        }
 
     def run(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
-        """Logits [N, C] and heat maps [N, h, w] of any number of images, in as large batches as go."""
+        """Logits [N, C] and heat maps [N, h, w] of N images, in the largest batches that fit."""
         found = []
         start = 0
         while start < len(pixels):
@@ -141,11 +157,11 @@ class Stream:
 
 
 class OpenVinoModel:
-    """An IR on the CPU: compiled for one image, on which all threads work, and for streams of one thread each.
+    """An IR on the CPU: compiled for one image on all threads, and for streams of one thread each.
 
-    The streams do not wait for each other after every layer. On two cores that decode images meanwhile a batch that they
-    divide takes 0.6 of the time that it takes with all threads on each layer; one image alone would take 1.4 times as long.
-    A network whose pass is short has one stream for everything.
+    Streams have no barrier after every layer. On two cores that also decode images, a batch divided
+    between streams takes 0.6 times as long as with all threads on each layer; a single image would
+    take 1.4 times as long. A network whose pass is short has one stream for everything.
     """
 
     runtime = "openvino"
@@ -155,41 +171,41 @@ class OpenVinoModel:
         self.streams = len(streams)
         self._alone = alone if self.streams > 1 else streams[0]
         self._free = streams
-        self._changed = threading.Condition()
-        self._side_by_side = ThreadPoolExecutor(self.streams)
+        self._released = threading.Condition()
+        self._pool = ThreadPoolExecutor(self.streams)
         self.runtime_version = version.partition("-")[0]
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See :class:`bundle.runtimes.Model`. The heat map comes along: it costs one small product."""
+        """See `bundle.runtimes.Model`. The heat map is computed too: it costs one small product."""
         return self.explain(pixels, np.zeros(len(pixels), np.int64))[0]
 
     def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See :class:`bundle.runtimes.Model`."""
+        """See `bundle.runtimes.Model`."""
         with self._streams(1) as (stream,):
             return stream.run(pixels, np.zeros(len(pixels), np.int64))[0]
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
-        """See :class:`bundle.runtimes.Model`. A batch is divided between the streams."""
+        """See `bundle.runtimes.Model`. A batch is divided between the streams."""
         with self._streams(self.streams) as streams:
             streams = streams[: len(pixels)]
             if len(streams) == 1:
                 return (self._alone if len(pixels) == 1 else streams[0]).run(pixels, class_index)
             parts = (np.array_split(array, len(streams)) for array in (pixels, class_index))
-            answers = list(self._side_by_side.map(Stream.run, streams, *parts))
-        logits, heatmaps = (np.concatenate(arrays) for arrays in zip(*answers, strict=True))
+            found = list(self._pool.map(Stream.run, streams, *parts))
+        logits, heatmaps = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
         return logits, heatmaps
 
     @contextmanager
     def _streams(self, count: int) -> Iterator[list[Stream]]:
-        """So many streams, once they are free."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._free) >= count)
+        """Take `count` streams as soon as they are free."""
+        with self._released:
+            self._released.wait_for(lambda: len(self._free) >= count)
             taken, self._free = self._free[:count], self._free[count:]
         try:
             yield taken
         finally:
-            with self._changed:
+            with self._released:
                 self._free = [*self._free, *taken]
-                self._changed.notify_all()
+                self._released.notify_all()

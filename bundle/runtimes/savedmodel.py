@@ -1,4 +1,4 @@
-"""SavedModel artifacts: the signatures ``serving_default`` and ``explain`` on TensorFlow."""
+"""SavedModel artifacts: the signatures `serving_default` and `explain` on TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bundle.runtimes import Device, Heatmap, Logits, no_cuda
 def load(
     path: Path, device: Device, threads: int | None, _precision: str, _compiled: Path | None
 ) -> SavedModel:
-    """Load the SavedModel folder at ``path`` and take its two signatures."""
+    """Load the SavedModel folder at `path` and its two signatures."""
     # The one heavy import, here so that this package never loads it in the web process.
     import tensorflow as tf  # noqa: PLC0415
 
@@ -29,7 +29,7 @@ def load(
         tf.config.set_visible_devices([], "GPU")
         gpus = []
     for gpu in gpus:
-        # Without this one process takes all the memory of the device, and its neighbours get none.
+        # Otherwise one process reserves all the memory of the device.
         tf.config.experimental.set_memory_growth(gpu, True)
     return SavedModel(tf, tf.saved_model.load(str(path)), "cuda" if gpus else "cpu")
 
@@ -48,27 +48,27 @@ class SavedModel:
                 f"Missing: {sorted(missing)}"
             )
         self._tf = tf
-        self._loaded = loaded  # the signatures hold their variables weakly
+        self._loaded = loaded  # the signatures have only weak references to their variables
         self._serve = loaded.signatures["serving_default"]
         self._explain = loaded.signatures["explain"]
         self.runtime_version = str(tf.__version__)
         self.device = device
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See :class:`bundle.runtimes.Model`."""
-        answer = self._serve(pixels=self._tf.constant(pixels))
-        logits: Logits = answer["logits"].numpy()
+        """See `bundle.runtimes.Model`."""
+        output = self._serve(pixels=self._tf.constant(pixels))
+        logits: Logits = output["logits"].numpy()
         return logits
 
     def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See :class:`bundle.runtimes.Model`."""
+        """See `bundle.runtimes.Model`."""
         return self.infer(pixels)
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
-        """See :class:`bundle.runtimes.Model`."""
-        answer = self._explain(
+        """See `bundle.runtimes.Model`."""
+        output = self._explain(
             pixels=self._tf.constant(pixels), class_index=self._tf.constant(class_index)
         )
-        return answer["logits"].numpy(), answer["heatmap"].numpy()
+        return output["logits"].numpy(), output["heatmap"].numpy()

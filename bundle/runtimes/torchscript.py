@@ -1,7 +1,7 @@
-"""TorchScript artifacts: ``forward(pixels)`` and ``explain(pixels, class_index)`` on PyTorch.
+"""TorchScript artifacts: `forward(pixels)` and `explain(pixels, class_index)` on PyTorch.
 
-In bf16 and fp16 the same archive runs under autocast: convolutions and the classifier compute in half precision, the
-normalisation of the pixels and the weights at rest stay fp32.
+In bf16 and fp16 the same archive runs under autocast: convolutions and the classifier compute in
+half precision; the normalisation of the pixels and the stored weights stay fp32.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def load(
     path: Path, device: Device, threads: int | None, precision: str, _compiled: Path | None
 ) -> TorchScriptModel:
-    """Load, put into evaluation mode and freeze the archive at ``path``."""
+    """Load the archive at `path`, put it into evaluation mode and freeze it."""
     # The one heavy import, here so that this package never loads it in the web process.
     import torch  # noqa: PLC0415
 
@@ -41,34 +41,35 @@ def load(
         # TorchScript is deprecated upstream (torch 2.9) but is the format of this schema version.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.(load|freeze)` is deprecated")
         module = torch.jit.load(str(path), map_location=where).eval()  # type: ignore[no-untyped-call]
-        # Freezing folds batch normalisation into the convolutions; "explain" would be dropped unless named.
+        # Freezing folds batch normalisation into the convolutions; "explain" would be dropped
+        # unless named.
         module = torch.jit.freeze(module, preserved_attrs=["explain"])
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     return TorchScriptModel(torch, module, where, half)
 
 
 def _refuse_slow(precision: str, device: str) -> None:
-    """Raise :class:`RuntimeUnavailable` for a precision that a processor computes by conversion, at a fraction of the speed."""
+    """Raise `RuntimeUnavailable` for a precision that the CPU only emulates, which is slow."""
     if device == "cpu" and (
         precision == "fp16" or (precision == "bf16" and not computes_in_bf16())
     ):
         raise RuntimeUnavailable(
-            "This precision needs a CUDA device, or for bf16 a processor with instructions for it. Use the artifact of "
-            f"another precision. Received: {precision!r}"
+            "This precision needs a CUDA device, or for bf16 a processor with instructions for it. "
+            f"Use the artifact of another precision. Received: {precision!r}"
         )
 
 
 def to_device(pytorch: ModuleType, array: npt.NDArray[Any], device: str) -> torch.Tensor:
-    """The array as a tensor on ``cpu``, where it is not copied, or ``cuda``."""
+    """The array as a tensor on `device`, `cpu` or `cuda`; on the CPU it is not copied."""
     tensor: torch.Tensor = pytorch.from_numpy(array)
     if device == "cpu":
         return tensor
-    # The device fetches from pinned memory by itself.
+    # From pinned memory the copy is asynchronous.
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class TorchScriptModel:
-    """A frozen TorchScript module on one device; ``half`` is the dtype that autocast computes in, None: none."""
+    """A frozen TorchScript module on one device; `half` is the dtype of autocast, None: fp32."""
 
     runtime = "torchscript"
     streams = 1
@@ -83,26 +84,26 @@ class TorchScriptModel:
         self.device = device.type
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See :class:`bundle.runtimes.Model`."""
-        with self._computing():
+        """See `bundle.runtimes.Model`."""
+        with self._inference():
             return self._numpy(self._module(to_device(self._torch, pixels, self.device)))
 
     def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See :class:`bundle.runtimes.Model`."""
+        """See `bundle.runtimes.Model`."""
         return self.infer(pixels)
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
-        """See :class:`bundle.runtimes.Model`."""
-        with self._computing():
+        """See `bundle.runtimes.Model`."""
+        with self._inference():
             logits, heatmap = self._module.explain(
                 *(to_device(self._torch, array, self.device) for array in (pixels, class_index))
             )
             return self._numpy(logits), self._numpy(heatmap)
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
+    def _inference(self) -> Iterator[None]:
         half = self._torch.autocast(self.device, self._half, enabled=self._half is not None)
         with self._torch.inference_mode(), half:
             yield

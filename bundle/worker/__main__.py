@@ -1,8 +1,9 @@
-"""The child process that holds one loaded model: ``python -m bundle.worker <json>`` (:mod:`bundle.worker.blocking`).
+"""The process that holds one loaded model: `python -m bundle.worker <json>`.
 
-It reads the manifest, verifies the files, loads the runtime, runs the golden samples, says ``ready``, and then
-answers requests, as many at once as the model has streams, until its socket closes or its parent is gone. It never
-raises to stderr on the good path.
+It reads the manifest, verifies the files, loads the runtime, runs the golden samples, sends a ready
+frame, and then serves requests, one per stream of the model at once, until its socket closes or its
+parent is gone. It prints nothing on the good path. `bundle.worker.blocking` and
+`bundle.worker.client` are the other side.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ from bundle.format.repository import verify_files
 from bundle.machine import cuda_devices, tune_malloc, usable_cores
 from bundle.runtimes import Device, Model, describe, load_model
 from bundle.worker.process import end_with
-from bundle.worker.selection import Choice, choices
+from bundle.worker.selection import Candidate, candidates
 from bundle.worker.selftest import run_golden
 from bundle.worker.wire import Array, Wire, WireClosed
 
 
 def main(arguments: dict[str, Any]) -> None:
-    """Load and serve. ``arguments``: bundle, artifact, device, threads, compiled, socket (fd), parent (pid)."""
+    """Load and serve.
+
+    Args:
+        arguments: bundle, artifact, device, threads, compiled, socket (fd), parent (pid).
+    """
     end_with(arguments["parent"])
     tune_malloc()
     wire = Wire(socket.socket(fileno=arguments["socket"]))
@@ -52,23 +57,28 @@ def main(arguments: dict[str, Any]) -> None:
 
 
 class RequestLoop:
-    """Takes one request after another; with several streams the model works on as many, and they are answered in order."""
+    """Serves requests with one thread per stream of the model; responses keep their order."""
 
     def __init__(self, wire: Wire, model: Model) -> None:
         self._wire = wire
         self._model = model
         self._reading = threading.Lock()
-        self._last = threading.Event()  # set once the request that was read last has its answer
+        # Set once the response to the request that was read last has been sent.
+        self._last = threading.Event()
         self._last.set()
 
     def run(self) -> None:
-        """Answer until the socket closes, which raises :class:`WireClosed`."""
+        """Serve until the socket closes.
+
+        Raises:
+            WireClosed: The socket is closed.
+        """
         for _ in range(self._model.streams - 1):
-            threading.Thread(target=self._run_beside, daemon=True).start()
+            threading.Thread(target=self._run_quietly, daemon=True).start()
         self._run()
 
-    def _run_beside(self) -> None:
-        with contextlib.suppress(WireClosed):  # the main thread is told as well
+    def _run_quietly(self) -> None:
+        with contextlib.suppress(WireClosed):  # the main thread gets it as well
             self._run()
 
     def _run(self) -> None:
@@ -77,31 +87,29 @@ class RequestLoop:
                 header, arrays = self._wire.receive()
                 before, self._last = self._last, threading.Event()
                 mine = self._last
+            response: dict[str, Any] = {}
             try:
-                answer = _answer(self._model, header["method"], arrays)
-            except Exception as exc:  # noqa: BLE001 - the frameworks raise every kind; the process stays up for the next request
+                results = _infer(self._model, header["method"], arrays)
+            except Exception as exc:  # noqa: BLE001 - the frameworks raise any type
                 detail = f"The model failed on a request. Received: {describe(exc)}"
-                said: dict[str, Any] = {"error": RuntimeUnavailable.code, "detail": detail}
-                answer = []
-            else:
-                said = {}
+                response, results = {"error": RuntimeUnavailable.code, "detail": detail}, []
             before.wait()
             try:
-                self._wire.send(said, answer)
+                self._wire.send(response, results)
             finally:
-                mine.set()  # whatever happened, the others would wait for ever
+                mine.set()  # also after an error, or the other threads would wait for ever
 
 
 def _load(
-    path: Path, wanted: str, device: Device, threads: int, compiled: str | None
+    path: Path, requested: str, device: Device, threads: int, compiled: str | None
 ) -> tuple[dict[str, Any], Model]:
     started = time.monotonic()
     manifest = read_manifest(path)
     verify_files(path, manifest)
-    # Named by what it was compiled from: another bundle in the same place finds nothing of this one.
+    # Named after its source: another bundle at the same path finds nothing of this one.
     folder = Path(compiled) / manifest.digest if compiled else None
-    choice, model, difference = _load_first(path, manifest, wanted, device, threads, folder)
-    artifact = choice.artifact
+    candidate, model, difference = _load_first(path, manifest, requested, device, threads, folder)
+    artifact = candidate.artifact
     measured = artifact.speed(model.device)
     ready = {
         "digest": manifest.digest,
@@ -110,7 +118,7 @@ def _load(
         "precision": artifact.precision,
         "device": model.device,
         "artifact_id": artifact.id,
-        "choice": choice.reason,
+        "choice": candidate.reason,
         "batch_size": measured.batch_size if measured else None,
         "streams": model.streams,
         "height": manifest.input.height,
@@ -125,40 +133,45 @@ def _load(
 
 
 def _load_first(
-    path: Path, manifest: Manifest, wanted: str, device: Device, threads: int, compiled: Path | None
-) -> tuple[Choice, Model, float]:
-    """The first of the choices that loads and passes its self-test on this machine, and what the test differed by."""
+    path: Path,
+    manifest: Manifest,
+    requested: str,
+    device: Device,
+    threads: int,
+    compiled: Path | None,
+) -> tuple[Candidate, Model, float]:
+    """The first candidate that loads and passes its self-test, and the largest score difference."""
     cuda = device != "cpu" and cuda_devices() > 0
-    possible = choices(manifest, wanted, cuda=cuda or device == "cuda")
+    possible = candidates(manifest, requested, cuda=cuda or device == "cuda")
     passed_over = ""
-    for choice in possible:
+    for candidate in possible:
         try:
-            model = load_model(path, choice.artifact, device, threads, compiled)
-            difference = run_golden(path, manifest, choice.artifact, model)
+            model = load_model(path, candidate.artifact, device, threads, compiled)
+            difference = run_golden(path, manifest, candidate.artifact, model)
         except (RuntimeUnavailable, GoldenMismatch) as exc:
-            if choice is possible[-1]:
+            if candidate is possible[-1]:
                 raise
-            passed_over += f"; {choice.artifact.id} was passed over: {exc}"
+            passed_over += f"; {candidate.artifact.id} was passed over: {exc}"
         else:
-            return replace(choice, reason=choice.reason + passed_over), model, difference
+            return replace(candidate, reason=candidate.reason + passed_over), model, difference
     raise AssertionError("there is always the source artifact, or the one that was named")
 
 
-def _answer(model: Model, method: str, arrays: list[Array]) -> list[Array]:
+def _infer(model: Model, method: str, arrays: list[Array]) -> list[Array]:
     if method == "infer":
-        answer: list[Array] = [model.infer(arrays[0])]
+        results: list[Array] = [model.infer(arrays[0])]
     elif method == "infer_on_stream":
-        answer = [model.infer_on_stream(arrays[0])]
+        results = [model.infer_on_stream(arrays[0])]
     else:
-        answer = list(model.explain(arrays[0], arrays[1]))
-    if not all(np.isfinite(array).all() for array in answer):
-        raise ValueError("the answer holds NaN or infinity")
-    return answer
+        results = list(model.explain(arrays[0], arrays[1]))
+    if not all(np.isfinite(array).all() for array in results):
+        raise ValueError("the logits or the heat map contain NaN or infinity")
+    return results
 
 
 if __name__ == "__main__":
     with contextlib.suppress(WireClosed):
         main(json.loads(sys.argv[1]))
-    # TensorFlow's and CUDA's threads can hang or crash an orderly interpreter exit; nothing is left to save.
+    # TensorFlow's and CUDA's threads can hang or crash an orderly exit of the interpreter.
     sys.stderr.flush()
     os._exit(0)

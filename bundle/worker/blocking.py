@@ -1,6 +1,6 @@
-"""One killable process per loaded model version, driven from the parent with plain blocking calls.
+"""The blocking side of a worker process: one killable process per loaded model, for scripts.
 
-This module imports neither torch nor tensorflow, and unpickles nothing that the child sends.
+This module imports neither torch nor tensorflow, and never unpickles what the child sends.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Pixels = npt.NDArray[np.uint8]
 class RuntimeInfo(TypedDict):
     """What a worker reports when it is ready."""
 
-    digest: str  # of the bundle's record, as the worker has read it
+    digest: str  # of the bundle's manifest, as the worker read it
     runtime: str
     runtime_version: str
     precision: str
     device: str
     artifact_id: str
-    choice: str  # why this artifact, in words
-    streams: int  # forward passes that it works on at once
-    batch_size: int | None  # that gave the most images per second when the artifact was measured
+    choice: str  # why this artifact
+    streams: int  # forward passes that run at once
+    batch_size: int | None  # the fastest in the bundle's measurement; None: not measured
     height: int
     width: int
     classes: int
@@ -49,10 +49,14 @@ class RuntimeInfo(TypedDict):
 class RuntimeProcess:
     """A child process that holds one artifact of one bundle, loaded and self-tested.
 
-    ``artifact`` is source, auto (:mod:`bundle.worker.selection`) or the id of an artifact. ``device`` is auto, cpu or cuda.
-    ``threads`` bounds the CPU threads of the framework; None: the cores that this process may use. Calls from
-    several threads take turns. An instance is started once; after ``stop``, ``kill`` or :class:`WorkerDied` the
-    caller makes another.
+    Thread-safe: calls are serialised by a lock. An instance is started once; after `stop`, `kill`
+    or `WorkerDied` the caller makes another.
+
+    Args:
+        bundle_dir: The bundle folder.
+        artifact: `source`, `auto` (see `bundle.worker.selection`) or the id of an artifact.
+        device: `auto`, `cpu` or `cuda`.
+        threads: CPU threads of the framework; None: the cores that this process may use.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class RuntimeProcess:
             "compiled": None,
         }
         self._environment = environment(device, threads)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._child: Child | None = None
         self._closed = False
         self._info: RuntimeInfo | None = None
@@ -82,19 +86,20 @@ class RuntimeProcess:
     def start(self, timeout_s: float) -> RuntimeInfo:
         """Start the child and wait until it is ready: verified, loaded, golden samples passed.
 
-        Raises the child's own :class:`BundleError` (manifest, integrity, runtime, golden), and
-        :class:`WorkerDied` when it ends or is not ready within ``timeout_s`` seconds. Either way no process
-        is left behind.
+        Raises:
+            BundleError: The child's own error: manifest, integrity, runtime or golden samples.
+            WorkerDied: It ended, or was not ready within `timeout_s` seconds. In either case no
+                process is left behind.
         """
         deadline = time.monotonic() + timeout_s
-        with self._turn:
+        with self._lock:
             if self._child is not None or self._closed:
                 raise RuntimeError("A RuntimeProcess is started once; make another one.")
             child = Child("bundle.worker", self._arguments, self._environment)
             child.read_in_thread()
             self._child = child
         try:
-            with self._turn:
+            with self._lock:
                 header, _ = self._receive(deadline)
         except BaseException:
             self.kill()
@@ -104,7 +109,7 @@ class RuntimeProcess:
 
     @property
     def info(self) -> RuntimeInfo:
-        """Runtime, version, precision, device and input size; ``RuntimeError`` before :meth:`start`."""
+        """The child's ready frame; `RuntimeError` before `start`."""
         if self._info is None:
             raise RuntimeError("The RuntimeProcess is not started.")
         return self._info
@@ -116,20 +121,28 @@ class RuntimeProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child; None before :meth:`start`. It stays after the child's end."""
+        """Process id of the child; None before `start`. It stays after the child's end."""
         return None if self._child is None else self._child.process.pid
 
     @property
     def memory_bytes(self) -> int | None:
-        """Resident memory of the child; None when it is not running."""
+        """Resident memory of the child in bytes; None when it is not running."""
         return self._child.memory_bytes if self._child is not None and self.alive else None
 
     def infer(self, pixels: npt.NDArray[np.uint8], timeout_s: float) -> npt.NDArray[np.float32]:
-        """uint8 [N, H, W, 3], N >= 1, to float32 logits [N, C]. The time counts from this caller's turn.
+        """Classify a batch.
 
-        Raises ``ValueError`` for another shape or dtype, :class:`WorkerDied` when the child has ended, ends
-        meanwhile, or takes longer than ``timeout_s`` seconds (it is then killed), and
-        :class:`RuntimeUnavailable` when the model itself fails (out of memory), after which it stays up.
+        Args:
+            pixels: uint8 [N, H, W, 3], N >= 1.
+            timeout_s: Time limit in seconds, from when this call has the lock.
+
+        Returns:
+            Logits, float32 [N, C].
+
+        Raises:
+            ValueError: `pixels` has another shape or dtype.
+            WorkerDied: The child has ended, or exceeded the time limit and was killed.
+            RuntimeUnavailable: The model fails (out of memory); the child stays up.
         """
         self._check_pixels(pixels)
         return self._call("infer", [pixels], timeout_s, [(len(pixels), self.info["classes"])])[0]
@@ -151,15 +164,26 @@ class RuntimeProcess:
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64], timeout_s: float
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Logits [N, C] and the raw class activation maps [N, h, w] of ``class_index`` int64 [N].
+        """Classify a batch and explain it.
 
-        Raises as :meth:`infer`; also ``ValueError`` for an index outside [0, C).
+        Args:
+            pixels: uint8 [N, H, W, 3], N >= 1.
+            class_index: int64 [N], the class to explain for each image.
+            timeout_s: Time limit in seconds, from when this call has the lock.
+
+        Returns:
+            Logits, float32 [N, C], and raw class activation maps, float32 [N, h, w].
+
+        Raises:
+            ValueError: An array has another shape or dtype, or an index is outside [0, C).
+            WorkerDied, RuntimeUnavailable: As `infer`.
         """
         self._check_pixels(pixels)
         count, classes = len(pixels), self.info["classes"]
         if class_index.dtype != np.int64 or class_index.shape != (count,):
             raise ValueError(
-                f"Expected class_index int64 [{count}]. Received: {class_index.dtype} {list(class_index.shape)}"
+                f"Expected class_index int64 [{count}]. "
+                f"Received: {class_index.dtype} {list(class_index.shape)}"
             )
         if class_index.min() < 0 or class_index.max() >= classes:
             raise ValueError(
@@ -173,14 +197,14 @@ class RuntimeProcess:
         return logits, heatmap
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """End the child and give its memory back; kill it when it has not ended after ``timeout_s`` seconds.
+        """Close the child's socket, and kill it unless it exits within `timeout_s` seconds.
 
-        A request under way ends with :class:`WorkerDied`. Safe to call twice and from any thread.
+        A request in flight fails with `WorkerDied`. Idempotent and thread-safe.
         """
         self._end(timeout_s)
 
     def kill(self) -> None:
-        """End the child at once. Safe to call twice and from any thread."""
+        """Kill the child. Idempotent and thread-safe."""
         self._end(0.0)
 
     def __enter__(self) -> Self:
@@ -201,23 +225,23 @@ class RuntimeProcess:
             return
         child.hang_up()
         child.end(timeout_s)
-        with self._turn:  # whoever holds it is woken by the end of the child
+        with self._lock:  # the call that holds it fails once the child has ended
             child.close()
 
     def _call(
         self, method: str, arrays: list[Array], timeout_s: float, shapes: list[tuple[int, ...]]
     ) -> list[npt.NDArray[np.float32]]:
-        """One request and its answer, float32 arrays of ``shapes``."""
+        """Send one request; the response, float32 arrays of `shapes`."""
         try:
-            with self._turn:
+            with self._lock:
                 deadline = time.monotonic() + timeout_s
                 self._send({"method": method}, arrays, deadline)
-                _, answer = self._receive(deadline)
+                _, results = self._receive(deadline)
         except WorkerDied:
             self.kill()
             raise
-        check_shapes(answer, shapes)
-        return answer
+        check_shapes(results, shapes)
+        return results
 
     def _send(self, header: dict[str, Any], arrays: list[Array], deadline: float) -> None:
         child = self._running()
@@ -227,7 +251,7 @@ class RuntimeProcess:
             raise _died(child, exc) from exc
 
     def _receive(self, deadline: float) -> tuple[dict[str, Any], list[Array]]:
-        """One frame from the child; its error frame becomes the error itself."""
+        """Receive one frame; an error frame is raised as the error that it carries."""
         child = self._running()
         try:
             header, arrays = child.wire.receive(deadline)
@@ -256,28 +280,28 @@ class RuntimeProcess:
 
 
 def raise_error(header: dict[str, Any]) -> None:
-    """Raise the error that a worker's frame carries, if it carries one."""
+    """Raise the error that a worker's frame carries, if any."""
     if "error" in header:
         raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
 
 
-def check_shapes(answer: list[Array], shapes: list[tuple[int, ...]]) -> None:
-    """Raise :class:`RuntimeUnavailable` unless a worker has answered with float32 arrays of ``shapes``."""
-    if [array.shape for array in answer] != shapes or any(
-        array.dtype != np.float32 for array in answer
+def check_shapes(results: list[Array], shapes: list[tuple[int, ...]]) -> None:
+    """Raise `RuntimeUnavailable` unless a worker's arrays are float32 of `shapes`."""
+    if [array.shape for array in results] != shapes or any(
+        array.dtype != np.float32 for array in results
     ):
         raise RuntimeUnavailable(
-            f"The model answers in another shape. Expected float32 {shapes}. "
-            f"Received: {[f'{array.dtype} {array.shape}' for array in answer]}"
+            f"The model's output has another shape. Expected float32 {shapes}. "
+            f"Received: {[f'{array.dtype} {array.shape}' for array in results]}"
         )
 
 
 def _died(child: Child, exc: WireClosed | WireTimeout) -> WorkerDied:
-    """The error for a child that is gone or must go: what happened, exit status, its last lines."""
+    """Kill the child unless it has ended; the error with its exit status and last output lines."""
     if isinstance(exc, WireTimeout):
         what, grace_s = "did not answer in time and is killed", 0.0
     else:
-        what, grace_s = "ended", 0.5  # the socket closes a moment before the exit status is there
+        what, grace_s = "ended", 0.5  # the socket closes a moment before the process exits
     return WorkerDied(
         f"The process that runs the model {what}. Start another one. {child.end(grace_s)}"
     )

@@ -1,75 +1,78 @@
-"""A child process that answers frames, on the event loop: what the decoders and the models have in common."""
+"""The asyncio side of a worker process: shared by the decoders and the models."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from bundle.worker.process import Child, environment
+from bundle.worker.process import Child
 from bundle.worker.wire import MAX_ARRAY_BYTES, Array, Frame, FrameConnection, WireClosed
 
-GRACE_S = 0.5  # for one that has closed its socket, to end as it would
-POLL_S = 0.005  # between two looks at a process that is being killed
-OUTPUT_S = 1.0  # for what it printed last; a process that it started may hold the pipe
+# For a process that has closed its socket, to exit with its own status.
+GRACE_S = 0.5
+# Between two polls of a process that is being killed.
+POLL_S = 0.005
+# For the last output of a process; one that it started may keep the pipe open.
+OUTPUT_S = 1.0
 
 
 class LostInQueue(WireClosed):
-    """The process ended on the frame before this one."""
+    """The process died on an earlier frame; this one was never begun and may be retried."""
 
 
 class FramedProcess:
-    """``python -m MODULE`` with the parent's end of its socket. Started once; after its end the caller makes another.
+    """`python -m MODULE` that answers frames. Started once; after its end the caller makes another.
 
     Args:
-        arguments: what the module's ``main`` takes.
-        threads: CPU threads of the libraries in it; None: what they choose.
-        max_bytes: that one of its frames may have; with more it counts as ended.
+        module: The module to run.
+        arguments: What the module's `main` takes, see `Child`.
+        variables: The environment of the process, from `bundle.worker.process.environment`.
+        max_bytes: Size limit of a frame from it; a larger one counts as its end.
     """
 
     def __init__(
         self,
         module: str,
-        arguments: dict[str, Any],
-        device: str,
-        threads: int | None,
+        arguments: Mapping[str, Any],
+        variables: Mapping[str, str],
         max_bytes: int = MAX_ARRAY_BYTES,
     ) -> None:
-        self._most_bytes = max_bytes
-        self._start = (module, arguments, environment(device, threads))
+        self._max_bytes = max_bytes
+        self._start = (module, arguments, variables)
         self._child: Child | None = None
         self._output: Output | None = None
         self._connection: FrameConnection | None = None
-        self._last: asyncio.Future[Frame] | None = None  # the answer that comes before the next one
+        self._last: asyncio.Future[Frame] | None = None  # the response that comes before the next
 
     async def start(self, timeout_s: float) -> dict[str, Any]:
-        """Start it and return its first frame.
+        """Start it and return the header of its first frame.
 
         Raises:
-            WireClosed: it can't be started, ended, or has said nothing within `timeout_s` seconds. No process is left behind.
+            WireClosed: It can't be started, ended, or sent nothing within `timeout_s` seconds. No
+                process is left behind.
         """
         loop = asyncio.get_running_loop()
         try:
             self._child = child = Child(*self._start)
             _, self._output = await loop.connect_read_pipe(lambda: Output(child), child.output)
-            connection = FrameConnection(self._most_bytes)
-            ready = connection.receive()  # waited for before anything can come
+            connection = FrameConnection(self._max_bytes)
+            ready = connection.receive()  # before any frame can arrive
             # The event loop closes its socket, and the child its own.
             _, self._connection = await loop.create_unix_connection(
                 lambda: connection, sock=child.connection.dup()
             )
             async with asyncio.timeout(timeout_s):
                 return (await ready)[0]
-        # TimeoutError is an OSError; a machine that is short of something says so in either of the others.
+        # TimeoutError is an OSError; a machine short of memory or threads raises the other two.
         except (OSError, MemoryError, RuntimeError, WireClosed) as exc:
-            what = "ended" if self._child is not None else "can't be started"
-            what = (
-                "was not ready in time"
-                if isinstance(exc, TimeoutError)
-                else f"{what} ({text_of(exc)})"
-            )
+            if isinstance(exc, TimeoutError):
+                what = "was not ready in time"
+            else:
+                what = "can't be started" if self._child is None else "ended"
+                what += f" ({text_of(exc)})"
             ending = await self.kill(GRACE_S if isinstance(exc, WireClosed) else 0)
             raise WireClosed(f"The process {what}. {ending}") from exc
         except BaseException:
@@ -89,33 +92,40 @@ class FramedProcess:
     async def ask(
         self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]], timeout_s: float
     ) -> Frame:
-        """Send a frame; the answer. Several may be under way; the time counts from the end of the one before.
+        """Send a frame and return the response. Several may be in flight, in order.
+
+        Args:
+            header: The header of the frame.
+            arrays: The arrays of the frame, as `bundle.worker.wire.frame` takes them.
+            timeout_s: Time limit in seconds, from the end of the request before.
 
         Raises:
-            WireClosed: it has ended on this frame; :class:`LostInQueue`: on the one before.
-            TimeoutError: it takes longer; whatever it answers later belongs to nobody, so the caller kills it.
+            WireClosed: It ended on this frame; `LostInQueue`: on an earlier one.
+            TimeoutError: It takes longer. The order of later responses is lost, so the caller kills
+                it.
         """
         if self._connection is None:
             raise WireClosed("The process has not been started.")
-        answer = self._connection.post(header, arrays)
-        before, self._last = self._last, answer
+        response = self._connection.post(header, arrays)
+        before, self._last = self._last, response
         if before is not None and not before.done():
             await asyncio.wait([before])
-            if answer.done() and answer.exception() is not None:
-                raise LostInQueue("the process ended on the frame before")
+            if response.done() and response.exception() is not None:
+                raise LostInQueue("the process ended on an earlier frame")
         async with asyncio.timeout(timeout_s):
-            return await answer
+            return await response
 
     async def kill(self, grace_s: float = 0) -> str:
-        """End it, if it has not ended within `grace_s` seconds; how it ended and what it said last.
+        """Kill it unless it exits within `grace_s` seconds; exit status and last output lines.
 
-        Whoever waits for an answer gets :class:`WireClosed`.
+        Requests in flight fail with `WireClosed`.
         """
         if self._connection is not None:
             self._connection.close()
         if self._child is None:
             return ""
-        # Without a thread: one that has to be started can fail, or keep the loop waiting for ever, on a machine short of memory.
+        # Without a thread: starting one can fail, or block the loop for ever, on a machine short of
+        # memory.
         process = self._child.process
         try:
             await _ended(process, grace_s)
@@ -126,7 +136,7 @@ class FramedProcess:
             return self._child.ending()
         finally:
             process.kill()
-            process.wait()  # where it was cancelled; it takes a moment
+            process.wait()  # where this was cancelled; it takes a moment
             if self._output is not None:
                 self._output.close()
             self._child.close()
@@ -141,12 +151,12 @@ async def _ended(process: subprocess.Popen[bytes], timeout_s: float | None) -> N
 
 
 def text_of(exc: Exception) -> str:
-    """What an error says, or its class if it says nothing, as MemoryError does."""
+    """The text of an error, or its class if it has none, as MemoryError does."""
     return str(exc) or type(exc).__name__
 
 
 class Output(asyncio.Protocol):
-    """Keeps what a child prints."""
+    """Collects what a child prints."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
@@ -160,16 +170,16 @@ class Output(asyncio.Protocol):
         """Called by the event loop."""
         self._child.keep(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature of a protocol
-        """Called by the event loop at the end of all who may print."""
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Called by the event loop once every process that has the pipe open has closed it."""
         self._ended.set()
 
     async def wait(self, timeout_s: float) -> None:
-        """Wait for the end, for `timeout_s` seconds."""
+        """Wait for the end of the output, for `timeout_s` seconds at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._ended.wait()
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._transport.close()

@@ -1,4 +1,4 @@
-"""The child's process itself: how it is started, what it printed, how it ended. The protocol is not here."""
+"""A child process: how it is started, what it printed, how it ended. The protocol is in `wire`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from bundle.worker.wire import Wire
 
+OpenMPWait = Literal["passive", "active"]
+
 _PARENT_CHECK_S = 0.5
 _KEPT_LINES = 40
-_LOOKED_AT_LINES = 400  # of what comes at once, some of which can be empty
+# Lines examined of one read; some of them can be empty.
+_SCANNED_LINES = 400
 _LINE_BYTES = 2_000
 _BUFFER_BYTES = 4 * 2**20
-_OF_THE_PARENT = (
-    signal.SIGINT,
-    signal.SIGTERM,
-)  # a terminal, and some who stop a service, send them to all
+# A terminal, and some process managers, send these to the whole group.
+_PARENT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -36,31 +37,35 @@ _THREAD_VARIABLES = (
 
 
 class Child:
-    """A running ``python -m MODULE`` and the parent's end of its socket.
+    """A running `python -m MODULE` and the parent's end of its socket.
 
-    SIGINT and SIGTERM do not end it: it has work to finish for a parent that shuts down. It ends when the parent hangs
-    up or kills it, and with the parent. What it prints has to be read, by :meth:`read_in_thread` or by an event loop
-    (:attr:`output`, handed to :meth:`keep`), or it stands still.
+    SIGINT and SIGTERM do not end it: it has work to finish for a parent that shuts down. It exits
+    when the parent closes the socket, when it is killed, and when the parent exits. Its output has
+    to be drained, by `read_in_thread` or by an event loop that passes `output` to `keep`; otherwise
+    it blocks on a full pipe.
 
-    ``arguments``: what the module's ``main`` takes, as JSON, less ``socket`` and ``parent``.
+    Args:
+        module: The module to run.
+        arguments: What the module's `main` takes, as JSON, less `socket` and `parent`.
+        variables: The whole environment of the process, see `environment`.
     """
 
-    def __init__(self, module: str, arguments: dict[str, Any], variables: dict[str, str]) -> None:
+    def __init__(
+        self, module: str, arguments: Mapping[str, Any], variables: Mapping[str, str]
+    ) -> None:
         self._socket, theirs = socket.socketpair()
-        for end in (
-            self._socket,
-            theirs,
-        ):  # so that a batch goes through at once; the system may allow less
+        for end in (self._socket, theirs):
+            # So that a batch fits in one write; the system may allow less.
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._pidfd: int | None = None
         self._reader: threading.Thread | None = None
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._line = b""  # the one that has not ended
-        with theirs, _blocked(_OF_THE_PARENT):
+        self._partial_line = b""
+        with theirs, _blocked(_PARENT_SIGNALS):
             text = json.dumps({**arguments, "socket": theirs.fileno(), "parent": os.getpid()})
             try:
                 self.process = subprocess.Popen(
-                    # -P: the current directory of the caller is no place to import modules from.
+                    # -P: nothing is imported from the caller's current directory.
                     [sys.executable, "-P", "-m", module, text],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
@@ -71,14 +76,13 @@ class Child:
             except BaseException:
                 self._socket.close()
                 raise
-        with contextlib.suppress(
-            OSError
-        ):  # a kernel or sandbox without pidfd: the socket's end is enough
+        # A kernel or sandbox may lack pidfd; the end of the socket is enough then.
+        with contextlib.suppress(OSError):
             self._pidfd = os.pidfd_open(self.process.pid)
         self.wire = Wire(self._socket, self._pidfd)
 
     def read_in_thread(self) -> None:
-        """Keep what it prints, in a thread that ends with it. A process without its thread is ended."""
+        """Drain the output in a thread, until the process ends; if no thread can start, kill it."""
         try:
             self._reader = threading.Thread(target=self._drain, args=[self.output], daemon=True)
             self._reader.start()
@@ -90,7 +94,7 @@ class Child:
 
     @property
     def memory_bytes(self) -> int | None:
-        """Resident memory; None when the process is gone."""
+        """Resident memory in bytes; None when the process is gone."""
         try:
             pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         except (OSError, IndexError, ValueError):
@@ -99,22 +103,22 @@ class Child:
 
     @property
     def output(self) -> IO[bytes]:
-        """What it prints, both standard streams."""
+        """The pipe with both standard streams."""
         assert self.process.stdout is not None  # noqa: S101 - it is a pipe
         return self.process.stdout
 
     @property
     def connection(self) -> socket.socket:
-        """The parent's end, for an event loop, in the place of :attr:`wire`."""
+        """The parent's end of the socket, for an event loop; blocking callers use `wire`."""
         return self._socket
 
     def hang_up(self) -> None:
-        """End the conversation: the child sees the end of its input and exits; a call under way fails."""
+        """Shut the socket down: the child reads end of file and exits; a call in flight fails."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def end(self, timeout_s: float = 0.0) -> str:
-        """Wait ``timeout_s`` seconds for the process to end, then kill it; say how it ended and what it said."""
+        """Kill it unless it exits within `timeout_s` seconds; exit status and last output lines."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout_s)
         self.process.kill()
@@ -124,26 +128,26 @@ class Child:
         return self.ending()
 
     def ending(self) -> str:
-        """How it ended and what it said last; it has ended, and has been waited for."""
-        self.keep(b"\n")  # what came last may have no end of line
+        """Exit status and last output lines; call after the process was reaped."""
+        self.keep(b"\n")  # the last line may be unterminated
         last = " / ".join(list(self._lines)[-5:]) or "nothing"
         return f"Exit: {_exit_status(self.process.returncode)}. Its last lines: {last[-1500:]}"
 
     def close(self) -> None:
-        """Give the handles back; no call may be under way, and none may follow. Safe to repeat."""
+        """Release the file descriptors, when no call is in flight. Idempotent."""
         self._socket.close()
-        if self._reader is None:  # which closes it at its end, and may read until then
+        if self._reader is None:  # the reader thread closes the pipe itself, at its end
             self.output.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
 
     def keep(self, printed: bytes) -> None:
-        """Keep the last lines that the child printed, for the reason of its death; nothing is passed on."""
-        *lines, self._line = (self._line + printed).split(b"\n")
-        if len(self._line) > _LINE_BYTES:
-            lines, self._line = [*lines, self._line], b""
-        for line in lines[-_LOOKED_AT_LINES:]:
+        """Keep the last lines of output, to explain how the process ended; nothing is forwarded."""
+        *lines, self._partial_line = (self._partial_line + printed).split(b"\n")
+        if len(self._partial_line) > _LINE_BYTES:
+            lines, self._partial_line = [*lines, self._partial_line], b""
+        for line in lines[-_SCANNED_LINES:]:
             if text := line[:_LINE_BYTES].decode(errors="replace").strip():
                 self._lines.append(text)
 
@@ -155,7 +159,7 @@ class Child:
 
 @contextlib.contextmanager
 def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """Start a process inside that never gets them, from its first instruction on: it inherits what this thread blocks."""
+    """Block `signals`, so that a process started inside has the mask from its first instruction."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
@@ -164,9 +168,10 @@ def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
 
 
 def end_with(parent: int) -> None:
-    """Called in the child: from now on it ends within half a second of its parent.
+    """Make this process, a child of `parent`, exit within half a second of it.
 
-    Not PR_SET_PDEATHSIG: that fires when the *thread* that started the child ends, and callers start it from pools.
+    PR_SET_PDEATHSIG would fire when the *thread* that started the child ends, and callers start it
+    from pools.
     """
 
     def watch() -> None:
@@ -177,20 +182,32 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def environment(device: str, threads: int | None) -> dict[str, str]:
-    """The environment of a child that runs a module of this package with a framework in it."""
-    environment = dict(os.environ)
-    paths = [str(Path(__file__).resolve().parents[2]), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
-    # TensorFlow imports Keras with all it brings along, which a SavedModel does not need: half the time to load and
-    # 170 MB. Asked for Keras 2, which is not installed, it does without.
-    environment["TF_USE_LEGACY_KERAS"] = "1"
+def environment(
+    device: str, threads: int | None, openmp_wait: OpenMPWait = "passive"
+) -> dict[str, str]:
+    """The environment of a child that runs a module of this package and may load a framework.
+
+    Args:
+        device: `cpu` hides every CUDA device from the child.
+        threads: CPU threads of the framework; None: its own default.
+        openmp_wait: OMP_WAIT_POLICY of the child, unless this process has that variable itself.
+    """
+    variables = dict(os.environ)
+    paths = [str(Path(__file__).resolve().parents[2]), variables.get("PYTHONPATH", "")]
+    variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    variables.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    # TensorFlow imports Keras with all its dependencies, which a SavedModel does not need: half the
+    # load time and 170 MB. Told to use Keras 2, which is not installed, it skips them.
+    variables["TF_USE_LEGACY_KERAS"] = "1"
+    # PyTorch's CPU operators end at OpenMP barriers, where threads spin by default. A spinning
+    # thread takes the core from the thread that it is waiting for as soon as cores are shared
+    # (docs/performance.md, "Shared cores").
+    variables.setdefault("OMP_WAIT_POLICY", openmp_wait)
     if threads is not None:
-        environment.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+        variables.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     if device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = "-1"
-    return environment
+        variables["CUDA_VISIBLE_DEVICES"] = "-1"
+    return variables
 
 
 def _exit_status(code: int) -> str:

@@ -1,4 +1,4 @@
-"""The self-test of a loaded model: the golden pictures, through the serving path, against the recorded scores."""
+"""The self-test of a loaded model: classify the golden images and compare with the record."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bundle.scores import calibrated_softmax
 
 
 class Difference(NamedTuple):
-    """What the model and the record say of one class of a golden picture."""
+    """The model's score and the recorded score of one class of a golden image."""
 
     label: str
     found: float
     recorded: float
-    at_one: bool  # scores at temperature 1 among the recorded classes, and not those that the bundle records
+    at_one: bool  # compared at temperature 1, among the recorded classes
 
     @property
     def size(self) -> float:
@@ -30,14 +30,16 @@ class Difference(NamedTuple):
 
 
 def run_golden(directory: Path, manifest: Manifest, artifact: Artifact, model: Model) -> float:
-    """Classify every golden picture and compare; return the largest absolute difference of scores.
+    """Classify every golden image and compare; return the largest absolute score difference.
 
-    Each picture goes the way of an upload: decode, geometry, the model, calibrated softmax; the scores are compared
-    as :func:`golden_differences` has them. ``explain`` runs on the same pixels, must give the same logits, and a heat
-    map of the recorded size. The source artifact is held to the tolerance of the golden samples, an accelerated one to
-    its own.
-    Raises :class:`GoldenMismatch` with the file and both values, :class:`RuntimeUnavailable` when the model
-    fails or answers in another shape.
+    Each image takes the path of an upload: decode, geometry, the model, calibrated softmax; then
+    `golden_differences` compares the scores. `explain` runs on the same pixels, and must give the
+    same logits and a heat map of the recorded size. The source artifact is held to the tolerance of
+    the golden samples, an accelerated one to its own.
+
+    Raises:
+        GoldenMismatch: A score differs; the text has the file and both values.
+        RuntimeUnavailable: The model fails, or its output has another shape.
     """
     largest = 0.0
     tolerance = golden_tolerance(manifest, artifact)
@@ -45,9 +47,7 @@ def run_golden(directory: Path, manifest: Manifest, artifact: Artifact, model: M
         try:
             image = read_input((directory / sample.file).read_bytes(), manifest.input)
         except ImageError as exc:
-            raise GoldenMismatch(
-                f"A golden picture is refused: {exc} File: {sample.file!r}"
-            ) from exc
+            raise GoldenMismatch(f"A golden image is refused: {exc} File: {sample.file!r}") from exc
         logits = _checked_logits(manifest, model, image.pixels[None], sample.top[0].index)
         for difference in golden_differences(sample, logits[0], manifest.calibration.temperature):
             if not difference.size <= tolerance:
@@ -59,19 +59,20 @@ def run_golden(directory: Path, manifest: Manifest, artifact: Artifact, model: M
 def golden_differences(
     sample: GoldenSample, logits: npt.NDArray[np.float32], temperature: float
 ) -> list[Difference]:
-    """Compare logits [C] with the recorded scores at the bundle's temperature, and at temperature 1.
+    """Compare logits [C] with the recorded scores, at the bundle's temperature and at 1.
 
-    A high temperature makes the scores of every network alike. The record holds more than they show: the difference
-    of two logits is ``temperature * (log s_i - log s_j)``, which gives the scores at temperature 1 among the recorded
-    classes. A score that is recorded as 0 has lost its logit, and has no part in these.
+    A high temperature makes the scores of every network alike, but the record has more information:
+    the difference of two logits is `temperature * (log s_i - log s_j)`, which gives the scores at
+    temperature 1 among the recorded classes. A score recorded as 0 has lost its logit and is left
+    out of these.
     """
-    classes = np.array([answer.index for answer in sample.top])
-    recorded = np.array([answer.score for answer in sample.top])
+    classes = np.array([top.index for top in sample.top])
+    recorded = np.array([top.score for top in sample.top])
     kept = np.flatnonzero(recorded)
     scores = calibrated_softmax(logits, temperature)[classes]
     differences = [
-        Difference(answer.label, float(score), answer.score, at_one=False)
-        for answer, score in zip(sample.top, scores, strict=True)
+        Difference(top.label, float(score), top.score, at_one=False)
+        for top, score in zip(sample.top, scores, strict=True)
     ]
     if kept.size:
         found = calibrated_softmax(logits[classes[kept]], 1.0)
@@ -91,13 +92,14 @@ def _mismatch(file: str, artifact: Artifact, difference: Difference, tolerance: 
     )
     remedy = "Export the model" if artifact.source else "Run `python -m bundle accelerate`"
     return (
-        f"{model} scores {difference.label!r} as {difference.found:.6f}; the bundle records {difference.recorded:.6f} "
-        f"with tolerance {tolerance:g}. {remedy} again, or install the recorded version of the runtime. File: {file!r}"
+        f"{model} scores {difference.label!r} as {difference.found:.6f}; the bundle records "
+        f"{difference.recorded:.6f} with tolerance {tolerance:g}. {remedy} again, or install the "
+        f"recorded version of the runtime. File: {file!r}"
     )
 
 
 def golden_tolerance(manifest: Manifest, artifact: Artifact) -> float:
-    """The largest difference of a score that the self-test of ``artifact`` allows."""
+    """The largest score difference that the self-test of `artifact` allows."""
     return (
         artifact.derivation.golden_tolerance if artifact.derivation else manifest.golden.tolerance
     )
@@ -109,29 +111,30 @@ def _checked_logits(
     pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
     index: int,
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Logits [1, C] of both methods, after their shapes, dtypes and agreement are checked."""
+    """Run both methods on `pixels` [1, H, W, 3], check their output, return logits [1, C]."""
     try:
         logits = model.infer(pixels)
         again, heatmap = model.explain(pixels, np.array([index], dtype=np.int64))
-    except Exception as exc:  # the frameworks raise every kind
+    except Exception as exc:  # the frameworks raise any type
         raise RuntimeUnavailable(
-            f"The model fails on a golden picture. Export it again. Received: {describe(exc)}"
+            f"The model fails on a golden image. Export it again. Received: {describe(exc)}"
         ) from exc
     size = manifest.architecture.feature_map
     expected = [(1, len(manifest.labels)), (1, len(manifest.labels)), (1, size.height, size.width)]
     found = [array.shape for array in (logits, again, heatmap)]
     if found != expected or any(array.dtype != np.float32 for array in (logits, again, heatmap)):
+        received = [f"{array.dtype} {array.shape}" for array in (logits, again, heatmap)]
         raise RuntimeUnavailable(
-            f"The model answers in another shape. Expected float32 {expected} for logits, explain's logits "
-            f"and heat map. Received: {[f'{array.dtype} {array.shape}' for array in (logits, again, heatmap)]}"
+            f"The model's output has another shape. Expected float32 {expected} for logits, "
+            f"explain's logits and heat map. Received: {received}"
         )
     if not (np.isfinite(logits).all() and np.isfinite(heatmap).all()):
         raise RuntimeUnavailable(
-            "The model answers NaN or infinity on a golden picture. Train it again."
+            "The model's output on a golden image is NaN or infinity. Train it again."
         )
     if not np.allclose(logits, again, rtol=1e-3, atol=1e-3):
         raise GoldenMismatch(
-            "The model's explain gives other logits than its forward. Export it again. "
+            "The model's explain returns other logits than its forward. Export it again. "
             f"Largest difference: {float(np.abs(logits - again).max()):.6f}"
         )
     return logits

@@ -1,7 +1,7 @@
-"""Framed messages between the parent and a worker: a JSON header, then raw arrays. Nothing is ever unpickled.
+"""Frames between a parent and a worker: a JSON header, then raw arrays. Nothing is unpickled.
 
-Frame: magic ``b"BW1\\n"``, header length (uint32, big endian), header (JSON), then the bytes of each array in C
-order. ``header["arrays"]`` holds ``[dtype, shape]`` for each one; only the dtypes in ``DTYPES`` are known.
+Frame: magic `b"BW1\\n"`, header length (uint32, big endian), header (JSON), then the bytes of each
+array in C order. `header["arrays"]` has `[dtype, shape]` of each; only `DTYPES` are accepted.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ DTYPES = ("uint8", "int64", "float32")
 MAX_HEADER_BYTES = 1_000_000
 MAX_ARRAY_BYTES = 1 << 31
 MAX_SIDES = 8
-HEADER = TypeAdapter(
-    dict[str, Any]
-)  # unlike json.loads it takes no half characters, which can't be sent on
+# Unlike json.loads it rejects lone surrogates, which can't be encoded again.
+HEADER = TypeAdapter(dict[str, Any])
 _HEAD = struct.Struct(">4sI")
 
 Array = npt.NDArray[Any]
+Frame = tuple[dict[str, Any], list[Array]]
+_Shape = tuple[np.dtype[Any], tuple[int, ...]]
 
 
 class WireClosed(Exception):
-    """The other side is gone, or what it sent is not a frame."""
+    """The other side closed the connection, or sent something that is not a frame."""
 
 
 class WireTimeout(Exception):
-    """The deadline passed before the frame was through."""
+    """The deadline passed before the whole frame was sent or received."""
 
 
 def frame(
     header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
 ) -> list[memoryview]:
-    """The bytes of one frame, to be sent one after another; the arrays are not copied.
+    """The buffers of one frame, to be sent in order; the arrays are not copied.
 
-    A sequence of arrays of one shape and dtype arrives as one array, in which they are stacked.
+    A sequence of arrays of one shape and dtype arrives as one array, stacked along a new axis 0.
     """
     described: list[tuple[str, list[int]]] = []
     blocks: list[Array] = []
@@ -65,40 +66,38 @@ def frame(
     ]
 
 
-Frame = tuple[dict[str, Any], list[Array]]
-
-
 class FrameConnection(asyncio.Protocol):
-    """One end of a stream socket on an event loop. What the other side sends answers the posts in their order.
+    """One end of a stream socket on an event loop. Responses arrive in the order of the posts.
 
-    ``max_bytes``: that a frame may have; one with more closes the connection before it is read.
+    Args:
+        max_bytes: Size limit of a received frame; a larger one closes the connection at its header.
     """
 
     def __init__(self, max_bytes: int = MAX_ARRAY_BYTES) -> None:
-        self._most_bytes = max_bytes
+        self._max_bytes = max_bytes
         self._received = bytearray()
-        self._waiting: deque[asyncio.Future[Frame]] = deque()
+        self._pending: deque[asyncio.Future[Frame]] = deque()
         self.closed = False
 
     def receive(self) -> asyncio.Future[Frame]:
-        """The next frame, or :class:`WireClosed`."""
-        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        """A future of the next frame; it fails with `WireClosed`."""
+        pending: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         if self.closed:
-            _fail(answer, "the other side closed the connection")
+            _fail(pending, "the other side closed the connection")
         else:
-            self._waiting.append(answer)
-        return answer
+            self._pending.append(pending)
+        return pending
 
     def post(
         self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
     ) -> asyncio.Future[Frame]:
-        """Send one frame; the frame that answers it, or :class:`WireClosed`."""
+        """Send one frame; a future of the response, which fails with `WireClosed`."""
         if not self.closed:
             self._transport.writelines(frame(header, arrays))
         return self.receive()
 
     def close(self) -> None:
-        """Give the socket back; whoever waits gets :class:`WireClosed`."""
+        """Close the socket; pending receives fail with `WireClosed`."""
         self._transport.abort()
         self.connection_lost(None)
 
@@ -107,20 +106,20 @@ class FrameConnection(asyncio.Protocol):
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the event loop with the next bytes; the other side answers one post after another."""
+        """Called by the event loop with the next bytes."""
         self._received += data
         try:
-            while (found := _whole(self._received, self._most_bytes)) is not None:
+            while (found := _whole(self._received, self._max_bytes)) is not None:
                 header, shapes, start, size = found
-                if size == len(self._received):  # as a rule; then nothing is copied
+                if size == len(self._received):  # the usual case: nothing is copied
                     whole, self._received = self._received, bytearray()
                 else:
                     whole, self._received = self._received[:size], self._received[size:]
-                if not self._waiting:
-                    raise WireClosed("the other side sent a frame that nobody asked for")
-                answer = self._waiting.popleft()
-                if not answer.done():
-                    answer.set_result((header, _views(whole, shapes, start)))
+                if not self._pending:
+                    raise WireClosed("the other side sent a frame that was not requested")
+                pending = self._pending.popleft()
+                if not pending.done():
+                    pending.set_result((header, _views(whole, shapes, start)))
         except WireClosed as exc:
             self._transport.abort()
             self.connection_lost(exc)
@@ -128,22 +127,27 @@ class FrameConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop at the end."""
         self.closed = True
-        while self._waiting:
-            answer = self._waiting.popleft()
-            if not answer.done():
-                _fail(answer, str(exc or "the other side closed the connection"))
+        while self._pending:
+            pending = self._pending.popleft()
+            if not pending.done():
+                _fail(pending, str(exc or "the other side closed the connection"))
 
 
-def _fail(answer: asyncio.Future[Frame], text: str) -> None:
-    answer.set_exception(WireClosed(text))
-    answer.exception()  # looked at, or asyncio logs it when whoever waited for it was cancelled before
+def _fail(pending: asyncio.Future[Frame], text: str) -> None:
+    pending.set_exception(WireClosed(text))
+    # Retrieved, or asyncio would log it when the caller was cancelled before.
+    pending.exception()
 
 
 class Wire:
-    """One end of a stream socket. With a deadline (``time.monotonic`` seconds) no call blocks past it.
+    """One end of a stream socket, with blocking calls that end at their deadline.
 
-    ``process``: a pidfd of the other side; its end counts as a closed socket, even where some forked
-    process still holds a copy of the socket open.
+    A deadline is a time of `time.monotonic` in seconds; None: no limit.
+
+    Args:
+        connection: The socket.
+        process: A pidfd of the other side. Its exit counts as a closed socket, even while a process
+            that it forked keeps a copy of the socket open.
     """
 
     def __init__(self, connection: socket.socket, process: int | None = None) -> None:
@@ -154,12 +158,20 @@ class Wire:
     def send(
         self, header: dict[str, Any], arrays: Sequence[Array] = (), deadline: float | None = None
     ) -> None:
-        """Send one frame. Raises :class:`WireClosed`, :class:`WireTimeout`."""
+        """Send one frame.
+
+        Raises:
+            WireClosed, WireTimeout: See there.
+        """
         for part in frame(header, arrays):
             self._write(part, deadline)
 
-    def receive(self, deadline: float | None = None) -> tuple[dict[str, Any], list[Array]]:
-        """Receive one frame. Raises :class:`WireClosed`, :class:`WireTimeout`."""
+    def receive(self, deadline: float | None = None) -> Frame:
+        """Receive one frame.
+
+        Raises:
+            WireClosed, WireTimeout: See there.
+        """
         size = _header_size(self._read(_HEAD.size, deadline))
         header, shapes = _header(self._read(size, deadline))
         return header, [_array(self._read(_size(*shape), deadline), *shape) for shape in shapes]
@@ -205,7 +217,7 @@ class Wire:
 
 
 def _whole(data: bytearray, max_bytes: int) -> tuple[dict[str, Any], list[_Shape], int, int] | None:
-    """Of the frame that ``data`` begins with: header, arrays, where they start, where it ends; None: more is to come."""
+    """Header, arrays, start of the arrays and end of the first frame; None: it is incomplete."""
     if len(data) < _HEAD.size or len(data) < (
         start := _HEAD.size + _header_size(data[: _HEAD.size])
     ):
@@ -213,20 +225,17 @@ def _whole(data: bytearray, max_bytes: int) -> tuple[dict[str, Any], list[_Shape
     header, shapes = _header(data[_HEAD.size : start])
     size = start + sum(_size(*shape) for shape in shapes)
     if size > max_bytes:
-        raise WireClosed(f"the other side sends {size} bytes at once, and {max_bytes} are the most")
+        raise WireClosed(f"a frame is too large: {size} bytes, and the limit is {max_bytes}")
     return (header, shapes, start, size) if len(data) >= size else None
 
 
 def _views(data: bytearray, shapes: list[_Shape], start: int) -> list[Array]:
-    """The arrays that ``data`` holds from ``start`` on, not copied."""
+    """The arrays in `data` from `start` on, not copied."""
     arrays = []
     for dtype, shape in shapes:
         arrays.append(np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape))
         start += _size(dtype, shape)
     return arrays
-
-
-_Shape = tuple[np.dtype[Any], tuple[int, ...]]
 
 
 def _header_size(head: bytes | bytearray) -> int:
@@ -237,7 +246,7 @@ def _header_size(head: bytes | bytearray) -> int:
 
 
 def _header(text: bytes | bytearray) -> tuple[dict[str, Any], list[_Shape]]:
-    """The header, and dtype and shape of each array that follows."""
+    """The header, and dtype and shape of each array after it."""
     try:
         header = HEADER.validate_json(text)
         return header, [_described(item) for item in header.pop("arrays")]
@@ -258,7 +267,7 @@ def _described(item: Any) -> _Shape:
     if name not in DTYPES or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"an array of {item!r:.80}")
     dtype = np.dtype(name)
-    # NumPy refuses shapes with many sides, and those of nothing whose other sides are too large.
+    # NumPy rejects shapes with many sides, and empty ones whose other sides are too large.
     if len(shape) > MAX_SIDES or _size(dtype, [side or 1 for side in shape]) > MAX_ARRAY_BYTES:
         raise ValueError(f"an array of {item!r:.80} is too large")
     return dtype, tuple(shape)

@@ -14,6 +14,7 @@ from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
 from bundle.imaging.formats import quick_pixels
 from bundle.worker.client import FramedProcess
+from bundle.worker.process import environment
 from bundle.worker.wire import WireClosed
 
 START_S = 60.0
@@ -81,7 +82,9 @@ class DecoderProcess:
             if self.running:
                 return
             await self.kill()
-            process = FramedProcess("service.decoding", self._arguments, "cpu", 1, MAX_BYTES)
+            process = FramedProcess(
+                "service.decoding", self._arguments, environment("cpu", 1), MAX_BYTES
+            )
             try:
                 await process.start(START_S)
             except WireClosed as exc:

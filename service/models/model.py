@@ -179,6 +179,7 @@ class ServedModel:
                 self._settings.device,
                 self._settings.runtime_threads,
                 self._settings.compiled_dir,
+                self._settings.openmp_wait,
             )
             self._process = process
             info = await process.start(self._settings.load_timeout_s)

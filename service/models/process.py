@@ -14,6 +14,7 @@ from bundle.format.manifest import Manifest
 from bundle.runtimes import Device
 from bundle.worker.blocking import RuntimeInfo, check_shapes, raise_error
 from bundle.worker.client import GRACE_S, FramedProcess
+from bundle.worker.process import OpenMPWait, environment
 from bundle.worker.selection import AUTO, SOURCE
 from bundle.worker.wire import WireClosed
 
@@ -42,6 +43,7 @@ class ModelProcess:
         device: Device,
         threads: int | None,
         compiled: Path | None,
+        openmp_wait: OpenMPWait = "passive",
     ) -> None:
         arguments = {
             "bundle": str(bundle.absolute()),
@@ -50,7 +52,9 @@ class ModelProcess:
             "threads": threads,
             "compiled": str(compiled.absolute()) if compiled else None,
         }
-        self._process = FramedProcess("bundle.worker", arguments, device, threads)
+        self._process = FramedProcess(
+            "bundle.worker", arguments, environment(device, threads, openmp_wait)
+        )
         self._classes = 0
 
     @property

@@ -63,20 +63,13 @@ def make_bundle(
     if module.devices.leave():
         raise typer.Exit
     from training.export.calibration import why_not_fitted  # noqa: PLC0415 - scipy takes seconds to import
-    from training.export.export import export_bundle  # noqa: PLC0415 - likewise
+    from training.export.export import ExportOptions, export_bundle  # noqa: PLC0415 - likewise
 
-    exported = export_bundle(
-        trainer,
-        module,
-        config,
-        data_set,
-        record,
-        models=out,
-        name=name,
-        command=command_line(),
-        golden=golden,
-        accelerated=accelerated,
-    )
+    options = ExportOptions(out, name, command_line(), golden, accelerated)
+    with console.status("exporting") as status:
+        exported = export_bundle(
+            trainer, module, config, data_set, record, options, progress=status.update
+        )
     low, high = exported.interval
     before, after = exported.calibration_error
     scaled = "without scaling" if after is None else f"before and {after:.4f} after scaling"
@@ -100,6 +93,6 @@ def make_bundle(
         ),
         markup=False,
     )
-    print_artifacts(exported.path, exported.serving)
+    print_artifacts(exported.path, exported.serving, exported.notes)
     print_serve_command(out, name, data_set.test.files[0])
     return exported.path

@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,11 +123,12 @@ def default_name(data_name: str, framework: str, arch: str | None = None) -> str
     return "-".join(filter(None, (base[:32], arch, FRAMEWORK_NAMES[framework])))
 
 
-def print_artifacts(path: Path, serving: str) -> None:
-    """Print the artifacts of the bundle in `path`, and which of them a service on a CPU takes, and why."""
+def print_artifacts(path: Path, serving: str, notes: Sequence[str]) -> None:
+    """Print the artifacts of the bundle in `path`, which a service on a CPU takes, and `notes`."""
     artifacts = read_manifest(path).artifacts
     console.print(f"Artifacts: {', '.join(artifact.id for artifact in artifacts)}", markup=False)
-    console.print(f"A service on a CPU takes {serving}", markup=False)
+    for line in (f"A service on a CPU takes {serving}", *notes):
+        console.print(line, markup=False)
 
 
 def print_serve_command(out: Path, name: str, image: Path | None = None) -> None:

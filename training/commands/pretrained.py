@@ -61,19 +61,14 @@ def pretrained(
     check_writable(out, name)
     module, reader = load_framework(config)
     # scipy takes seconds to import: not before the options are known to be right.
+    from training.export.export import ExportOptions  # noqa: PLC0415
+    from training.export.golden import read_golden  # noqa: PLC0415
     from training.export.pretrained import write_pretrained  # noqa: PLC0415
 
-    written = write_pretrained(
-        config,
-        module,
-        reader,
-        source=weights,
-        models=out,
-        name=name,
-        command=command_line(),
-        golden_folder=golden_images,
-        accelerated=accelerate,
-    )
+    golden = read_golden(golden_images) if golden_images else None
+    options = ExportOptions(out, name, command_line(), golden, accelerate)
+    with console.status("exporting") as status:
+        written = write_pretrained(config, module, reader, weights, options, progress=status.update)
     accuracy = (
         f"published accuracy {written.published.accuracy:.2%} ({written.published.source}), not measured here"
         if written.genuine
@@ -82,5 +77,5 @@ def pretrained(
     console.print(
         f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the network's."
     )
-    print_artifacts(written.path, written.serving)
+    print_artifacts(written.path, written.serving, written.notes)
     print_serve_command(out, name)

@@ -1,63 +1,62 @@
-"""Accuracy and calibration of a bundle, measured through its artifact in the runtime that serves it."""
+"""Accuracy and calibration of an artifact, measured in the runtime that serves it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
-from bundle.acceleration.accuracy import accuracy_metric
+from bundle.acceleration.measure import accuracy_metric
 from bundle.scores import calibrated_softmax
 from bundle.worker.blocking import RuntimeProcess
 from training.data.dataset import Split
 from training.export.calibration import BINS, fit_temperature, reliability
 
-LOAD_TIMEOUT_S = 300.0
 BATCH_TIMEOUT_S = 300.0
+NOT_CALIBRATED = {"method": "none", "temperature": 1.0}
+
+Progress = Callable[[str], object]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a bundle's artifact answers on the validation and the test split, and the figures drawn from it."""
+    """The logits of an artifact on some images, and the figures computed from them."""
 
-    test_logits: NDArray[np.float32]  # [N, C]
+    logits: NDArray[np.float32]  # [N, C]
     metrics: list[dict[str, Any]]  # as in the manifest
     calibration: dict[str, Any]  # as in the manifest
 
 
-def evaluate(directory: Path, validation: Split, test: Split) -> Evaluation:
-    """Measure the source artifact of the bundle in `directory`.
+def evaluate(
+    runtime: RuntimeProcess, validation: Split, test: Split, progress: Progress
+) -> Evaluation:
+    """Measure a loaded artifact on the test split, and fit its temperature on the validation split.
 
     Raises:
-        BundleError: the bundle does not load.
+        BundleError: The artifact fails on the images.
     """
-    with RuntimeProcess(directory) as runtime:
-        info = runtime.start(LOAD_TIMEOUT_S)
-        validation_logits = _logits(
-            runtime, validation.pixels, "Calibrating on the validation split"
-        )
-        test_logits = _logits(runtime, test.pixels, "Measuring on the test split")
+    validation_logits = artifact_logits(
+        runtime, validation.pixels, "calibrating on the validation split", progress
+    )
+    logits = artifact_logits(runtime, test.pixels, "measuring on the test split", progress)
     temperature = fit_temperature(validation_logits, validation.labels)
-    calibration: dict[str, Any] = {"method": "none", "temperature": 1.0}
+    calibration: dict[str, Any] = NOT_CALIBRATED
     if temperature is not None:
         calibration = {
             "method": "temperature",
             "temperature": temperature,
             "split": "validation",
             "samples": len(validation),
-            "expected_calibration_error_before": calibration_error(test_logits, test.labels, 1.0),
-            "expected_calibration_error_after": calibration_error(
-                test_logits, test.labels, temperature
-            ),
+            "expected_calibration_error_before": calibration_error(logits, test.labels, 1.0),
+            "expected_calibration_error_after": calibration_error(logits, test.labels, temperature),
             "bins": BINS,
         }
-    metric = accuracy_metric(test_logits, test.labels, info["runtime"], info["precision"])
-    return Evaluation(test_logits, [metric], calibration)
+    info = runtime.info
+    metric = accuracy_metric(logits, test.labels, info["runtime"], info["precision"])
+    return Evaluation(logits, [metric], calibration)
 
 
 def calibration_error(
@@ -70,17 +69,20 @@ def calibration_error(
     return error
 
 
-def artifact_logits(directory: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """float32 logits [N, C] of uint8 pixels [N, H, W, 3], from the source artifact of the bundle in `directory`.
+def artifact_logits(
+    runtime: RuntimeProcess, pixels: NDArray[np.uint8], what: str, progress: Progress
+) -> NDArray[np.float32]:
+    """Logits, float32 [N, C], of pixels, uint8 [N, H, W, 3], from a loaded artifact.
 
     Raises:
-        BundleError: the bundle does not load.
+        BundleError: The artifact fails on the images.
     """
-    with RuntimeProcess(directory) as runtime:
-        runtime.start(LOAD_TIMEOUT_S)
-        return _logits(runtime, pixels, "Asking the exported artifact")
 
+    def report(batches: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        done = 0
+        for batch in batches:
+            progress(f"{what}, {done:,} of {len(pixels):,} images")
+            yield batch
+            done += len(batch)
 
-def _logits(runtime: RuntimeProcess, pixels: NDArray[np.uint8], title: str) -> NDArray[np.float32]:
-    progress = partial(track, description=title, transient=True)
-    return runtime.infer_all(pixels, BATCH_TIMEOUT_S, progress)
+    return runtime.infer_all(pixels, BATCH_TIMEOUT_S, report)

@@ -1,4 +1,4 @@
-"""The pictures of the golden samples: from a folder, from the test split, or drawn."""
+"""The golden images: from a folder, from the test split, or drawn."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ GOLDEN_SAMPLES = 4
 
 
 def read_golden(folder: Path) -> list[tuple[str, bytes]]:
-    """File name and content of the first images of a folder, for the golden samples.
+    """File name and content of the first images of a folder.
 
     Raises:
-        TrainingError: there is no such folder, or no image in it, or one that can't be read.
+        TrainingError: There is no such folder, or no image in it, or one can't be read.
     """
     if not folder.is_dir():
         raise TrainingError(
@@ -51,13 +51,13 @@ def read_golden(folder: Path) -> list[tuple[str, bytes]]:
 
 
 def golden_of(data: DataSet) -> list[tuple[str, bytes]]:
-    """Golden samples from test images spread over the classes."""
+    """File name and content of test images spread over the classes."""
     chosen = np.linspace(0, len(data.test) - 1, GOLDEN_SAMPLES).round().astype(int)
     return _as_files(Image.fromarray(data.test.pixels[i]) for i in chosen)
 
 
-def drawn_pictures() -> list[tuple[str, bytes]]:
-    """File name and content of golden pictures where there is no photo: soft blobs of colour, always the same."""
+def drawn_images() -> list[tuple[str, bytes]]:
+    """File name and content of images for where there is no photo: fixed soft blobs of colour."""
     generator = np.random.default_rng(0)
     colours = (generator.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(GOLDEN_SAMPLES))
     return _as_files(

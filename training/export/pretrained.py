@@ -1,4 +1,4 @@
-"""A 1,000-class ImageNet bundle from published weights: nothing is trained, and nothing is measured."""
+"""A 1,000-class ImageNet bundle from published weights: no training, and no measured accuracy."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bundle.acceleration.accelerate import Progress
+from bundle.acceleration.measure import Acceleration
 from bundle.imaging.decode import read_input
 from bundle.machine import processor
 from training.config import TrainConfig
 from training.data.load import input_geometry
 from training.errors import WeightsError
-from training.export.evaluate import artifact_logits
-from training.export.export import Acceleration, model_record, publish
-from training.export.golden import drawn_pictures, read_golden
+from training.export.export import ExportOptions, model_record
+from training.export.golden import drawn_images
+from training.export.publish import Network, publish
 from training.weights.download import download
 from training.weights.initial import WeightsLike, read_file, read_imagenet
 from training.weights.published import Published
 
 
 class PublisherLike(WeightsLike, Protocol):
-    """What a framework offers here beside initial weights."""
+    """What a framework offers here in addition to initial weights."""
 
     def published(self, arch: str) -> Published: ...
     def is_published(self, arch: str, path: Path) -> bool: ...
@@ -32,13 +34,14 @@ class PublisherLike(WeightsLike, Protocol):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A bundle that has been written, with what the command line prints."""
+    """A bundle that has been written, with the figures that the command line prints."""
 
     path: Path
     published: Published
     genuine: bool  # whether the weights are those that were published
     max_logit_difference: float
     serving: str  # which artifact a service on a CPU takes, and why
+    notes: list[str]  # see `training.export.publish.Written`
 
 
 def cache_folder() -> Path:
@@ -51,27 +54,27 @@ def write_pretrained(
     config: TrainConfig,
     module: Any,
     weights: PublisherLike,
-    *,
     source: str | None,
-    models: Path,
-    name: str,
-    command: str,
-    golden_folder: Path | None = None,
-    accelerated: bool = True,
+    options: ExportOptions,
+    *,
+    progress: Progress = lambda _: None,
 ) -> Pretrained:
-    """Write the next version of `models`/`name`.
+    """Write the next version of a model with published weights.
 
     Args:
-        source: a file of weights or a URL of one; None: where the framework publishes them.
-        golden_folder: pictures for the golden samples; without it they are drawn.
-        accelerated: with artifacts in other runtimes and precisions too.
+        config: Names the architecture.
+        module: The framework's training module.
+        weights: The framework's reader of weights.
+        source: A file of weights or the URL of one; None: where the framework publishes them.
+        options: Where to, and with what.
+        progress: Is called with what is being done.
 
     Raises:
-        ConfigError: the URL can't be checked.
-        WeightsError: the weights can't be had, have another hash, or are those of another network.
-        TrainingError, StorageError, BundleError: as `export_bundle`.
+        ConfigError: The URL can't be checked.
+        WeightsError: The weights can't be read, have another hash, or are for another network.
+        TrainingError, StorageError, BundleError: As `export_bundle`.
     """
-    golden = drawn_pictures() if golden_folder is None else read_golden(golden_folder)
+    golden = drawn_images() if options.golden is None else options.golden
     published = weights.published(config.arch)
     config = dataclasses.replace(config, image_size=published.crop)
     genuine = True
@@ -83,20 +86,20 @@ def write_pretrained(
         initial = read_file(config, path, weights)
     if initial.classifier is None:
         raise WeightsError(
-            f"The weights have no classifier. Expected those of all of {config.arch}, for the 1,000 classes of ImageNet. "
-            f"Received: {initial.record}"
+            f"The weights have no classifier. Expected those of all of {config.arch}, for the "
+            f"1,000 classes of ImageNet. Received: {initial.record}"
         )
     initial = dataclasses.replace(initial, labels=published.labels).for_labels(published.labels)
-    unused = np.ones(3, np.float32)  # the weights bring their own normalisation
+    unused = np.ones(3, np.float32)  # the weights have their own normalisation
     trainer = module.Trainer(config, len(published.labels), unused, unused, initial)
     geometry = input_geometry(published.crop, published.resize, published.interpolation)
-    record = model_record(trainer, module, config, name, list(published.labels), geometry)
+    record = model_record(trainer, module, config, options.name, list(published.labels), geometry)
     record["description"] = (
         f"{config.arch} for the 1,000 classes of ImageNet, published weights in {config.framework}"
     )
     figure = {"name": "accuracy", "value": published.accuracy, "source": published.source}
     record["training"] = {
-        "command": command,
+        "command": options.command,
         "dataset": "ImageNet (ILSVRC 2012), by the publisher of the weights",
         "train_samples": 0,
         "validation_samples": 0,
@@ -109,22 +112,21 @@ def write_pretrained(
             "framework": config.framework,
             "arch": config.arch,
             "initial": trainer.initial,
-            # Only of the very weights that it was measured on; nobody has measured others.
+            # The figure is of the published weights only.
             "published": figure if genuine else None,
             **trainer.normalisation.as_dict(),
         },
     }
     compared = np.stack([read_input(content, geometry).pixels for _, content in golden])
-    written, _ = publish(
-        trainer,
-        record,
-        golden,
-        compared,
-        lambda draft: (artifact_logits(draft, compared), {}),
-        models,
-        # There are no images to calibrate int8 with, and none to measure accuracy on.
-        Acceleration(None, None, config.threads) if accelerated else None,
-    )
+    # There are no images to calibrate int8 with, and none to measure the accuracy on.
+    acceleration = Acceleration(threads=config.threads or None) if options.accelerated else None
+    network = Network(trainer, record, golden, compared, splits=None)
+    written = publish(network, options.models, acceleration, progress=progress)
     return Pretrained(
-        written.path, published, genuine, written.max_logit_difference, written.serving
+        written.path,
+        published,
+        genuine,
+        written.max_logit_difference,
+        written.serving,
+        written.notes,
     )

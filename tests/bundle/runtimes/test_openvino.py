@@ -1,11 +1,13 @@
-"""An OpenVINO model with several streams: the same answers, whoever asks beside."""
+"""An OpenVINO model with several streams gives the same results as with one."""
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bundle.runtimes import openvino
@@ -15,29 +17,57 @@ WITHIN = 1e-3
 
 
 @pytest.fixture
-def streams(monkeypatch: pytest.MonkeyPatch) -> openvino.OpenVinoModel:
-    """The shipped ResNet-20 as if its pass were long."""
-    monkeypatch.setattr(openvino, "SHORT_S", 0.0)
-    model = openvino.load(IR, "cpu", 2, "fp32", None)
+def streams() -> openvino.OpenVinoModel:
+    """The shipped ResNet-20, with its pass counted as long."""
+    model = openvino.load(IR, "cpu", 2, "fp32", None, short_s=0)
     assert model.streams == 2
     return model
 
 
-def pictures(count: int) -> np.ndarray:
+def random_images(count: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), np.uint8)
 
 
 def test_a_network_whose_pass_is_short_has_one_thread() -> None:
-    assert openvino.load(IR, "cpu", 2, "fp32", None).streams == 1
+    assert openvino.load(IR, "cpu", 2, "fp32", None, short_s=math.inf).streams == 1
 
 
-@pytest.mark.parametrize("short_s", [0.0, 1.0])
-def test_an_image_has_the_same_answer_in_a_batch_of_any_size(
-    monkeypatch: pytest.MonkeyPatch, short_s: float
+class Timed:
+    """A forward pass on its own clock: each call takes the next of `seconds`, then the last."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.now = 0.0
+        self._seconds = list(seconds)
+
+    def run(self) -> None:
+        self.now += self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "short"),
+    [
+        ([0.5, 0.0009], True),
+        ([0.0009, 0.0011], False),
+        ([0.5, *[0.0049] * 20, 0.0009], True),
+        ([0.5, *[0.0051] * 20, 0.0009], False),
+    ],
+    ids=["short", "only-the-first-call", "close-and-once-short", "not-close"],
+)
+def test_a_pass_is_short_when_one_that_is_not_the_first_is(
+    seconds: list[float], short: bool
 ) -> None:
-    monkeypatch.setattr(openvino, "SHORT_S", short_s)
-    model = openvino.load(IR, "cpu", 2, "fp32", None)
-    images = pictures(max(openvino.SHORT_SIZES) + 6)
+    passes = Timed(*seconds)
+
+    assert openvino.is_short(passes.run, 0.001, passes.clock) is short
+
+
+@pytest.mark.parametrize("short_s", [0, math.inf], ids=["streams", "one-thread"])
+def test_an_image_has_the_same_result_in_a_batch_of_any_size(short_s: float) -> None:
+    model = openvino.load(IR, "cpu", 2, "fp32", None, short_s=short_s)
+    images = random_images(max(openvino.SHORT_SIZES) + 6)
     classes = np.arange(len(images)) % 10
     alone = [model.explain(images[i : i + 1], classes[i : i + 1]) for i in range(len(images))]
 
@@ -49,21 +79,21 @@ def test_an_image_has_the_same_answer_in_a_batch_of_any_size(
             assert np.abs(found - np.concatenate(expected[:count])).max() < WITHIN
 
 
-def test_streams_that_work_side_by_side_give_each_caller_its_own_answer(
+def test_concurrent_streams_give_each_caller_its_own_result(
     streams: openvino.OpenVinoModel,
 ) -> None:
-    batches = [pictures(1 + number % 5) for number in range(40)]
+    batches = [random_images(1 + number % 5) for number in range(40)]
     whole = [streams.infer(batch) for batch in batches]
 
-    with ThreadPoolExecutor(4) as pool:  # more than there are streams: they take turns
-        beside = list(pool.map(streams.infer_on_stream, batches))
+    with ThreadPoolExecutor(4) as pool:  # more than there are streams
+        on_streams = list(pool.map(streams.infer_on_stream, batches))
         mixed = list(
             pool.map(
                 lambda n: (streams.infer, streams.infer_on_stream)[n % 2](batches[n]), range(40)
             )
         )
 
-    for expected, *found in zip(whole, beside, mixed, strict=True):
+    for expected, *found in zip(whole, on_streams, mixed, strict=True):
         for logits in found:
             assert logits.shape == expected.shape
             assert np.abs(logits - expected).max() < WITHIN
@@ -76,4 +106,4 @@ def test_a_call_that_fails_gives_its_stream_back(streams: openvino.OpenVinoModel
         with pytest.raises(RuntimeError):
             streams.infer(np.zeros((2, 7, 7, 3), np.uint8))
 
-    assert streams.infer(pictures(3)).shape == (3, 10)
+    assert streams.infer(random_images(3)).shape == (3, 10)

@@ -30,7 +30,7 @@ from bundle.worker.blocking import Pixels, RuntimeProcess
 from bundle.worker.selection import SOURCE
 from tests.bundles import LABELS, colour_picture
 
-PICTURES = np.stack([colour_picture(label, (32, 32), seed=5) for label in LABELS])
+IMAGES = np.stack([colour_picture(label, (32, 32), seed=5) for label in LABELS])
 TIMEOUT_S = 120.0
 
 
@@ -54,53 +54,52 @@ def changed(source: Path, target: Path, change: dict[str, Any]) -> Path:
     return target
 
 
-def test_the_torch_bundle_answers(torch_process: RuntimeProcess) -> None:
-    check_answers(torch_process, "torchscript")
+def test_the_torch_bundle_classifies(torch_process: RuntimeProcess) -> None:
+    check_results(torch_process, "torchscript")
 
 
-def test_the_keras_bundle_answers_and_agrees_with_torch(
+def test_the_keras_bundle_classifies_and_agrees_with_torch(
     keras_bundle_root: Path, torch_process: RuntimeProcess
 ) -> None:
     with RuntimeProcess(keras_bundle_root / "tiny-keras" / "1", threads=1) as process:
         process.start(TIMEOUT_S)
-        check_answers(process, "tensorflow")
+        check_results(process, "tensorflow")
 
         mapped = Path(f"/proc/{process.pid}/maps").read_text()
         assert "/tensorflow/" in mapped
         assert "/pandas/" not in mapped, "Keras, which brings it along, is not needed to serve"
-        assert np.allclose(
-            process.infer(PICTURES, 30), torch_process.infer(PICTURES, 30), atol=1e-4
-        )
+        assert np.allclose(process.infer(IMAGES, 30), torch_process.infer(IMAGES, 30), atol=1e-4)
         with pytest.raises(ValueError, match="class index"):
-            process.explain(PICTURES, np.full(3, 3, np.int64), 30)
+            process.explain(IMAGES, np.full(3, 3, np.int64), 30)
 
 
-def check_answers(process: RuntimeProcess, runtime: str) -> None:
-    logits = process.infer(PICTURES, 30)
-    again, heatmap = process.explain(PICTURES, np.arange(3), 30)
+def check_results(process: RuntimeProcess, runtime: str) -> None:
+    logits = process.infer(IMAGES, 30)
+    again, heatmap = process.explain(IMAGES, np.arange(3), 30)
 
     assert process.info["runtime"] == runtime
     assert process.info["precision"] == "fp32"
     assert logits.argmax(axis=1).tolist() == [0, 1, 2]
     assert np.allclose(logits, again, atol=1e-5)
     assert heatmap.shape == (3, 32, 32)
-    # With global average pooling the map's mean is the class's logit, less the bias (Zhou et al. 2016).
+    # With global average pooling the mean of the map is the class's logit, less the bias (Zhou et
+    # al. 2016).
     assert np.allclose(heatmap.mean(axis=(1, 2)), logits[range(3), range(3)], atol=1e-4)
     assert process.memory_bytes is not None
     assert process.memory_bytes > 10_000_000
 
 
-def test_an_answer_does_not_depend_on_its_batch(torch_process: RuntimeProcess) -> None:
-    alone = torch_process.infer(PICTURES[1:2], 30)[0]
+def test_logits_do_not_depend_on_the_batch(torch_process: RuntimeProcess) -> None:
+    alone = torch_process.infer(IMAGES[1:2], 30)[0]
 
-    amid = torch_process.infer(np.concatenate([PICTURES] * 21), 30)
+    amid = torch_process.infer(np.concatenate([IMAGES] * 21), 30)
 
     assert amid.shape == (63, 3)
     assert np.allclose(amid[1::3], alone, atol=1e-5)
 
 
 def test_many_images_are_inferred_in_batches(torch_process: RuntimeProcess) -> None:
-    images = np.tile(PICTURES, (100, 1, 1, 1))
+    images = np.tile(IMAGES, (100, 1, 1, 1))
     sizes: list[int] = []
 
     def progress(batches: list[Pixels]) -> Iterator[Pixels]:
@@ -112,15 +111,15 @@ def test_many_images_are_inferred_in_batches(torch_process: RuntimeProcess) -> N
 
     assert len(sizes) > 1
     assert sum(sizes) == len(images)
-    expected = np.tile(torch_process.infer(PICTURES, TIMEOUT_S), (100, 1))
+    expected = np.tile(torch_process.infer(IMAGES, TIMEOUT_S), (100, 1))
     assert np.allclose(logits, expected, atol=1e-4)
 
 
-def test_threads_that_call_together_get_their_own_answers(torch_process: RuntimeProcess) -> None:
+def test_concurrent_callers_get_their_own_logits(torch_process: RuntimeProcess) -> None:
     found: dict[int, int] = {}
 
     def ask(number: int) -> None:
-        found[number] = int(torch_process.infer(PICTURES[number % 3][None], 30).argmax())
+        found[number] = int(torch_process.infer(IMAGES[number % 3][None], 30).argmax())
 
     threads = [threading.Thread(target=ask, args=[number]) for number in range(24)]
     for thread in threads:
@@ -133,7 +132,7 @@ def test_threads_that_call_together_get_their_own_answers(torch_process: Runtime
 
 @pytest.mark.parametrize(
     "pixels",
-    [PICTURES[:0], PICTURES[0], PICTURES.astype(np.float32), PICTURES[:, :16], PICTURES[..., :1]],
+    [IMAGES[:0], IMAGES[0], IMAGES.astype(np.float32), IMAGES[:, :16], IMAGES[..., :1]],
     ids=["empty", "no-batch", "float", "size", "grey"],
 )
 def test_wrong_arrays_are_a_value_error_and_the_child_lives(
@@ -150,12 +149,10 @@ def test_a_hanging_child_is_killed_when_the_time_is_over(torch_bundle: Path) -> 
     process.start(TIMEOUT_S)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
-    started = time.monotonic()
 
     with pytest.raises(WorkerDied, match="did not answer in time"):
-        process.infer(PICTURES, 0.5)
+        process.infer(IMAGES, 0.5)
 
-    assert time.monotonic() - started < 10
     assert not process.alive
 
 
@@ -166,14 +163,13 @@ def test_a_killed_child_is_noticed_at_once_and_not_after_the_timeout(torch_bundl
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)  # it holds the request, then it is killed
     threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-    started = time.monotonic()
 
-    with pytest.raises(WorkerDied, match="SIGKILL"):
-        process.infer(PICTURES, 60)
+    # After the timeout it would be "did not answer in time".
+    with pytest.raises(WorkerDied, match=r"ended.*SIGKILL"):
+        process.infer(IMAGES, 300)
     with pytest.raises(WorkerDied):
-        process.infer(PICTURES, 60)
+        process.infer(IMAGES, 300)
 
-    assert time.monotonic() - started < 10
     process.stop()
 
 
@@ -189,12 +185,12 @@ def test_stopping_ends_the_process_and_may_be_repeated(torch_bundle: Path) -> No
     assert not process.alive
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(WorkerDied, match="stopped"):
-        process.infer(PICTURES, 1)
+        process.infer(IMAGES, 1)
     with pytest.raises(RuntimeError, match="started once"):
         process.start(1)
 
 
-def test_signals_that_a_whole_group_gets_are_the_parents_affair_from_the_first_moment_of_the_child(
+def test_signals_to_the_whole_process_group_never_end_the_child(
     torch_bundle: Path,
 ) -> None:
     process = RuntimeProcess(torch_bundle, threads=1)
@@ -212,7 +208,7 @@ def test_signals_that_a_whole_group_gets_are_the_parents_affair_from_the_first_m
         starting.result()
     signal_it()
 
-    assert process.infer(PICTURES, 30).argmax(axis=1).tolist() == [0, 1, 2]
+    assert process.infer(IMAGES, 30).argmax(axis=1).tolist() == [0, 1, 2]
     process.stop()
     assert not process.alive
 
@@ -221,14 +217,15 @@ def test_a_child_that_is_not_ready_in_time_is_gone(torch_bundle: Path) -> None:
     process = RuntimeProcess(torch_bundle)
 
     with pytest.raises(WorkerDied, match="did not answer in time"):
-        process.start(0.05)
+        process.start(0)
 
     assert not process.alive
 
 
 def test_the_child_ends_with_its_parent(torch_bundle: Path) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from bundle.worker.blocking import RuntimeProcess\n"
+        "import os, sys; from pathlib import Path\n"
+        "from bundle.worker.blocking import RuntimeProcess\n"
         "process = RuntimeProcess(Path(sys.argv[1]), threads=1); process.start(120)\n"
         "assert not {'torch', 'tensorflow'} & set(sys.modules)\n"
         "print(process.pid, flush=True); os.kill(os.getpid(), 9)"
@@ -238,7 +235,7 @@ def test_the_child_ends_with_its_parent(torch_bundle: Path) -> None:
     )
     pid = int(done.stdout)
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while _running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
 

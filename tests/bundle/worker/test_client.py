@@ -1,4 +1,4 @@
-"""A child process that answers frames, as the pool of decoders starts it."""
+"""A worker process on the event loop, as the pool of decoders starts it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from bundle.worker.client import FramedProcess
+from bundle.worker.process import environment
 from bundle.worker.wire import WireClosed
 from service.settings import Settings
 
@@ -25,9 +26,19 @@ def open_files() -> set[str]:
     return found
 
 
+async def only(files: set[str]) -> None:
+    """Wait until no other files are open."""
+    deadline = time.monotonic() + 30
+    while left := open_files() - files:
+        assert time.monotonic() < deadline, left
+        await asyncio.sleep(0.01)
+
+
 def decoding() -> FramedProcess:
     limits = dataclasses.asdict(Settings().image_limits)
-    return FramedProcess("service.decoding", {"limits": limits, "memory_bytes": 2**30}, "cpu", 1)
+    return FramedProcess(
+        "service.decoding", {"limits": limits, "memory_bytes": 2**30}, environment("cpu", 1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +47,7 @@ def decoding() -> FramedProcess:
 @pytest.mark.parametrize(
     "where", ["subprocess.Popen", "asyncio.SelectorEventLoop.connect_read_pipe"]
 )
-def test_a_process_that_can_not_be_started_leaves_nothing_behind(
+def test_a_process_that_can_not_be_started_leaves_nothing_open(
     monkeypatch: pytest.MonkeyPatch, where: str, short: Exception
 ) -> None:
     async def test() -> None:
@@ -48,28 +59,27 @@ def test_a_process_that_can_not_be_started_leaves_nothing_behind(
         monkeypatch.setattr(where, fail)
         with pytest.raises(WireClosed, match=str(short.args[-1]) if short.args else "MemoryError"):
             await decoding().start(60)
-        await asyncio.sleep(0.1)
-        assert not open_files() - before
+        await only(before)
         assert psutil.Process().children() == processes
 
     asyncio.run(test())
 
 
-def test_no_thread_is_needed_and_what_a_process_said_last_is_known() -> None:
+def test_no_thread_is_needed_and_the_last_output_is_known() -> None:
     async def test() -> None:
-        process = FramedProcess("bundle.worker", {}, "cpu", 1)
+        process = FramedProcess("bundle.worker", {}, environment("cpu", 1))
         threads = threading.active_count()
         with pytest.raises(
-            WireClosed, match=r"(?s)ended.*status 1.*Its last lines.*KeyError: 'bundle'"
+            WireClosed, match=r"(?s)ended.*Exit: .*Its last lines.*KeyError: 'bundle'"
         ):
             await process.start(60)
         assert threading.active_count() == threads
-        assert await process.kill() == await process.kill(), "it may be said again"
+        assert await process.kill() == await process.kill(), "it is idempotent"
 
     asyncio.run(test())
 
 
-def test_a_kill_that_is_cancelled_gives_the_handles_back_all_the_same() -> None:
+def test_a_kill_that_is_cancelled_releases_the_file_descriptors() -> None:
     async def test() -> None:
         process = decoding()
         before = open_files()
@@ -82,9 +92,6 @@ def test_a_kill_that_is_cancelled_gives_the_handles_back_all_the_same() -> None:
         with suppress(asyncio.CancelledError):
             await killing
 
-        deadline = time.monotonic() + 5
-        while left := open_files() - before:
-            assert time.monotonic() < deadline, left
-            await asyncio.sleep(0.05)
+        await only(before)
 
     asyncio.run(test())

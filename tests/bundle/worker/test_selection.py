@@ -7,7 +7,7 @@ import pytest
 
 from bundle.errors import RuntimeUnavailable
 from bundle.format.manifest import Manifest, parse_manifest
-from bundle.worker.selection import accuracy, choices
+from bundle.worker.selection import accuracy, candidates
 from tests.bundles import LABELS, manifest_fields
 
 
@@ -87,7 +87,7 @@ def manifest(
 
 
 def ids(record: Manifest, wanted: str = "auto", *, cuda: bool = False) -> list[str]:
-    return [choice.artifact.id for choice in choices(record, wanted, cuda=cuda)]
+    return [candidate.artifact.id for candidate in candidates(record, wanted, cuda=cuda)]
 
 
 FP32, BF16, INT8 = derived("fp32", 150, 1e-5), derived("bf16", 300, 0.2), derived("int8", 500, 5.0)
@@ -100,7 +100,7 @@ def test_auto_takes_the_fastest_within_half_a_point_and_the_source_comes_last() 
 
     assert ids(good) == ["openvino-int8", "openvino-bf16", "openvino-fp32", SOURCE]
     assert ids(worse) == ["openvino-bf16", "openvino-fp32", SOURCE]
-    reason = choices(good, "auto", cuda=False)[0].reason
+    reason = candidates(good, "auto", cuda=False)[0].reason
     assert (
         reason
         == "measured 5.0 times as fast as the source, with an accuracy of 89.50% against 90.00%"
@@ -118,11 +118,11 @@ def test_what_is_not_measured_to_be_faster_is_not_taken() -> None:
     assert ids(manifest(FP32, source_speed=None)) == [SOURCE]
     assert (
         "none that was measured to be faster"
-        in choices(manifest(slow), "auto", cuda=False)[0].reason
+        in candidates(manifest(slow), "auto", cuda=False)[0].reason
     )
     assert (
         "openvino-int8 is faster and not known"
-        in choices(manifest(INT8), "auto", cuda=False)[0].reason
+        in candidates(manifest(INT8), "auto", cuda=False)[0].reason
     )
 
 
@@ -138,11 +138,11 @@ def test_on_cuda_only_what_was_measured_on_cuda_counts() -> None:
     assert ids(good, cuda=True) == ["torchscript-fp16", "torchscript-bf16", SOURCE]
     assert ids(worse, cuda=True) == ["torchscript-bf16", SOURCE]
     assert ids(good) == ["openvino-int8", SOURCE]
-    assert choices(good, "auto", cuda=True)[0].reason.startswith(
+    assert candidates(good, "auto", cuda=True)[0].reason.startswith(
         "measured 3.0 times as fast as the source"
     )
     assert ids(manifest(FP32, INT8, source=0.9, int8=0.9), cuda=True) == [SOURCE]
-    assert "faster on a CUDA device" in choices(manifest(FP32), "auto", cuda=True)[0].reason
+    assert "faster on a CUDA device" in candidates(manifest(FP32), "auto", cuda=True)[0].reason
 
 
 def test_a_setting_forces_one() -> None:
@@ -151,7 +151,7 @@ def test_a_setting_forces_one() -> None:
     with pytest.raises(
         RuntimeUnavailable, match=r"It has: torchscript-fp32, openvino-fp32\. Received: 'gpu'"
     ):
-        choices(manifest(FP32), "gpu", cuda=False)
+        candidates(manifest(FP32), "gpu", cuda=False)
 
 
 def test_the_accuracy_of_an_artifact_is_that_of_its_runtime_and_precision() -> None:

@@ -1,4 +1,4 @@
-"""The self-test against recorded answers: what it compares, and that it tells one network from another."""
+"""The self-test: what it compares, and that it tells one network from another."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bundle.acceleration import accelerate as acceleration
-from bundle.acceleration import speed
 from bundle.acceleration.accelerate import Accelerated, accelerate
+from bundle.acceleration.measure import Acceleration, Pixels
 from bundle.cli import app
 from bundle.format.manifest import MANIFEST_FILE, GoldenSample, read_manifest
 from bundle.format.writer import BundleWriter
@@ -54,12 +53,9 @@ def flat(bundle: Path, models: Path) -> Path:
     return changed(bundle, models, {key: record[key] for key in ("calibration", "golden")})
 
 
-def fast(bundle: Path, models: Path, images: np.ndarray | None = None) -> Accelerated:
-    """The bundle with OpenVINO artifacts; with those of int8 if there are images to calibrate them with."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acceleration, "cuda_devices", lambda: 0)
-        patch.setattr(speed, "TURN_S", 0.0)
-        return accelerate(bundle, models, calibration=images, test=None)
+def fast(bundle: Path, models: Path, images: Pixels | None = None) -> Accelerated:
+    """The bundle with OpenVINO artifacts, those in int8 only with images for the calibration."""
+    return accelerate(bundle, models, Acceleration(images, devices=("cpu",), turn_s=0))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +84,7 @@ def test_another_networks_files_are_refused_although_a_high_temperature_makes_al
         "golden_mismatch: At temperature 1, among the recorded classes, the model scores"
         in checks[1].output
     )
-    assert "bundle accelerate" in checks[1].output, "it says what makes such an artifact anew"
+    assert "bundle accelerate" in checks[1].output, "the text has the remedy"
     scores = [
         answer.score for golden in read_manifest(good).golden.samples for answer in golden.top
     ]
@@ -131,5 +127,5 @@ def test_a_recorded_score_of_zero_gives_numbers(scores: list[float]) -> None:
     found = golden_differences(sample(scores), np.array([30.0, 20.0, -1000.0], np.float32), 0.05)
 
     assert np.isfinite([each.size for each in found]).all()
-    # What has lost its logit is compared as recorded, and has no part in the comparison at temperature 1.
+    # A score without a logit is compared as recorded, and not at temperature 1.
     assert [each.label for each in found if each.at_one] == list(LABELS[: np.count_nonzero(scores)])

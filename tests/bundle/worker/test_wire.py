@@ -12,13 +12,13 @@ import pytest
 
 from bundle.worker.wire import FrameConnection, Wire, WireClosed
 
-PICTURES = [np.full((2, 3), number, np.uint8) for number in range(3)]
+IMAGES = [np.full((2, 3), number, np.uint8) for number in range(3)]
 
 
 def run(
     test: Callable[[FrameConnection, Wire, socket.socket], Awaitable[None]], max_bytes: int = 1000
 ) -> None:
-    """`test` with an end on the event loop, and the other one both as a wire and as the socket itself."""
+    """`test` with one end on the event loop, and the other as a wire and as the socket itself."""
 
     async def connected() -> None:
         ours, theirs = socket.socketpair()
@@ -37,32 +37,32 @@ def run(
 
 def test_arrays_arrive_as_they_were_and_several_of_one_shape_as_one() -> None:
     async def test(connection: FrameConnection, wire: Wire, _: socket.socket) -> None:
-        connection.post({"method": "infer"}, [PICTURES, np.arange(3)])
+        connection.post({"method": "infer"}, [IMAGES, np.arange(3)])
         header, (stacked, numbers) = await asyncio.to_thread(wire.receive)
         assert header == {"method": "infer"}
         assert stacked.dtype == np.uint8
-        assert np.array_equal(stacked, np.stack(PICTURES))
+        assert np.array_equal(stacked, np.stack(IMAGES))
         assert np.array_equal(numbers, np.arange(3))
 
     run(test)
 
 
-def test_answers_that_come_at_once_or_in_pieces_belong_to_the_posts_in_their_order() -> None:
+def test_frames_in_one_piece_or_several_are_the_responses_in_the_order_of_the_posts() -> None:
     async def test(connection: FrameConnection, _: Wire, theirs: socket.socket) -> None:
-        answers = [connection.post({}) for _ in range(3)]
+        responses = [connection.post({}) for _ in range(3)]
         left, right = socket.socketpair()
         with left, right:  # to have the bytes of the frames
-            for number, picture in enumerate(PICTURES):
-                Wire(left).send({"number": number}, [picture])
+            for number, image in enumerate(IMAGES):
+                Wire(left).send({"number": number}, [image])
             frames = right.recv(10_000)
-        cut = len(frames) // 2
+        cut = len(frames) // 2  # inside the second frame
         theirs.sendall(frames[:cut])
-        await asyncio.sleep(0.05)
+        await asyncio.wait([responses[0]])
         theirs.sendall(frames[cut:])
-        for number, answer in enumerate(answers):
-            header, (picture,) = await answer
+        for number, response in enumerate(responses):
+            header, (image,) = await response
             assert header == {"number": number}
-            assert np.array_equal(picture, PICTURES[number])
+            assert np.array_equal(image, IMAGES[number])
 
     run(test)
 
@@ -70,13 +70,13 @@ def test_answers_that_come_at_once_or_in_pieces_belong_to_the_posts_in_their_ord
 @pytest.mark.parametrize(
     "sent", [b"GET / HTTP/1.1\r\n\r\n", b"BW1\n\x00\x00\x00\x02[]", b"BW1\n\xff\xff\xff\xff"]
 )
-def test_what_is_no_frame_ends_the_connection_and_whoever_waits_is_told(sent: bytes) -> None:
+def test_what_is_no_frame_ends_the_connection_and_fails_pending_receives(sent: bytes) -> None:
     async def test(connection: FrameConnection, _: Wire, theirs: socket.socket) -> None:
-        answers = [connection.post({}), connection.post({})]
+        responses = [connection.post({}), connection.post({})]
         theirs.sendall(sent)
-        for answer in answers:
+        for response in responses:
             with pytest.raises(WireClosed):
-                await answer
+                await response
         assert connection.closed
         with pytest.raises(WireClosed):
             await connection.post({})
@@ -86,20 +86,20 @@ def test_what_is_no_frame_ends_the_connection_and_whoever_waits_is_told(sent: by
 
 def test_a_frame_that_is_too_large_is_refused_by_its_head() -> None:
     async def test(connection: FrameConnection, wire: Wire, _: socket.socket) -> None:
-        answer = connection.post({})
+        response = connection.post({})
         wire.send({}, [np.zeros(2000, np.uint8)])
-        with pytest.raises(WireClosed, match="1000 are the most"):
-            await answer
+        with pytest.raises(WireClosed, match="the limit is 1000"):
+            await response
 
     run(test)
 
 
 def test_the_end_of_the_other_side_is_noticed() -> None:
     async def test(connection: FrameConnection, _: Wire, theirs: socket.socket) -> None:
-        answer = connection.post({})
+        response = connection.post({})
         theirs.shutdown(socket.SHUT_RDWR)
         with pytest.raises(WireClosed):
-            await answer
+            await response
 
     run(test)
 
@@ -115,28 +115,28 @@ def test_the_end_of_the_other_side_is_noticed() -> None:
 )
 def test_a_header_that_nothing_can_be_made_of_ends_the_connection(header: bytes) -> None:
     async def test(connection: FrameConnection, _: Wire, theirs: socket.socket) -> None:
-        answers = [connection.post({}), connection.post({})]
+        responses = [connection.post({}), connection.post({})]
         theirs.sendall(b"BW1\n" + len(header).to_bytes(4, "big") + header)
-        for answer in answers:
+        for response in responses:
             with pytest.raises(WireClosed):
-                await answer
+                await response
 
     run(test)
 
 
-def test_a_frame_that_nobody_asked_for_ends_the_connection() -> None:
+def test_a_frame_that_was_not_requested_ends_the_connection() -> None:
     async def test(connection: FrameConnection, wire: Wire, _: socket.socket) -> None:
-        answer = connection.post({})
+        response = connection.post({})
         wire.send({"number": 1})
         wire.send({"number": 2})
-        assert (await answer)[0] == {"number": 1}
+        assert (await response)[0] == {"number": 1}
         with pytest.raises(WireClosed):
             await connection.post({})
 
     run(test)
 
 
-def test_an_answer_that_is_waited_for_no_more_is_not_logged(
+def test_a_response_that_is_no_longer_awaited_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def test(connection: FrameConnection, _: Wire, __: socket.socket) -> None:

@@ -89,6 +89,7 @@ def run(
         device="cpu",
         runtime_threads=1,
         compiled_dir=None,
+        openmp_wait="passive",
         load_timeout_s=5,
     )
     monkeypatch.setattr(models, "ModelProcess", Pretended)

@@ -1,4 +1,4 @@
-"""The end of a training run, where the bundle gets its faster artifacts."""
+"""The bundle that a training run ends with, and its faster artifacts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.acceleration.accelerate import republish
+from bundle.acceleration.accelerate import write_version
 from bundle.format.manifest import MANIFEST_FILE, read_manifest
 from bundle.worker.selection import accuracy
 from tests.service.conftest import serving
@@ -19,7 +19,7 @@ FASTEST = "openvino-fp32"
 
 @pytest.fixture(scope="module")
 def bundle(start: Start, colour_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run ends with that asks for every artifact."""
+    """The bundle of a run with every artifact."""
     root = tmp_path_factory.mktemp("accelerated")
     options = ("--data", colour_folder, "--out", root / "models", "--run", root / "run", *SMALL)
 
@@ -42,10 +42,8 @@ def test_a_trained_model_comes_with_artifacts_that_are_measured_on_the_test_spli
     assert all(accuracy(manifest, artifact) is not None for artifact in artifacts.values())
     int8 = artifacts["openvino-int8"].derivation
     assert int8 is not None
-    assert (int8.calibration_samples, int8.compared_samples) == (
-        108,
-        30,
-    )  # all training images; the test split
+    # All training images; the test split.
+    assert (int8.calibration_samples, int8.compared_samples) == (108, 30)
 
 
 def test_the_service_passes_over_a_fast_artifact_that_does_not_load_and_says_why(
@@ -57,7 +55,8 @@ def test_the_service_passes_over_a_fast_artifact_that_does_not_load_and_says_why
     (artifact,) = (found for found in record["artifacts"] if found["id"] == FASTEST)
     artifact["speeds"][0]["images_per_second"] = 1e6
     (copy / MANIFEST_FILE).write_text(json.dumps(record))
-    republish(copy, tmp_path / "models")
+    manifest = read_manifest(copy)
+    write_version(copy, manifest, manifest, tmp_path / "models")
     image = (colour_folder / "test" / "red" / "000.png").read_bytes()
 
     with serving(models_dir=tmp_path / "models", device="cpu", runtime_threads=1) as server:
