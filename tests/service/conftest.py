@@ -115,8 +115,27 @@ class Server:
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{"))
 
     def wait_queued(self, images: int) -> None:
-        """Until so many images are being decoded or wait for a forward pass."""
+        """Until this number of images is being decoded or waits for a forward pass."""
         self.wait(lambda: self.metric("resnet_queue_images") == images, f"{images} queued", 60)
+
+    def wait_in_flight(self, images: int) -> None:
+        """Until this number of images has been sent to the models, from the start on."""
+        self.wait(lambda: self.metric("resnet_batch_images_sum") == images, f"{images} sent", 60)
+
+    def wait_closed(self) -> None:
+        """Until it accepts no more connections."""
+
+        def closed() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        self.wait(closed, "closed", 60)
+
+    def wait_logged(self, text: str) -> None:
+        self.wait(lambda: text in self.log(), f"logged: {text}", 120)
 
     def memory(self) -> int:
         """Proportional set size of the service and all its processes, in bytes: shared pages count once."""
