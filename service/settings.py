@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     )
     openmp_wait: Literal["passive", "active"] = Field(
         default="passive",
-        description="How PyTorch's CPU threads wait for each other: `passive` sleeps, for shared cores; "
-        "`active` spins, even when idle, for a machine with one model alone. OMP_WAIT_POLICY overrides it.",
+        description="OpenMP wait policy of PyTorch workers: `passive` threads sleep, for shared "
+        "cores; `active` ones spin, for one model alone on a machine. OMP_WAIT_POLICY wins.",
     )
     compiled_dir: Path | None = Field(
         default=None,

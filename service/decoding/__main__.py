@@ -1,7 +1,7 @@
-"""The decoder process, ``python -m service.decoding <json>`` (:mod:`service.decoding.pool`): bytes to pixels, under a memory limit.
+"""The decoder process, `python -m service.decoding JSON`: image bytes to pixels, in bounded memory.
 
-It imports nothing else of the service, so that it stays small. It unpickles nothing and answers in frames of
-:mod:`bundle.worker.wire`: a decoder that an image has taken over can send wrong pixels and no more.
+It imports nothing else of the service, so that it stays small. It receives and sends frames of
+`bundle.worker.wire`, without pickle: a decoder compromised by an image can send wrong pixels only.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ from bundle.worker.wire import Wire, WireClosed
 
 
 def main(arguments: dict[str, Any]) -> None:
-    """Decode one image after another. ``arguments``: limits, memory_bytes, socket (fd), parent (pid)."""
+    """Decode images until the parent closes the socket.
+
+    Args:
+        arguments: limits (fields of `ImageLimits`), memory_bytes, socket (fd) and parent (pid).
+    """
     end_with(arguments["parent"])
     tune_malloc()
-    # libtiff prints what it thinks of a corrupt file to file descriptor 2, past Python.
+    # libtiff prints warnings about corrupt files directly to file descriptor 2.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     limits = ImageLimits(**arguments["limits"])
     wire = Wire(socket.socket(fileno=arguments["socket"]))
@@ -40,7 +44,8 @@ def main(arguments: dict[str, Any]) -> None:
     limit = pages * resource.getpagesize() + arguments["memory_bytes"]
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     _warm_up(limits)
-    wire.send({})  # ready
+    # Ready.
+    wire.send({})
     while True:
         header, (data,) = wire.receive()
         try:
@@ -52,7 +57,7 @@ def main(arguments: dict[str, Any]) -> None:
 
 
 def _warm_up(limits: ImageLimits) -> None:
-    """Load what the libraries load at the first picture, which would be in the time of the first one that is sent."""
+    """Decode once, so that lazy loading in the libraries does not count against the first image."""
     for kind in ("JPEG", "PNG"):
         content = BytesIO()
         Image.new("RGB", (8, 8)).save(content, kind)
@@ -61,7 +66,7 @@ def _warm_up(limits: ImageLimits) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _geometry(text: str) -> Input:
-    """The geometry of a model; the same few come again and again."""
+    """A model's geometry, cached: there are only a few."""
     return Input.model_validate_json(text)
 
 

@@ -1,9 +1,10 @@
-"""One process of the pool of decoders (:mod:`service.decoding.pool`), started again after its end."""
+"""One worker of the decoder pool: a process that can be started again after it has ended."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,73 +19,94 @@ from bundle.worker.process import environment
 from bundle.worker.wire import WireClosed
 
 START_S = 60.0
-STARTS = 2  # a process can be killed while it starts
-MAX_BYTES = 256 * 2**20  # that a decoder may answer with
-# In a pipe is the image that is decoded and, if it is small, others for which the decoder then need not wait, up to so much work
-# together: they are done before the web process comes round with the next. With the shipped ResNet-20 and 32 connections decoders
-# lacked work a quarter of their time with 2, and an eighth more is answered with 8. Behind a photo of 12 megapixels another gains nothing.
-IN_PIPE, PREFETCH_COST = 8, 256 * 2**10
-PIXELS_AS_A_BYTE = 4  # a file of few bytes can have many pixels, and the work is in both
+# A process can be killed while it starts.
+START_ATTEMPTS = 2
+# Largest frame that a decoder may send.
+MAX_BYTES = 256 * 2**20
+# Prefetch: small images are queued in the worker's socket, up to both limits, so that it does not
+# idle until the web process sends the next one. With the shipped ResNet-20 and 32 connections,
+# workers idled a quarter of the time with 2 images, and 8 gave an eighth more throughput. Behind a
+# photo of 12 megapixels another image gains nothing.
+PREFETCH_IMAGES, PREFETCH_COST = 8, 256 * 2**10
+# A file of few bytes can have many pixels, and both cost time.
+PIXELS_PER_BYTE = 4
 TEXT = TypeAdapter(str)
 
 
 class NotStarted(Exception):
-    """The process can't be started; the text says why."""
+    """The process cannot be started; the text says why."""
 
 
 def decode_cost(data: bytes) -> int:
-    """How much work it is to decode an image file, in bytes of a usual one; as much as a pipe takes where that can't be told."""
-    if (
-        len(data) >= PREFETCH_COST
-    ):  # alone in its pipe whatever its header says, and to look through all of it takes milliseconds
+    """Estimated decode cost in byte equivalents; the full prefetch budget if unknown."""
+    # Not prefetched whatever its header says, and parsing a large file takes milliseconds.
+    if len(data) >= PREFETCH_COST:
         return len(data)
     pixels = quick_pixels(data)
-    return max(len(data), PREFETCH_COST if pixels is None else pixels // PIXELS_AS_A_BYTE)
+    return max(len(data), PREFETCH_COST if pixels is None else pixels // PIXELS_PER_BYTE)
+
+
+def new_process(arguments: dict[str, Any]) -> FramedProcess:
+    """Make a decoder process that is not started yet. For `arguments` see `__main__.main`."""
+    return FramedProcess("service.decoding", arguments, environment("cpu", 1), MAX_BYTES)
 
 
 class DecoderProcess:
-    """One decoder; it takes one image after another."""
+    """One decoder; it decodes one image after another.
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
+    Args:
+        arguments: the limits, as `__main__.main` takes them.
+        new_process: makes the process that `start` starts.
+    """
+
+    def __init__(
+        self,
+        arguments: dict[str, Any],
+        new_process: Callable[[dict[str, Any]], FramedProcess] = new_process,
+    ) -> None:
         self._arguments = arguments
+        self._new_process = new_process
         self._process: FramedProcess | None = None
-        self.images = self.work = 0  # that have a place in its pipe
-        self.gone = asyncio.Event()  # set when it has ended on an image
-        self.failed = False  # the last time that it was started
+        # Images queued or decoding, and their total cost.
+        self.images = self.cost = 0
+        # Set when the process has ended on an image.
+        self.gone = asyncio.Event()
+        # Whether the last start failed.
+        self.failed = False
 
-    def has_room(self, work: int) -> bool:
-        """Whether an image of so much work may go into its pipe."""
-        return not self.images or (self.images < IN_PIPE and self.work + work <= PREFETCH_COST)
+    def can_accept(self, cost: int) -> bool:
+        """Whether an image of this cost may be queued in the process's socket."""
+        return not self.images or (
+            self.images < PREFETCH_IMAGES and self.cost + cost <= PREFETCH_COST
+        )
 
-    def enter(self, work: int) -> None:
-        """An image of so much work has a place in its pipe."""
+    def acquire(self, cost: int) -> None:
+        """Reserve a slot for an image of this cost."""
         self.images += 1
-        self.work += work
+        self.cost += cost
 
-    def leave(self, work: int) -> None:
-        """It has it no more."""
+    def release(self, cost: int) -> None:
+        """Release the slot of an image of this cost."""
         self.images -= 1
-        self.work -= work
+        self.cost -= cost
 
     @property
     def running(self) -> bool:
-        """Whether there is a process that is ready, and has not ended."""
+        """Whether the process is ready and has not ended."""
         return self._process is not None and self._process.running
 
     async def start(self) -> None:
         """Start the process unless it runs.
 
         Raises:
-            NotStarted: it can't be; the text says why.
+            NotStarted: it cannot be started; the text says why.
         """
         reason = ""
-        for _ in range(STARTS):
+        for _ in range(START_ATTEMPTS):
             if self.running:
                 return
             await self.kill()
-            process = FramedProcess(
-                "service.decoding", self._arguments, environment("cpu", 1), MAX_BYTES
-            )
+            process = self._new_process(self._arguments)
             try:
                 await process.start(START_S)
             except WireClosed as exc:
@@ -96,15 +118,16 @@ class DecoderProcess:
         raise NotStarted(reason)
 
     async def decode(self, data: bytes, geometry: Input, timeout_s: float) -> DecodedImage:
-        """The pixels of an image file. The time counts from the end of the image before.
+        """Decode an image file. The timeout counts from the end of the image before.
 
         Raises:
-            ImageError: it is no image that is accepted.
-            WireClosed: the process has ended on this image; `bundle.worker.client.LostInQueue`: on another.
-            TimeoutError: it took longer, and the process is killed.
+            ImageError: the file is not an acceptable image.
+            LostInQueue: the process ended on an earlier image.
+            WireClosed: it ended on this one, or sent an invalid frame.
+            TimeoutError: it took too long; the process has been killed.
         """
         process = self._process
-        assert process is not None  # noqa: S101 - places are given in processes that run
+        assert process is not None  # noqa: S101 - slots exist only in running processes
         content = np.frombuffer(data, np.uint8)
         try:
             found, arrays = await process.ask(
@@ -115,7 +138,7 @@ class DecoderProcess:
             (pixels,) = arrays
             if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
                 raise WireClosed(
-                    f"the decoder sent something else than pixels: {pixels.dtype} {pixels.shape}"
+                    f"the decoder sent an array of another kind: {pixels.dtype} {pixels.shape}"
                 )
             return DecodedImage(pixels, ImageInfo(**found["image"]))
         except (TimeoutError, WireClosed):
@@ -123,20 +146,20 @@ class DecoderProcess:
             raise
         except (KeyError, TypeError, ValueError) as exc:
             await self._end(process)
-            raise WireClosed(f"the decoder sent something else than an answer: {exc!r}") from exc
+            raise WireClosed(f"the decoder sent an invalid frame: {exc!r}") from exc
 
     async def _end(self, process: FramedProcess) -> None:
-        """End the process that had an image, which can be another than that of now."""
+        """Kill the process that had an image; `self._process` may already be its successor."""
         self.gone.set()
         await process.kill()
 
     async def kill(self) -> None:
-        """End the process at once, if there is one."""
+        """Kill the process if there is one."""
         if self._process is not None:
             await self._process.kill()
 
 
 @functools.lru_cache(maxsize=256)
 def _as_json(geometry: Input) -> str:
-    """The geometry of a model; the same few come again and again."""
+    """A model's geometry as JSON, cached: there are only a few."""
     return geometry.model_dump_json()

@@ -1,4 +1,4 @@
-"""The process of one loaded model, driven from the event loop (:mod:`bundle.worker` is the other side)."""
+"""The process of one loaded model, driven from the event loop; `bundle.worker` runs in it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import numpy.typing as npt
 
 from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest
-from bundle.runtimes import Device
 from bundle.worker.blocking import RuntimeInfo, check_shapes, raise_error
 from bundle.worker.client import GRACE_S, FramedProcess
-from bundle.worker.process import OpenMPWait, environment
+from bundle.worker.process import environment
 from bundle.worker.selection import AUTO, SOURCE
 from bundle.worker.wire import WireClosed
+from service.settings import Settings
 
 
 def check_artifact(manifest: Manifest, wanted: str) -> None:
-    """Whether the bundle has what the setting `wanted` names. Ids are free, so none is wrong for every bundle.
+    """Check that the bundle has the artifact that SERVICE_RUNTIME names, if it names one.
+
+    Checked for each bundle, because artifact ids are arbitrary.
 
     Raises:
         RuntimeUnavailable: it has not; the text names the setting.
@@ -28,51 +30,46 @@ def check_artifact(manifest: Manifest, wanted: str) -> None:
     if wanted not in (AUTO, SOURCE) and manifest.artifact(wanted) is None:
         ids = ", ".join(artifact.id for artifact in manifest.artifacts)
         raise RuntimeUnavailable(
-            f"SERVICE_RUNTIME names an artifact that the bundle does not have. Expected {AUTO}, {SOURCE}, or one of: "
-            f"{ids}. Received: {wanted!r}"
+            "SERVICE_RUNTIME names an artifact that the bundle does not have. "
+            f"Expected {AUTO}, {SOURCE}, or one of: {ids}. Received: {wanted!r}"
         )
 
 
 class ModelProcess:
-    """As :class:`bundle.worker.blocking.RuntimeProcess`, without a thread that waits, and with several batches under way."""
+    """`bundle.worker.blocking.RuntimeProcess` for an event loop, with several batches in flight.
 
-    def __init__(
-        self,
-        bundle: Path,
-        artifact: str,
-        device: Device,
-        threads: int | None,
-        compiled: Path | None,
-        openmp_wait: OpenMPWait = "passive",
-    ) -> None:
+    Args:
+        bundle: the folder of the bundle.
+        settings: what to run of it, on which device, with how many threads.
+    """
+
+    def __init__(self, bundle: Path, settings: Settings) -> None:
+        compiled = settings.compiled_dir
         arguments = {
             "bundle": str(bundle.absolute()),
-            "artifact": artifact,
-            "device": device,
-            "threads": threads,
+            "artifact": settings.runtime,
+            "device": settings.device,
+            "threads": settings.runtime_threads,
             "compiled": str(compiled.absolute()) if compiled else None,
         }
         self._process = FramedProcess(
-            "bundle.worker", arguments, environment(device, threads, openmp_wait)
+            "bundle.worker",
+            arguments,
+            environment(settings.device, settings.runtime_threads, settings.openmp_wait),
         )
         self._classes = 0
 
     @property
-    def pid(self) -> int | None:
-        """Process id; None before the start."""
-        return self._process.pid
-
-    @property
     def running(self) -> bool:
-        """Whether it takes images."""
+        """Whether it is ready and has not ended."""
         return self._process.running
 
     async def start(self, timeout_s: float) -> RuntimeInfo:
-        """Start it and wait until it is ready: verified, loaded, golden samples passed.
+        """Start it and wait until the bundle is verified and loaded and its golden samples pass.
 
         Raises:
             WorkerDied: it ended, or was not ready in time.
-            BundleError: the bundle has not passed.
+            BundleError: the bundle is not valid, or cannot be run here.
         """
         try:
             header = await self._process.start(timeout_s)
@@ -87,18 +84,20 @@ class ModelProcess:
         return cast("RuntimeInfo", header)
 
     async def infer(
-        self, images: Sequence[npt.NDArray[np.uint8]], timeout_s: float, *, beside: bool
+        self, images: Sequence[npt.NDArray[np.uint8]], timeout_s: float, *, exclusive: bool
     ) -> npt.NDArray[np.float32]:
-        """N images uint8 [H, W, 3] of the model's input to float32 logits [N, C].
+        """Run one batch: images uint8 [H, W, 3] of the model's input size to logits float32 [N, C].
 
-        `beside`: with one stream of the model, for others work or soon will; else with all that the machine has. The
-        time counts from the end of the batch before. After :class:`WorkerDied` the process is gone.
+        Args:
+            images: the N images.
+            timeout_s: the deadline in seconds, counted from the end of the batch before.
+            exclusive: use all cores; otherwise one inference stream, because others are in flight.
 
         Raises:
-            WorkerDied: it has ended, ends meanwhile, or takes longer than `timeout_s` seconds.
-            RuntimeUnavailable: the model fails (out of memory); the process stays up.
+            WorkerDied: it has ended, or the deadline passed; the process is gone.
+            RuntimeUnavailable: the model failed (out of memory); the process stays up.
         """
-        method = "infer_on_stream" if beside else "infer"
+        method = "infer" if exclusive else "infer_on_stream"
         try:
             header, arrays = await self._process.ask({"method": method}, [images], timeout_s)
         except (TimeoutError, WireClosed) as exc:
@@ -111,5 +110,5 @@ class ModelProcess:
         return arrays[0]
 
     async def kill(self) -> str:
-        """End it at once; how it ended and what it said last."""
+        """Kill it; returns its exit status and its last lines of output."""
         return await self._process.kill()

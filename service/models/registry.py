@@ -1,4 +1,4 @@
-"""Which models there are, which one answers, and whether the service is ready."""
+"""The models of the repository: which one serves a request, and whether the service is ready."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import asyncio
 import logging
 
 from bundle.format.repository import scan
-from service.errors import Draining, NotReady, UnknownModel, UnknownVersion
+from service.errors import Draining, ModelRefused, NotReady, UnknownModel, UnknownVersion
 from service.models.model import ServedModel
+from service.models.refusal import refusal
 from service.settings import Settings
+
+# Of the ignored folders, in an error message; the log has all.
+MAX_REASONS = 5
 
 log = logging.getLogger("service")
 
@@ -17,20 +21,20 @@ class Registry:
     """All versions in the model repository, each in its own process."""
 
     def __init__(self, settings: Settings) -> None:
-        """Read the repository's folders; nothing is loaded yet."""
-        bundles, ignored = scan(settings.models_dir)
-        for folder in ignored:
+        """Scan the repository; nothing is loaded yet."""
+        bundles, self._ignored = scan(settings.models_dir)
+        for folder in self._ignored:
             log.warning("not a model: %s: %s", folder.path, folder.reason)
         self._settings = settings
         self._models: dict[str, dict[int, ServedModel]] = {}
         for bundle in bundles:
-            model = ServedModel(bundle.name, bundle.version, bundle.path, settings)
+            model = ServedModel(bundle, settings)
             self._models.setdefault(bundle.name, {})[bundle.version] = model
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
 
     def start(self) -> None:
-        """Load every model, all at once; the tasks run until `stop`."""
+        """Load all models concurrently; their tasks run until `stop`."""
         self._tasks = [
             asyncio.create_task(model.run(), name=f"{model.name}/{model.version}")
             for model in self.all()
@@ -54,7 +58,7 @@ class Registry:
 
     @property
     def default_name(self) -> str | None:
-        """The model that answers when none is named: the configured one, or the first PyTorch one, or the first."""
+        """The model for requests that name none: configured, first PyTorch, or first."""
         if self._settings.default_model is not None:
             return self._settings.default_model
         serving = [model for model in self.all() if model.state != "refused"]
@@ -63,15 +67,19 @@ class Registry:
         return chosen[0].name if chosen else None
 
     def find(self, name: str | None, version: int | None) -> ServedModel:
-        """The version that answers: the one asked for, or the newest that is not refused.
+        """Find a version: the requested one, or the newest that is not refused.
 
         Raises:
             UnknownModel, UnknownVersion: it does not exist; the text names those that do.
+            ModelRefused: the folder of the model cannot be read.
         """
-        if name is None:  # where all are refused, one of them says why
+        # If all are refused, the error is that of one of them.
+        if name is None:
             name = self.default_name or next((model.name for model in self.all()), None)
         versions = self._models.get(name or "")
         if not versions:
+            if refused := self._refused_folder(name):
+                raise refused
             existing = (
                 ", ".join(sorted(self._models)) or f"none, for {self._settings.models_dir} is empty"
             )
@@ -91,27 +99,30 @@ class Registry:
         return versions[version]
 
     def check_ready(self) -> None:
-        """Whether requests can be answered.
+        """Check that requests can be served.
 
         Raises:
             Draining: the service is shutting down.
-            NotReady: models are loading or restarting, or the default one can't answer; the text says which and why.
+            NotReady: models are loading, or the default one is not ready; the text says why.
         """
         if self.draining:
             raise Draining("The service is shutting down; it finishes what it has.")
         models = self.all()
         if not models:
             raise NotReady(
-                f"The model repository holds no model. Expected {self._settings.models_dir}/<name>/<version>/"
-                "manifest.json; put a bundle there and restart the service."
+                f"The model repository has no model. Expected {self._settings.models_dir}/<name>/"
+                "<version>/manifest.json; put a bundle there and restart the service."
+                + self._ignored_folders
             )
         if loading := [f"{m.name}/{m.version}" for m in models if m.state == "loading"]:
             raise NotReady(f"Models are being loaded: {', '.join(loading)}.")
         name = self.default_name
         if name is None:
             reasons = "; ".join(f"{m.name}/{m.version}: {m.reason}" for m in models)
-            raise NotReady(f"Every model is refused. {reasons}")
+            raise NotReady(f"Every model is refused. {reasons}{self._ignored_folders}")
         if name not in self._models:
+            if refused := self._refused_folder(name):
+                raise NotReady(f"The default model is not ready. {refused}")
             raise NotReady(
                 f"The default model does not exist. Expected SERVICE_DEFAULT_MODEL to be one of "
                 f"{', '.join(sorted(self._models))}. Received: {name!r}"
@@ -119,11 +130,25 @@ class Registry:
         default = self.find(name, None)
         if default.state != "ready":
             raise NotReady(
-                f"The default model {name}, version {default.version}, is {default.state}: {default.reason}"
+                f"The default model {name}, version {default.version}, is {default.state}: "
+                f"{default.reason}"
             )
+
+    def _refused_folder(self, name: str | None) -> ModelRefused | None:
+        """The error for a model whose folder cannot be read; without a version it is in no list."""
+        for folder in self._ignored:
+            if folder.path == self._settings.models_dir / (name or ""):
+                return refusal(folder.path.name, f"Its folder is ignored: {folder.reason}")
+        return None
+
+    @property
+    def _ignored_folders(self) -> str:
+        """A sentence on the folders that are not models, if there are any."""
+        reasons = [f"{folder.path}: {folder.reason}" for folder in self._ignored[:MAX_REASONS]]
+        return f" Not models: {'; '.join(reasons)}." if reasons else ""
 
 
 def _log_defect(task: asyncio.Task[None]) -> None:
-    """A model's task ends by cancellation only, or because its bundle is refused."""
+    """Log the exception of a model's task; it ends otherwise if cancelled or refused."""
     if not task.cancelled() and task.exception() is not None:
         log.error("model %s has stopped serving", task.get_name(), exc_info=task.exception())

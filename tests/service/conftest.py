@@ -23,6 +23,12 @@ import pytest
 READY_TIMEOUT_S = 240
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests that are coroutines run on asyncio, as the service does."""
+    return "asyncio"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -102,6 +108,34 @@ class Server:
                 if "bundle.worker" in command:
                     found[json.loads(command[-1])["bundle"]] = process.pid
         return found
+
+    def metric(self, name: str) -> float:
+        """Sum over the models of a metric, by its name in the text of `/metrics`."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{"))
+
+    def wait_queued(self, images: int) -> None:
+        """Until this number of images is being decoded or waits for a forward pass."""
+        self.wait(lambda: self.metric("resnet_queue_images") == images, f"{images} queued", 60)
+
+    def wait_in_flight(self, images: int) -> None:
+        """Until this number of images has been sent to the models, from the start on."""
+        self.wait(lambda: self.metric("resnet_batch_images_sum") == images, f"{images} sent", 60)
+
+    def wait_closed(self) -> None:
+        """Until it accepts no more connections."""
+
+        def closed() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        self.wait(closed, "closed", 60)
+
+    def wait_logged(self, text: str) -> None:
+        self.wait(lambda: text in self.log(), f"logged: {text}", 120)
 
     def memory(self) -> int:
         """Proportional set size of all processes, in bytes: shared pages count once."""

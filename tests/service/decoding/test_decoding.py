@@ -2,45 +2,90 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 from PIL import Image
 
+from bundle.format.manifest import Input
+from service.decoding.pool import Decoder
+from service.errors import DecodeTimeout
+from service.settings import Settings
+from tests.bundles import input_record
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
-from tests.service.images import coloured, encode
+from tests.service.images import coloured, encode, scans_jpeg
+from tests.service.models.test_lifecycle import ask_and_stay
 
 
-def decoders(server: Server) -> list[int]:
+def decoders(service_pid: int) -> list[int]:
     found = []
-    for process in server.tree():
-        with suppress(psutil.NoSuchProcess):  # a zombie is one too: it ended while we looked
+    for process in psutil.Process(service_pid).children(recursive=True):
+        # A zombie has no command line: it has ended since.
+        with suppress(psutil.NoSuchProcess):
             if "service.decoding" in " ".join(process.cmdline()):
                 found.append(process.pid)
     return found
 
 
-def test_a_decoder_that_takes_too_long_is_killed(torch_bundle_root: Path) -> None:
-    slow = encode(Image.effect_noise((3000, 3000), 90).convert("RGB"), "PNG", compress_level=1)
+@contextmanager
+def paused(pids: list[int]) -> Iterator[None]:
+    """Decoders that hang."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def wait_replaced(server: Server, ended: list[int], count: int) -> None:
+    def replaced() -> bool:
+        now = decoders(server.process.pid)
+        return len(now) == count and not set(ended) & set(now)
+
+    server.wait(replaced, "complete again", 60)
+
+
+def test_a_decoder_that_takes_too_long_is_killed_and_replaced(torch_bundle_root: Path) -> None:
+    # A minute's work and more on any machine.
+    slow = scans_jpeg()
     with serving(
-        models_dir=torch_bundle_root, decode_timeout_s=0.05, max_image_bytes=60_000_000
+        models_dir=torch_bundle_root, decode_timeout_s=2, decode_workers=1, max_jpeg_scans=20_000
     ) as server:
+        server.predict(coloured())
+        before = decoders(server.process.pid)
         assert_problem(server.predict(slow), 422, "decode_timeout")
-        time.sleep(1)
-        busy = [process.cpu_percent(0.3) for process in server.tree()[1:]]
-        assert sum(busy) < 50, "its processor time is given back"
-        # A fresh decoder is in its place; a warm one answers within the deadline again.
-        server.wait(
-            lambda: server.predict(coloured(size=(8, 8))).status_code == 200, "answering again", 60
-        )
+
+        wait_replaced(server, before, 1)
+        assert server.predict(coloured()).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_an_image_behind_one_that_takes_too_long_is_not_to_blame() -> None:
+    pool = Decoder(Settings(decode_workers=1, decode_timeout_s=3))
+    pool.start()
+    try:
+        geometry = Input.model_validate(input_record(2))
+        await pool.decode(coloured(), geometry)
+        with paused(decoders(os.getpid())):
+            first, second = (
+                asyncio.create_task(pool.decode(coloured(), geometry)) for _ in range(2)
+            )
+            with pytest.raises(DecodeTimeout):
+                await first
+        assert (await second).pixels.shape == (2, 2, 3)
+    finally:
+        await pool.stop()
 
 
 def test_an_image_that_needs_more_memory_than_a_decoder_has_is_refused(
@@ -52,36 +97,31 @@ def test_an_image_that_needs_more_memory_than_a_decoder_has_is_refused(
         assert server.predict(coloured()).status_code == 200
 
 
-def test_decoders_that_are_killed_are_replaced_and_no_request_notices(server: Server) -> None:
-    for whole in (False, True):
-        server.predict(coloured())
-        before = decoders(server)
-        killed = before if whole else before[:1]
+@pytest.mark.parametrize("share", ["one", "all"])
+def test_decoders_that_are_killed_are_replaced_and_no_request_notices(
+    server: Server, share: str
+) -> None:
+    server.predict(coloured())
+    before = decoders(server.process.pid)
+    killed = before if share == "all" else before[:1]
 
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        answers = [server.predict(coloured()) for _ in range(20)]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    responses = [server.predict(coloured()) for _ in range(20)]
 
-        assert [answer.status_code for answer in answers] == [200] * 20, answers[0].text
-        server.wait(
-            lambda before=before: len(decoders(server)) == len(before), "complete again", 30
-        )
-        assert not set(killed) & set(decoders(server))
+    assert [response.status_code for response in responses] == [200] * 20, responses[0].text
+    wait_replaced(server, killed, len(before))
 
 
 def test_decoders_that_are_killed_are_replaced_without_an_image_that_needs_them(
     server: Server,
 ) -> None:
     server.predict(coloured())
-    before = decoders(server)
+    before = decoders(server.process.pid)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
 
-    def complete() -> bool:
-        now = decoders(server)
-        return len(now) == len(before) and not set(now) & set(before)
-
-    server.wait(complete, "complete again", 30)
+    wait_replaced(server, before, len(before))
     assert not [process for process in server.tree() if process.status() == psutil.STATUS_ZOMBIE]
 
 
@@ -89,50 +129,26 @@ def test_images_that_a_decoder_had_when_it_was_killed_are_decoded_by_another(
     server: Server,
 ) -> None:
     server.predict(coloured())
-    killed = decoders(server)
-    for pid in killed:
-        os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(8) as pool:
-        answers = [pool.submit(server.predict, coloured()) for _ in range(8)]
-        time.sleep(0.5)  # each decoder has one that it decodes and one behind it, the others wait
+    killed = decoders(server.process.pid)
+    with paused(killed), ThreadPoolExecutor(8) as pool:
+        responses = [pool.submit(server.predict, coloured()) for _ in range(8)]
+        server.wait_queued(8)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
 
-    assert [answer.result().status_code for answer in answers] == [200] * 8
-    assert not set(killed) & set(decoders(server))
+    assert [response.result().status_code for response in responses] == [200] * 8
+    assert not set(killed) & set(decoders(server.process.pid))
 
 
-def test_an_image_behind_one_that_takes_too_long_is_not_to_blame(torch_bundle_root: Path) -> None:
-    slow = encode(Image.effect_noise((3000, 3000), 90).convert("RGB"), "PNG", compress_level=1)
-    with (
-        serving(
-            models_dir=torch_bundle_root,
-            decode_timeout_s=0.2,
-            decode_workers=1,
-            max_image_bytes=60_000_000,
-        ) as server,
-        ThreadPoolExecutor(2) as pool,
-    ):
-        for _ in range(3):  # in one of them both are in the pipe when the time is up
-            first, second = (
-                pool.submit(server.predict, image) for image in (slow, coloured(size=(8, 8)))
-            )
-            assert_problem(first.result(), 422, "decode_timeout")
-            assert second.result().status_code == 200
-
-
-def test_a_client_that_leaves_does_not_cost_a_decoder(server: Server) -> None:
+def test_clients_that_leave_do_not_cost_a_decoder(server: Server) -> None:
     server.predict(coloured())
-    before = decoders(server)
-    for pid in before:
-        os.kill(pid, signal.SIGSTOP)  # so that no machine is fast enough to answer
-    try:
-        for _ in range(4):
-            with pytest.raises(httpx.TimeoutException):
-                httpx.post(f"{server.url}/predict", files={"file": coloured()}, timeout=0.2)
-    finally:
-        for pid in before:
-            os.kill(pid, signal.SIGCONT)
+    before = decoders(server.process.pid)
+    with paused(before):
+        leaving = [ask_and_stay(server) for _ in range(4)]
+        server.wait_queued(4)
+        for connection in leaving:
+            connection.close()
+        server.wait_queued(0)
 
     assert server.predict(coloured()).status_code == 200
-    assert decoders(server) == before
+    assert decoders(server.process.pid) == before

@@ -1,8 +1,10 @@
-"""The pool of decoders with processes that only pretend: what is started, and what of their answers is believed."""
+"""The pool of decoders over fake processes: which are started, and which image goes to which."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -12,108 +14,165 @@ from PIL import Image
 from bundle.errors import ImageTooLarge, UnreadableImage
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
-from bundle.worker.wire import Answer, WireClosed
-from service.decoding import pool as decoder
-from service.decoding import worker as decoder_process
-from service.decoding.pool import Decoder
-from service.errors import DecoderUnavailable
+from bundle.worker.client import FramedProcess, LostInQueue
+from bundle.worker.wire import Array, Frame, WireClosed
+from service.decoding.pool import MAX_ATTEMPTS, Decoder
+from service.decoding.worker import PREFETCH_COST, PREFETCH_IMAGES
+from service.errors import DecoderUnavailable, Draining
 from service.settings import Settings
+from tests.bundles import input_record
 from tests.service.images import coloured, encode
+from tests.service.tasks import settle, until
 
-GEOMETRY = Input.model_construct(height=2, width=2)
+pytestmark = pytest.mark.anyio
+
+GEOMETRY = Input.model_validate(input_record(2))
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 SMALL = coloured(size=(8, 8))
-# Two of these fit into a pipe.
-HALF = [
-    (SMALL + bytes([n]) * decoder_process.PREFETCH_COST)[: decoder_process.PREFETCH_COST // 2]
-    for n in range(4)
-]
-IMAGE = {"format": "PNG", "width": 2, "height": 2, "mode": "RGB", "operations": []}
+# Two of these fill the socket of a process.
+HALF = [(SMALL + bytes([n]) * PREFETCH_COST)[: PREFETCH_COST // 2] for n in range(4)]
+IMAGE: dict[str, Any] = {
+    "format": "PNG",
+    "width": 2,
+    "height": 2,
+    "mode": "RGB",
+    "operations": [],
+}
+DECODED = DecodedImage(PIXELS, ImageInfo(**IMAGE))
+RESPONSE: Frame = ({"image": IMAGE}, [PIXELS])
 
 
-class Pretended:
-    """A process that takes long to start, and answers with `answer`, or never."""
+class FakeProcess(FramedProcess):
+    """A process that sends a frame when its machine or the test says so."""
 
-    started: int
-    failing: int  # starts that fail, from now on
-    answer: Answer | None
-    asked: list[bytes]  # the images
-    pending: list[asyncio.Future[Answer]]
+    def __init__(self, machine: Machine) -> None:
+        self.images: list[bytes] = []
+        self._machine = machine
+        self._ready = False
+        self._pending: list[asyncio.Future[Frame]] = []
 
-    def __init__(self, *_: Any) -> None:
-        self.running = False
-        self.mine: list[asyncio.Future[Answer]] = []  # of `pending`
+    @property
+    def running(self) -> bool:
+        return self._ready
 
-    async def start(self, _: float) -> None:
-        Pretended.started += 1
-        await asyncio.sleep(0.2)
-        if Pretended.failing:
-            Pretended.failing -= 1
-            raise WireClosed("killed")
-        self.running = True
+    @property
+    def in_flight(self) -> int:
+        return len(self._pending)
 
-    async def ask(self, _: Any, arrays: list[np.ndarray], __: float) -> Answer:
-        Pretended.asked.append(arrays[0].tobytes())
-        answer = asyncio.get_running_loop().create_future()
-        Pretended.pending.append(answer)
-        self.mine.append(answer)
-        if Pretended.answer is not None:
-            answer.set_result(Pretended.answer)
-        return await answer
+    async def start(self, timeout_s: float) -> dict[str, Any]:  # noqa: ARG002
+        await self._machine.may_start.wait()
+        if self._machine.failures:
+            raise self._machine.failures.pop(0)
+        self._ready = True
+        return {}
 
-    async def kill(self) -> None:
-        self.running = False
-        for answer in self.mine:
-            if not answer.done():
-                answer.set_exception(WireClosed("killed"))
+    async def ask(
+        self,
+        header: dict[str, Any],  # noqa: ARG002
+        arrays: Sequence[Array | Sequence[Array]],
+        timeout_s: float,  # noqa: ARG002
+    ) -> Frame:
+        if not self._ready:
+            raise WireClosed("ended")
+        self.images.append(np.asarray(arrays[0]).tobytes())
+        frame: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._pending.append(frame)
+        if self._machine.response is not None:
+            self.respond(self._machine.response)
+        return await frame
+
+    def respond(self, response: Frame) -> None:
+        """Send the frame of the image that has been here longest."""
+        self._pending.pop(0).set_result(response)
+
+    def end(self) -> None:
+        """End on the first image, if there is one."""
+        self._ready = False
+        error: type[WireClosed] = WireClosed
+        for frame in self._pending:
+            if not frame.done():
+                frame.set_exception(error("ended"))
+            error = LostInQueue
+        self._pending.clear()
+
+    async def kill(self, grace_s: float = 0) -> str:  # noqa: ARG002
+        self.end()
+        return ""
 
 
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(decoder_process, "FramedProcess", Pretended)
-    monkeypatch.setattr(decoder_process, "_as_json", lambda _: "{}")
-    monkeypatch.setattr(Pretended, "started", 0, raising=False)
-    monkeypatch.setattr(Pretended, "failing", 0, raising=False)
-    monkeypatch.setattr(Pretended, "answer", None, raising=False)
-    monkeypatch.setattr(Pretended, "asked", [], raising=False)
-    monkeypatch.setattr(Pretended, "pending", [], raising=False)
-    return Settings(decode_workers=1)
+class Machine:
+    """What a pool runs on: the processes that it has started, and its delays."""
+
+    def __init__(self) -> None:
+        self.processes: list[FakeProcess] = []
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        # Errors of the next starts.
+        self.failures: list[Exception] = []
+        # Sent for every image at once, unless it is None.
+        self.response: Frame | None = None
+        self.delay_over = asyncio.Event()
+
+    def new_process(self, arguments: dict[str, Any]) -> FakeProcess:  # noqa: ARG002
+        self.processes.append(FakeProcess(self))
+        return self.processes[-1]
+
+    async def sleep(self, seconds: float) -> None:  # noqa: ARG002
+        await self.delay_over.wait()
+
+    @property
+    def images(self) -> list[bytes]:
+        return [image for process in self.processes for image in process.images]
+
+    @property
+    def running(self) -> list[bool]:
+        return [process.running for process in self.processes]
+
+    @property
+    def in_flight(self) -> list[int]:
+        return sorted(process.in_flight for process in self.processes if process.running)
+
+    def respond_to_all(self) -> None:
+        """Send the frames of all images, and of all that come later at once."""
+        self.response = RESPONSE
+        for process in self.processes:
+            while process.in_flight:
+                process.respond(RESPONSE)
 
 
-async def started(settings: Settings, workers: int = 1) -> Decoder:
-    pool = Decoder(settings.model_copy(update={"decode_workers": workers}))
+@asynccontextmanager
+async def started(machine: Machine, workers: int = 1) -> AsyncIterator[Decoder]:
+    pool = Decoder(Settings(decode_workers=workers), machine.new_process, machine.sleep)
     pool.start()
-    while not all(process.running or process.failed for process in pool._processes):  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    return pool
+    await settle()
+    yield pool
+    await pool.stop()
 
 
-def answer_all() -> None:
-    """Those who wait for an answer, and whoever asks from now on."""
-    Pretended.answer = {"image": IMAGE}, [PIXELS]
-    for pending in Pretended.pending:
-        if not pending.done():
-            pending.set_result(Pretended.answer)
+async def send(pool: Decoder, *images: bytes) -> list[asyncio.Task[DecodedImage]]:
+    tasks = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in images]
+    await settle()
+    return tasks
 
 
-@pytest.mark.parametrize("after_s", [0.05, 0.3])
-def test_nothing_is_started_after_the_stop(settings: Settings, after_s: float) -> None:
-    async def test() -> None:
-        pool = Decoder(settings)
-        pool.start()
-        decoding = [asyncio.create_task(pool.decode(b"x", GEOMETRY)) for _ in range(2)]
-        await asyncio.sleep(after_s)  # while it starts, or while it decodes
-        await pool.stop()
-        await asyncio.sleep(0.1)
-        assert Pretended.started == 1
-        assert len(asyncio.all_tasks()) == 1, "all have ended"
-        await asyncio.gather(*decoding, return_exceptions=True)
+@pytest.mark.parametrize("may_start", [False, True], ids=["starting", "decoding"])
+async def test_nothing_is_started_after_the_stop(may_start: bool) -> None:
+    before = asyncio.all_tasks()
+    machine = Machine()
+    if not may_start:
+        machine.may_start.clear()
+    async with started(machine) as pool:
+        decoding = await send(pool, SMALL, SMALL)
+    results = await asyncio.gather(*decoding, return_exceptions=True)
+    await settle()
 
-    asyncio.run(test())
+    assert not [result for result in results if isinstance(result, DecodedImage)]
+    assert machine.running == [False]
+    assert asyncio.all_tasks() == before
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         ({}, [PIXELS]),
         ({"image": {}}, [PIXELS]),
@@ -123,251 +182,199 @@ def test_nothing_is_started_after_the_stop(settings: Settings, after_s: float) -
         ({"image": {**IMAGE, "mode": {"<b>": 1}}}, [PIXELS]),
         ({"image": {**IMAGE, "width": True}}, [PIXELS]),
         ({"image": {**IMAGE, "other": 1}}, [PIXELS]),
+        ({"image": IMAGE}, [PIXELS[:1]]),
+        ({"image": IMAGE}, [PIXELS.astype(np.int8)]),
         ({"error": [], "detail": ""}, []),
         ({"error": "unreadable_image"}, []),
         ({"error": "unreadable_image", "detail": ["what"]}, []),
         ({"error": "no_code", "detail": "what"}, []),
     ],
 )
-def test_a_process_that_sends_something_else_than_an_answer_is_replaced(
-    settings: Settings, answer: Answer
-) -> None:
-    async def test() -> None:
-        Pretended.answer = answer
-        pool = await started(settings)
+async def test_a_process_that_sends_an_invalid_frame_is_replaced(response: Frame) -> None:
+    machine = Machine()
+    machine.response = response
+    async with started(machine) as pool:
         with pytest.raises(UnreadableImage):
-            await pool.decode(b"x", GEOMETRY)
-        assert Pretended.started > decoder.TRIES - 1, "none is asked twice"
-        await pool.stop()
+            await pool.decode(SMALL, GEOMETRY)
+        await settle()
 
-    asyncio.run(test())
+        assert [len(process.images) for process in machine.processes] == [1] * MAX_ATTEMPTS + [0]
+        assert machine.running == [False] * MAX_ATTEMPTS + [True]
 
 
-def test_images_that_wait_for_a_decoder_have_their_turn_before_those_that_come_later(
-    settings: Settings,
-) -> None:
-    async def test() -> None:
-        pool = await started(settings)
-        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
-        await asyncio.sleep(0.05)
-        assert Pretended.asked == HALF[:2], "the others do not fit into the pipe"
+async def test_valid_frames_are_the_image_or_the_error() -> None:
+    machine = Machine()
+    machine.response = RESPONSE
+    async with started(machine) as pool:
+        assert await pool.decode(SMALL, GEOMETRY) == DECODED
+        machine.response = ({"error": "image_too_large", "detail": "what"}, [])
+        with pytest.raises(ImageTooLarge, match="what"):
+            await pool.decode(SMALL, GEOMETRY)
 
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        Pretended.pending[0].set_result(Pretended.answer)  # wakes the one that waits
-        decoding.append(
-            asyncio.create_task(pool.decode(HALF[3], GEOMETRY))
-        )  # runs before that is awake
-        Pretended.pending[1].set_result(Pretended.answer)
+        assert machine.running == [True]
+
+
+async def test_a_waiting_image_is_decoded_before_those_that_come_later() -> None:
+    machine = Machine()
+    async with started(machine) as pool:
+        decoding = await send(pool, *HALF[:3])
+        assert machine.images == HALF[:2], "the third does not fit"
+
+        machine.response = RESPONSE
+        # This hands the slot to the third image, whose task runs after that of the fourth.
+        machine.processes[0].respond(RESPONSE)
+        decoding.append(asyncio.create_task(pool.decode(HALF[3], GEOMETRY)))
+        machine.processes[0].respond(RESPONSE)
         await asyncio.gather(*decoding)
 
-        assert Pretended.asked == HALF
-        await pool.stop()
-
-    asyncio.run(test())
+        assert machine.images == HALF
 
 
-def test_an_image_that_leaves_as_its_turn_comes_does_not_keep_the_decoder(
-    settings: Settings,
-) -> None:
-    async def test() -> None:
-        pool = await started(settings)
-        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
-        await asyncio.sleep(0.05)
+async def test_a_client_that_leaves_as_its_slot_comes_does_not_keep_it() -> None:
+    machine = Machine()
+    async with started(machine) as pool:
+        decoding = await send(pool, *HALF[:3])
 
-        answer_all()
-        await asyncio.sleep(0)  # the one that waits is woken, and not awake
+        machine.respond_to_all()
+        # The slot is handed to the third image, whose task has not run since.
+        await asyncio.sleep(0)
         decoding[2].cancel()
         await asyncio.gather(*decoding, return_exceptions=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(pool.decode(HALF[3], GEOMETRY) for _ in range(4)))
 
-        assert HALF[2] not in Pretended.asked
-        await pool.stop()
-
-    asyncio.run(test())
+        assert HALF[2] not in machine.images
 
 
 SLOW = {
-    "many bytes": SMALL + bytes(decoder_process.PREFETCH_COST),
+    "many bytes": SMALL + bytes(PREFETCH_COST),
     "many pixels": encode(Image.new("RGB", (1500, 1000), (10, 80, 200)), "WEBP", lossless=True),
     "many scans": encode(Image.new("RGB", (500, 400)), "JPEG", progressive=True),
-    "nobody knows": encode(Image.new("P", (500, 400)), "GIF"),
+    "unknown": encode(Image.new("P", (500, 400)), "GIF"),
 }
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_small_images_share_a_pipe_and_each_goes_where_the_least_work_is(
-    settings: Settings, name: str
-) -> None:
-    async def test() -> None:
-        pool = await started(settings, workers=2)
-        sent: list[asyncio.Task[DecodedImage]] = []
+async def test_small_images_are_prefetched_by_the_decoder_with_the_least_cost(name: str) -> None:
+    machine = Machine()
+    async with started(machine, workers=2) as pool:
+        decoding = await send(pool, SLOW[name])
+        assert machine.in_flight == [0, 1]
+        decoding += await send(pool, *[SMALL] * 3)
+        assert machine.in_flight == [1, 3], "none waits behind the slow one"
+        decoding += await send(pool, *[SMALL] * 12)
+        assert machine.in_flight == [1, PREFETCH_IMAGES], "not even when there are many"
+        machine.respond_to_all()
+        assert set(await asyncio.gather(*(map(kind, decoding)))) == {"PNG"}
 
-        async def pipes(*images: bytes) -> list[int]:
-            sent.extend(asyncio.create_task(pool.decode(image, GEOMETRY)) for image in images)
-            await asyncio.sleep(0.02)
-            return sorted(process.images for process in pool._processes)
-
-        assert await pipes(SLOW[name]) == [0, 1]
-        assert await pipes(*[SMALL] * 3) == [1, 3], "none of them waits behind it"
-        assert await pipes(*[SMALL] * 12) == [1, decoder_process.IN_PIPE], "never"
-        assert len(Pretended.asked) == 9, "the others wait"
-
-        answer_all()
-        await asyncio.gather(*sent)
-        assert [(process.images, process.work) for process in pool._processes] == [(0, 0), (0, 0)]
-        await pool.stop()
-
-    asyncio.run(test())
+        machine.response = None
+        decoding = await send(pool, *[SMALL] * 20)
+        assert machine.in_flight == [PREFETCH_IMAGES] * 2, "all slots have been released"
+        machine.respond_to_all()
+        await asyncio.gather(*decoding)
 
 
-def test_an_answer_is_believed(settings: Settings) -> None:
-    async def test() -> None:
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        pool = await started(settings)
-        assert await pool.decode(b"x", GEOMETRY) == DecodedImage(PIXELS, ImageInfo(**IMAGE))
-        Pretended.answer = {"error": "image_too_large", "detail": "what"}, []
-        with pytest.raises(ImageTooLarge, match="what"):
-            await pool.decode(b"x", GEOMETRY)
-        assert Pretended.started == 1
-        await pool.stop()
-
-    asyncio.run(test())
+async def kind(decoding: asyncio.Task[DecodedImage]) -> str:
+    return (await decoding).info.format
 
 
-def test_a_decoder_that_is_killed_while_it_starts_is_started_again(settings: Settings) -> None:
-    async def test() -> None:
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        Pretended.failing = 1
-        pool = Decoder(settings)
-        pool.start()
-        assert await pool.decode(SMALL, GEOMETRY) == DecodedImage(PIXELS, ImageInfo(**IMAGE))
-        assert Pretended.started == 2
-        await pool.stop()
-
-    asyncio.run(test())
+async def test_a_decoder_that_is_killed_while_it_starts_is_started_again() -> None:
+    machine = Machine()
+    machine.response = RESPONSE
+    machine.failures = [WireClosed("killed")]
+    async with started(machine) as pool:
+        assert await pool.decode(SMALL, GEOMETRY) == DECODED
+        assert machine.running == [False, True]
 
 
-def test_where_no_decoder_can_be_started_clients_are_told_and_it_is_tried_again(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def test() -> None:
-        monkeypatch.setattr(decoder, "NO_START_S", 0.5)
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        Pretended.failing = 2
-        pool = Decoder(settings)
-        pool.start()
-        for _ in range(3):  # the first one waits for the start, the others come later
+async def test_where_no_decoder_can_be_started_requests_fail_until_a_later_start_succeeds() -> None:
+    machine = Machine()
+    machine.response = RESPONSE
+    machine.failures = [WireClosed("killed")] * 2
+    machine.may_start.clear()
+    async with started(machine) as pool:
+        (early,) = await send(pool, SMALL)
+        machine.may_start.set()
+        for decoding in (early, pool.decode(SMALL, GEOMETRY)):
             with pytest.raises(DecoderUnavailable, match="the log says why"):
-                await pool.decode(SMALL, GEOMETRY)
-        assert Pretended.started == 2, "they did not try again at once"
-        await asyncio.sleep(1.5)
-        assert Pretended.started == 3, "nobody has asked for that one"
-        assert await pool.decode(SMALL, GEOMETRY) == DecodedImage(PIXELS, ImageInfo(**IMAGE))
-        await pool.stop()
+                await decoding
+        assert machine.running == [False, False], "a request does not start one"
 
-    asyncio.run(test())
+        machine.delay_over.set()
+        await settle()
+        assert machine.running == [False, False, True]
+        assert await pool.decode(SMALL, GEOMETRY) == DECODED
 
 
-def test_images_go_to_the_decoders_that_run_while_another_can_not_be_started(
-    settings: Settings,
-) -> None:
-    async def test() -> None:
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        Pretended.failing = 3  # once for one of them, twice for the other
-        pool = await started(settings, workers=2)
-        assert Pretended.started == 4
-        assert sorted(process.running for process in pool._processes) == [False, True]
+async def test_images_go_to_the_decoders_that_run_while_another_cannot_be_started() -> None:
+    machine = Machine()
+    machine.response = RESPONSE
+    # Two for one of them, one for the other.
+    machine.failures = [WireClosed("killed")] * 3
+    async with started(machine, workers=2) as pool:
+        assert sorted(machine.running) == [False, False, False, True]
         for _ in range(3):
             decoding = [pool.decode(image, GEOMETRY) for image in [SMALL] * 5 + HALF]
             assert len(await asyncio.gather(*decoding)) == 9
-        await pool.stop()
-
-    asyncio.run(test())
 
 
-def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_starts(
-    settings: Settings,
-) -> None:
-    async def test() -> None:
-        pool = await started(settings, workers=2)
-        decoding = [asyncio.create_task(pool.decode(SMALL, GEOMETRY)) for _ in range(4)]
-        await asyncio.sleep(0.02)
-        await pool._processes[0].kill()
-        await asyncio.sleep(0.05)
-        assert sorted((process.running, process.images) for process in pool._processes) == [
-            (False, 0),
-            (True, 4),
-        ]
-        assert len(Pretended.asked) == 6
+async def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_starts() -> None:
+    machine = Machine()
+    async with started(machine, workers=2) as pool:
+        decoding = await send(pool, *[SMALL] * 4)
+        assert machine.in_flight == [2, 2]
 
-        answer_all()
+        machine.may_start.clear()
+        machine.processes[0].end()
+        await settle()
+        assert machine.in_flight == [4]
+        assert len(machine.processes) == 3, "the third one is being started"
+
+        machine.respond_to_all()
         await asyncio.gather(*decoding)
-        await pool.stop()
-
-    asyncio.run(test())
 
 
-def test_images_whose_decoder_ends_have_their_turn_before_those_that_came_later(
-    settings: Settings,
-) -> None:
-    async def test() -> None:
-        pool = await started(settings, workers=2)
-        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF * 2]
-        await asyncio.sleep(0.02)
-        assert Pretended.asked == HALF, "both pipes are full, and four wait"
-        ended, other = pool._processes  # the one that has had an image last stands last
+async def test_images_whose_decoder_ends_are_decoded_before_those_that_came_later() -> None:
+    machine = Machine()
+    async with started(machine, workers=2) as pool:
+        decoding = await send(pool, *HALF * 2)
+        first, second = machine.processes
+        assert (first.images, second.images) == (HALF[::2], HALF[1::2])
 
-        await ended.kill()  # the first and the third are in it
-        await asyncio.sleep(0.5)
-        assert Pretended.asked == [*HALF, HALF[0], HALF[2]]
-        assert (ended.images, other.images) == (2, 2)
+        first.end()
+        await settle()
+        third = machine.processes[2]
+        assert third.images == HALF[::2], "and four wait as before"
+        assert (second.in_flight, third.in_flight) == (2, 2)
 
-        answer_all()
+        machine.respond_to_all()
         await asyncio.gather(*decoding)
-        assert Pretended.asked[6:] == HALF
-        await pool.stop()
-
-    asyncio.run(test())
+        assert sorted(second.images[2:] + third.images[2:]) == sorted(HALF)
 
 
-def test_a_decoder_that_ends_without_an_image_is_started_again_whatever_another_one_does(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def test() -> None:
-        monkeypatch.setattr(decoder, "NO_START_S", 0.1)
-        pool = await started(settings, workers=2)
-        defect, other = pool._processes
+async def test_a_defect_in_the_start_of_one_decoder_does_not_keep_another_from_restarting() -> None:
+    machine = Machine()
+    async with started(machine, workers=2):
+        machine.failures = [ValueError("unexpected")]
+        for process in machine.processes:
+            process.end()
+        await until(lambda: len(machine.processes) == 4)
+        assert sorted(machine.running) == [False, False, False, True]
 
-        async def fail() -> None:
-            raise ValueError("what nobody has thought of")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(defect, "start", fail)
-            await defect.kill()
-            await other.kill()
-            await asyncio.sleep(1)
-            assert other.running
-            assert not defect.running
-        await asyncio.sleep(0.5)
-        assert defect.running
-        await pool.stop()
-
-    asyncio.run(test())
+        machine.delay_over.set()
+        await until(lambda: sum(machine.running) == 2)
 
 
-def test_a_place_that_is_given_as_the_pool_stops_is_of_no_use(settings: Settings) -> None:
-    async def test() -> None:
-        pool = await started(settings)
-        decoding = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in HALF[:3]]
-        await asyncio.sleep(0.02)
-        Pretended.answer = {"image": IMAGE}, [PIXELS]
-        Pretended.pending[0].set_result(Pretended.answer)
-        while pool._waiting:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        await pool.stop()
-        await asyncio.gather(*decoding, return_exceptions=True)
-        assert Pretended.started == 1
-        assert [(process.images, process.work) for process in pool._processes] == [(0, 0)]
+async def test_a_slot_that_is_handed_over_as_the_pool_stops_is_not_used() -> None:
+    machine = Machine()
+    async with started(machine) as pool:
+        decoding = await send(pool, *HALF[:3])
+        machine.processes[0].respond(RESPONSE)
+        # The slot is handed to the third image, whose task has not run since.
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*decoding, return_exceptions=True)
 
-    asyncio.run(test())
+    assert results[0] == DECODED
+    assert isinstance(results[2], Draining)
+    assert machine.images == HALF[:2]
+    assert machine.running == [False]

@@ -1,4 +1,4 @@
-"""Loading, refusing, restarting: what happens to the others when one model is in trouble."""
+"""Loading, refusing and restarting models, and the shutdown, with real processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +25,7 @@ from tests.service.conftest import Server, assert_ended, serving
 from tests.service.images import coloured
 
 
-def edit_manifest(bundle: Path, change: Callable[[dict], None]) -> None:
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = bundle / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
@@ -45,7 +47,7 @@ def add_a_file(bundle: Path) -> None:
 
 
 def rename_in_manifest(new: str) -> Callable[[Path], None]:
-    def change(manifest: dict) -> None:
+    def change(manifest: dict[str, Any]) -> None:
         manifest["files"][new] = manifest["files"].pop("model.pt")
         manifest["artifacts"][0]["path"] = new
 
@@ -53,7 +55,7 @@ def rename_in_manifest(new: str) -> Callable[[Path], None]:
 
 
 def wrong_golden_answer(bundle: Path) -> None:
-    def change(manifest: dict) -> None:
+    def change(manifest: dict[str, Any]) -> None:
         manifest["golden"]["samples"][0]["top"][0]["score"] -= 0.05
 
     edit_manifest(bundle, change)
@@ -88,7 +90,7 @@ def test_broken_bundles_are_refused_with_the_reason_and_the_rest_serves(
         bundle = tmp_path / name / "1"
         shutil.copytree(torch_bundle_root / "tiny-torch" / "1", bundle)
         if name not in ("renamed", "nojson"):
-            edit_manifest(bundle, lambda manifest, name=name: manifest.update(name=name))
+            edit_manifest(bundle, partial(dict.update, name=name))
         damage(bundle)
 
     with serving(models_dir=tmp_path, runtime_threads=1) as server:
@@ -142,7 +144,7 @@ def test_no_request_is_lost_when_a_model_process_is_killed(server: Server) -> No
     with ThreadPoolExecutor(4) as pool:
         askers = [pool.submit(ask) for _ in range(4)]
         try:
-            time.sleep(1)
+            server.wait(lambda: len(statuses) > 4, "answering", 60)
             os.kill(before[torch_worker], signal.SIGKILL)
             server.wait(
                 lambda: server.worker_pids().get(torch_worker, 0) not in (0, before[torch_worker]),
@@ -152,7 +154,8 @@ def test_no_request_is_lost_when_a_model_process_is_killed(server: Server) -> No
             answered = len(statuses)
             server.wait(lambda: len(statuses) > answered + 4, "answering", 60)
         finally:
-            stop.set()  # or the askers would ask on, and the pool would wait for them
+            # Before the pool waits for them.
+            stop.set()
         for asker in askers:
             asker.result()
 
@@ -177,7 +180,7 @@ def test_a_process_that_dies_idle_is_replaced(server: Server) -> None:
 
 @contextmanager
 def paused(server: Server) -> Iterator[int]:
-    """The process of the only model, standing still."""
+    """The process of the only model, which hangs."""
     (pid,) = server.worker_pids().values()
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -190,11 +193,7 @@ def paused(server: Server) -> Iterator[int]:
 def test_a_process_that_hangs_is_killed_and_replaced(torch_bundle_root: Path) -> None:
     with serving(models_dir=torch_bundle_root, inference_timeout_s=2) as server:
         with paused(server) as pid:
-            started = time.monotonic()
-            answer = server.predict(coloured())
-
-            assert_problem(answer, 503, "model_unavailable")
-            assert time.monotonic() - started < 10
+            assert_problem(server.predict(coloured()), 503, "model_unavailable")
             server.wait(lambda: [*server.worker_pids().values()] not in ([], [pid]), "restarted")
         server.wait_ready()
         assert server.predict(coloured()).status_code == 200
@@ -209,12 +208,11 @@ def test_images_that_wait_for_a_bundle_are_not_given_to_the_one_that_replaces_it
         server.predict(coloured())
         with paused(server) as pid:
             waiting = [pool.submit(server.predict, coloured()) for _ in range(11)]
-            time.sleep(1)  # two batches are with the process, the others in the queue
+            # The first one's batch runs, a full one is prefetched.
+            server.wait(lambda: server.metric("resnet_batch_images_count") == 3, "in flight", 60)
             shutil.rmtree(root / "tiny-torch" / "1")
             shutil.copytree(other, root / "tiny-torch" / "1")
             os.kill(pid, signal.SIGKILL)
-        later = pool.submit(server.predict, coloured()).result()
-
         for answer in waiting:
             assert_problem(answer.result(), 503, "model_unavailable")
             assert "replaced" in answer.result().json()["detail"]
@@ -224,7 +222,6 @@ def test_images_that_wait_for_a_bundle_are_not_given_to_the_one_that_replaces_it
         )
         now = server.predict(coloured())
 
-    assert later.status_code in (200, 503), "by when it came"
     assert now.json()["predictions"][0]["label"] == "red"
 
 
@@ -235,20 +232,18 @@ def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(
         serving(models_dir=torch_bundle_root, queue_size=3, max_batch=1) as server,
         ThreadPoolExecutor(4) as pool,
     ):
-        server.predict(coloured())  # the decoders are up
         with paused(server):
             first = pool.submit(server.predict, coloured())
-            time.sleep(
-                1
-            )  # it is with the process; three more may wait, the first of them in the pipe, for good
+            server.wait_in_flight(1)
+            # Three more may wait, the first of them prefetched by the process.
             leaving = [ask_and_stay(server) for _ in range(3)]
-            time.sleep(1)
+            server.wait_queued(3)
             refused = server.predict(coloured())
             for connection in leaving:
                 connection.close()
-            time.sleep(1)
+            server.wait_queued(0)
             later = [pool.submit(server.predict, coloured()) for _ in range(2)]
-            time.sleep(1)
+            server.wait_queued(2)
 
         assert_problem(refused, 429, "queue_full")
         assert [first.result().status_code, *(answer.result().status_code for answer in later)] == [
@@ -277,25 +272,24 @@ def test_a_batch_that_could_never_wait_in_whole_is_refused_for_good(
 
 
 def ask_and_stay(server: Server, image: bytes | None = None) -> socket.socket:
-    """A request whose answer is not awaited."""
+    """A request whose response is not awaited."""
     connection = socket.create_connection(("127.0.0.1", server.port))
     image = coloured() if image is None else image
-    head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: {len(image)}\r\n\r\n"
-    connection.sendall(head.encode() + image)
+    head = f"host: x\r\ncontent-type: image/png\r\ncontent-length: {len(image)}\r\n\r\n"
+    connection.sendall(f"POST /predict HTTP/1.1\r\n{head}".encode() + image)
     return connection
 
 
-def test_shutdown_waits_for_requests_under_way(torch_bundle_root: Path) -> None:
+def test_shutdown_waits_for_requests_in_flight(torch_bundle_root: Path) -> None:
     with serving(models_dir=torch_bundle_root) as server, ThreadPoolExecutor(1) as pool:
         with paused(server):
             answer = pool.submit(server.predict, coloured())
-            time.sleep(0.5)
+            server.wait_in_flight(1)
             server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
-            assert server.process.poll() is None
+            server.wait_closed()
 
         assert answer.result().status_code == 200
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -303,22 +297,25 @@ def test_a_signal_to_the_whole_group_loses_no_request_and_starts_no_other_proces
     torch_bundle_root: Path, number: signal.Signals
 ) -> None:
     with (
-        serving(models_dir=torch_bundle_root, drain_delay_s=3) as server,
+        serving(models_dir=torch_bundle_root, drain_delay_s=600) as server,
         ThreadPoolExecutor(1) as pool,
     ):
-        server.predict(coloured())  # the decoders are up
+        # Its decoders are running.
+        server.predict(coloured())
         before = server.tree()
         with paused(server):
-            under_way = pool.submit(server.predict, coloured())
-            time.sleep(0.5)
+            in_flight = pool.submit(server.predict, coloured())
+            server.wait_in_flight(2)
             os.killpg(server.process.pid, number)
-            time.sleep(1.5)
+            server.wait_logged("draining")
         later = server.predict(coloured(), top_k=1).status_code
         after = server.tree()
 
-        assert (under_way.result().status_code, later) == (200, 200)
+        assert (in_flight.result().status_code, later) == (200, 200)
         assert after == before
-        assert server.process.wait(30) == 0
+        # Ends the delay.
+        server.process.send_signal(number)
+        assert server.process.wait(60) == 0
         assert_ended(before)
         assert "starting another" not in server.log()
 
@@ -326,20 +323,23 @@ def test_a_signal_to_the_whole_group_loses_no_request_and_starts_no_other_proces
 def test_a_signal_to_the_whole_group_while_models_load_is_no_death_of_their_processes(
     both_root: Path,
 ) -> None:
-    with serving(models_dir=both_root, ready=False, drain_delay_s=2) as server:
-        server.wait(lambda: len(server.worker_pids()) == 2, "loading", 30)
+    with serving(models_dir=both_root, ready=False, drain_delay_s=600) as server:
+        server.wait(lambda: len(server.worker_pids()) == 2, "loading", 60)
         before = server.worker_pids()
         os.killpg(server.process.pid, signal.SIGTERM)
-        time.sleep(1)
+        for name in ("tiny-torch", "tiny-keras"):
+            server.wait_logged(f"model {name}/1 is ready")
 
         assert server.worker_pids() == before
-        assert server.process.wait(30) == 0
+        # Ends the delay.
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
         assert "WARNING" not in server.log()
 
 
 def test_shutdown_while_models_load_leaves_no_process(both_root: Path) -> None:
     with serving(models_dir=both_root, ready=False) as server:
-        server.wait(lambda: len(server.worker_pids()) == 2, "loading", 30)
+        server.wait(lambda: len(server.worker_pids()) == 2, "loading", 60)
 
         assert server.stop() == 0
 
@@ -350,51 +350,61 @@ def test_the_newest_version_answers_unless_another_is_named(
     shutil.copytree(torch_bundle_root, tmp_path, dirs_exist_ok=True)
     shutil.copytree(tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "10")
     edit_manifest(tmp_path / "tiny-torch" / "10", lambda manifest: manifest.update(version=10))
-    shutil.copytree(
-        tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "11"
-    )  # its manifest says 1
+    # Its manifest says 1.
+    shutil.copytree(tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "11")
     with serving(models_dir=tmp_path, runtime_threads=1) as server:
         versions = {
-            asked: server.predict(coloured(), **({"version": asked} if asked else {})).json()
-            for asked in (None, 1, 10, 11)
+            version: server.predict(coloured(), **({"version": version} if version else {})).json()
+            for version in (None, 1, 10, 11)
         }
 
-    assert [versions[asked]["model"]["version"] for asked in (None, 1, 10)] == [10, 1, 10]
+    assert [versions[version]["model"]["version"] for version in (None, 1, 10)] == [10, 1, 10]
     assert versions[11]["code"] == "model_refused"
 
 
 def test_shutdown_finishes_what_it_has_and_leaves_no_process(torch_bundle_root: Path) -> None:
-    with serving(models_dir=torch_bundle_root, drain_delay_s=2) as server:
+    with serving(models_dir=torch_bundle_root, drain_delay_s=600) as server:
         server.process.send_signal(signal.SIGTERM)
-        server.wait(lambda: server.client.get("/readyz").status_code == 503, "draining", 5)
+        server.wait(lambda: server.client.get("/readyz").status_code == 503, "draining", 60)
         assert_problem(server.client.get("/readyz"), 503, "draining")
         still_served = server.predict(coloured()).status_code
         processes = server.tree()
-        code = server.process.wait(30)
+        # Ends the delay.
+        server.process.send_signal(signal.SIGTERM)
+        code = server.process.wait(60)
 
     assert still_served == 200
     assert code == 0
     assert_ended(processes)
 
 
+def test_the_drain_delay_ends_by_itself(tmp_path: Path) -> None:
+    with serving(models_dir=tmp_path, ready=False, drain_delay_s=0.1) as server:
+        server.wait(lambda: server.client.get("/healthz").status_code == 200, "alive")
+        server.process.send_signal(signal.SIGTERM)
+
+        assert server.process.wait(60) == 0
+        assert "draining" in server.log()
+
+
 def test_a_second_signal_ends_the_delay_and_no_request(torch_bundle_root: Path) -> None:
+    delay_s = 4
     with (
-        serving(models_dir=torch_bundle_root, drain_delay_s=3) as server,
+        serving(models_dir=torch_bundle_root, drain_delay_s=delay_s) as server,
         ThreadPoolExecutor(1) as pool,
     ):
-        server.predict(coloured())  # the decoders are up
         with paused(server):
-            under_way = pool.submit(server.predict, coloured())
-            time.sleep(0.5)
-            for _ in range(2):
-                server.process.send_signal(signal.SIGINT)
-                time.sleep(0.3)
-            with pytest.raises(httpx.ConnectError):
-                httpx.get(f"{server.url}/healthz")
-            time.sleep(3.5)  # past the delay
+            in_flight = pool.submit(server.predict, coloured())
+            server.wait_in_flight(1)
+            server.process.send_signal(signal.SIGINT)
+            server.wait_logged("draining")
+            server.process.send_signal(signal.SIGINT)
+            server.wait_closed()
+            # The end of the delay, which must not count as a third signal, is no event to wait for.
+            time.sleep(delay_s)
 
-        assert under_way.result().status_code == 200
-        assert server.process.wait(30) == 0
+        assert in_flight.result().status_code == 200
+        assert server.process.wait(60) == 0
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
@@ -405,18 +415,17 @@ def test_requests_that_are_dropped_at_the_end_are_told_so(
         serving(models_dir=torch_bundle_root, drain_timeout_s=1) as server,
         ThreadPoolExecutor(1) as pool,
     ):
-        server.predict(coloured())  # the decoders are up
         processes = server.tree()
         with paused(server), socket.create_connection(("127.0.0.1", server.port)) as reads_nothing:
             large = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n"
             reads_nothing.sendall(large * 20)
-            under_way = pool.submit(server.predict, coloured())
-            time.sleep(0.5)
+            in_flight = pool.submit(server.predict, coloured())
+            server.wait_in_flight(1)
             for number in numbers:
                 server.process.send_signal(number)
-                time.sleep(0.3)
-            assert_problem(under_way.result(), 503, "draining")
-            assert server.process.wait(30) == 0
+                server.wait_closed()
+            assert_problem(in_flight.result(), 503, "draining")
+            assert server.process.wait(60) == 0
         assert_ended(processes)
         assert "Traceback" not in server.log()
         assert "POST /predict 503" in server.log()
@@ -433,7 +442,7 @@ def test_a_killed_service_leaves_no_process(torch_bundle_root: Path) -> None:
 
 def test_an_unknown_default_model_keeps_the_service_unready(torch_bundle_root: Path) -> None:
     with serving(models_dir=torch_bundle_root, default_model="resnet50", ready=False) as server:
-        server.wait(lambda: "does not exist" in server.client.get("/readyz").text, "saying why")
+        server.wait(lambda: "does not exist" in server.client.get("/readyz").text, "not ready")
         answer = server.client.get("/readyz")
 
         assert_problem(answer, 503, "not_ready")

@@ -1,212 +1,309 @@
-"""A model whose process ends or fails, with a process that only pretends: what is started, and who is blamed."""
+"""A model over fake processes that end or fail: which are started, and which image is blamed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bundle.errors import RuntimeUnavailable, WorkerDied
-from service.models import model as models
-from service.models.model import ServedModel
+from bundle.format.manifest import MANIFEST_FILE, read_manifest
+from bundle.format.repository import BundleRef
+from bundle.worker.blocking import RuntimeInfo
+from service.errors import ServiceError
+from service.models.batcher import Pixels
+from service.models.model import LOAD_DELAYS_S, RESTART_DELAYS_S, ServedModel
+from service.models.process import ModelProcess
+from service.settings import Settings
+from tests.bundle.format.test_manifest import record
+from tests.service.tasks import settle, until
 
-PICTURE = np.zeros((2, 2, 3), np.uint8)
-DEADLY = PICTURE + 1
+pytestmark = pytest.mark.anyio
+
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+DEADLY = IMAGE + 1
+SUCCESS = "success"
 
 
-class Pretended:
-    """A process that answers after a moment, and ends on a deadly picture."""
+class FakeProcess(ModelProcess):
+    """A process that runs batches when the machine lets it, and ends on a deadly image."""
 
-    starts: list[Pretended]
-    refusals: dict[int, Exception]  # of the starts, by their number
-    streams: int
-    beside: list[bool]  # of the batches
-    replaced: dict[
-        int, str
-    ]  # the digests of other bundles, by the number of the start that finds them
+    def __init__(self, machine: Machine, path: Path) -> None:
+        self._machine = machine
+        self._path = path
+        self._ready = False
+        # Set when a batch may end, or the process has.
+        self.may_end = asyncio.Event()
+        if not machine.hold:
+            self.may_end.set()
 
-    def __init__(self, *_: Any) -> None:
-        self.running = False
+    @property
+    def running(self) -> bool:
+        return self._ready
 
-    async def start(self, _: float) -> dict[str, Any]:
-        Pretended.starts.append(self)
-        await asyncio.sleep(0.01)
-        if error := Pretended.refusals.get(len(Pretended.starts)):
+    async def start(self, timeout_s: float) -> RuntimeInfo:  # noqa: ARG002
+        machine = self._machine
+        await machine.may_start.wait()
+        number = machine.processes.index(self) + 1
+        if error := machine.start_errors.get(number):
             raise error
-        self.running = True
-        digest = Pretended.replaced.get(len(Pretended.starts), "one")
-        found = {
+        self._ready = True
+        info = {
+            "digest": machine.digests.get(number, read_manifest(self._path).digest),
             "batch_size": None,
             "artifact_id": "source",
             "device": "cpu",
             "choice": "the only one",
+            "streams": machine.streams,
         }
-        return {**found, "digest": digest, "streams": Pretended.streams}
+        return cast("RuntimeInfo", info)
 
-    async def infer(self, images: Sequence[np.ndarray], _: float, *, beside: bool) -> np.ndarray:
-        Pretended.beside.append(beside)
-        for _ in range(10):
-            if self.running:
-                await asyncio.sleep(0.01)
-        self.running = self.running and not any(image.any() for image in images)
-        if not self.running:
-            await asyncio.sleep(0.02)  # to see how it ended
+    async def infer(
+        self,
+        images: Sequence[Pixels],
+        timeout_s: float,  # noqa: ARG002
+        *,
+        exclusive: bool,
+    ) -> npt.NDArray[np.float32]:
+        machine = self._machine
+        machine.exclusive.append(exclusive)
+        if machine.infer_error is not None:
+            raise machine.infer_error
+        await self.may_end.wait()
+        if any(image.any() for image in images):
+            self.end()
+        if not self._ready:
+            await machine.may_report.wait()
             raise WorkerDied("ended")
         return np.zeros((len(images), 3), np.float32)
 
+    def end(self) -> None:
+        self._ready = False
+        self.may_end.set()
+
     async def kill(self) -> str:
-        self.running = False
+        self.end()
         return ""
 
 
-async def ask(model: ServedModel, picture: np.ndarray) -> str:
+class Machine:
+    """What a model runs on: the processes that it has started, their errors, and its delays."""
+
+    def __init__(self, streams: int) -> None:
+        self.streams = streams
+        self.processes: list[FakeProcess] = []
+        # Errors, and digests of other bundles, by the number of the start.
+        self.start_errors: dict[int, BaseException] = {}
+        self.digests: dict[int, str] = {}
+        self.infer_error: Exception | None = None
+        # Whether batches wait for `may_end` of their process.
+        self.hold = False
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        # Set when a batch whose process has ended may fail.
+        self.may_report = asyncio.Event()
+        self.may_report.set()
+        self.exclusive: list[bool] = []
+        self.delays_s: list[float] = []
+
+    def new_process(self, path: Path, settings: Settings) -> FakeProcess:  # noqa: ARG002
+        self.processes.append(FakeProcess(self, path))
+        return self.processes[-1]
+
+    async def sleep(self, seconds: float) -> None:
+        self.delays_s.append(seconds)
+        await asyncio.sleep(0)
+
+    @property
+    def running(self) -> list[bool]:
+        return [process.running for process in self.processes]
+
+
+@pytest.fixture(params=[1, 2], ids=["1 stream", "2 streams"])
+async def machine(request: pytest.FixtureRequest) -> Machine:
+    return Machine(request.param)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> BundleRef:
+    path = tmp_path / "tiny" / "1"
+    path.mkdir(parents=True)
+    write(path)
+    return BundleRef("tiny", 1, path)
+
+
+def write(path: Path, **changes: Any) -> None:
+    (path / MANIFEST_FILE).write_text(json.dumps(record() | changes))
+
+
+@asynccontextmanager
+async def running(
+    machine: Machine, bundle: BundleRef
+) -> AsyncIterator[tuple[ServedModel, asyncio.Task[None]]]:
+    """A model that is ready, in batches of 2 on each stream, and the task that runs it."""
+    settings = Settings(max_batch=2 * machine.streams)
+    model = ServedModel(bundle, settings, machine.new_process, machine.sleep)
+    task = asyncio.create_task(model.run())
+    await until(lambda: model.state == "ready")
+    yield model, task
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def predict(model: ServedModel, image: Pixels = IMAGE) -> str:
+    """Classify one image as a request does; returns the name of the error, if there is one."""
     with model.admit(1):
         try:
-            await model.predict([picture], model.check_serving())
-        except Exception as exc:  # noqa: BLE001 - whichever it is
+            await model.predict([image], model.check_serving())
+        except Exception as exc:  # noqa: BLE001 - the test judges it
             return type(exc).__name__
-    return "answered"
+    return SUCCESS
 
 
-@pytest.fixture(params=[1, 2])
-def run(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Callable[[Callable[[ServedModel], Awaitable[None]]], None]:
-    """Runs a test with a model in batches of 2 that is ready; it works on one of them at a time, or on two."""
-    manifest = SimpleNamespace(
-        name="some", version=1, framework=SimpleNamespace(name="pytorch"), digest="one"
-    )
-    settings: Any = SimpleNamespace(
-        queue_size=64,
-        max_batch=2 * request.param,
-        inference_timeout_s=3,
-        runtime="auto",
-        device="cpu",
-        runtime_threads=1,
-        compiled_dir=None,
-        openmp_wait="passive",
-        load_timeout_s=5,
-    )
-    monkeypatch.setattr(models, "ModelProcess", Pretended)
-    monkeypatch.setattr(models, "read_manifest", lambda _: manifest)
-    monkeypatch.setattr(Pretended, "streams", request.param, raising=False)
-    monkeypatch.setattr(Pretended, "beside", [], raising=False)
-    monkeypatch.setattr(Pretended, "starts", [], raising=False)
-    monkeypatch.setattr(Pretended, "refusals", {}, raising=False)
-    monkeypatch.setattr(Pretended, "replaced", {}, raising=False)
-
-    async def ready(test: Callable[[ServedModel], Awaitable[None]]) -> None:
-        model = ServedModel("some", 1, Path("some/1"), settings)
-        serving = asyncio.create_task(model.run())
-        while model.state != "ready":  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
-        await asyncio.wait_for(test(model), 20)
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-
-    return lambda test: asyncio.run(ready(test))
+async def send(model: ServedModel, *images: Pixels) -> list[asyncio.Task[str]]:
+    tasks = [asyncio.create_task(predict(model, image)) for image in images]
+    await settle()
+    return tasks
 
 
-@pytest.mark.parametrize("idle", [True, False])
-def test_a_model_that_is_refused_at_a_restart_stays_refused(
-    run: Callable[..., None], idle: bool
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+async def test_a_model_that_is_refused_at_a_restart_stays_refused(
+    machine: Machine, bundle: BundleRef, busy: bool
 ) -> None:
-    async def test(model: ServedModel) -> None:
-        Pretended.refusals = {2: RuntimeUnavailable("no memory")}  # a third start would succeed
-        if idle:
-            Pretended.starts[0].running = False
-        asked = [asyncio.create_task(ask(model, PICTURE)) for _ in range(4)]
-        await asyncio.sleep(0.05)
-        Pretended.starts[0].running = False
-        assert await asyncio.gather(*asked) == ["ModelRefused"] * 4
-        await asyncio.sleep(2 * models.WATCH_S)
-        assert (model.state, len(Pretended.starts)) == ("refused", 2)
-        assert await ask(model, PICTURE) == "ModelRefused"
+    async with running(machine, bundle) as (model, task):
+        # A third start would succeed.
+        machine.start_errors = {2: RuntimeUnavailable("no memory")}
+        if busy:
+            machine.processes[0].may_end.clear()
+            requests = await send(model, *[IMAGE] * 4)
+            machine.processes[0].end()
+        else:
+            machine.processes[0].end()
+            requests = await send(model, *[IMAGE] * 4)
+        assert await asyncio.gather(*requests) == ["ModelRefused"] * 4
+        await task
 
-    run(test)
+        assert (model.state, len(machine.processes)) == ("refused", 2)
+        with pytest.raises(ServiceError, match="no memory"):
+            model.check_serving()
 
 
 @pytest.mark.parametrize(
-    "short", [RuntimeError("can't start new thread"), MemoryError(), OSError(24, "files")]
+    "error",
+    [RuntimeError("can't start new thread"), MemoryError(), OSError(24, "files")],
+    ids=["threads", "memory", "files"],
 )
-def test_a_model_that_can_not_be_started_now_is_started_later(
-    run: Callable[..., None], short: Exception
+async def test_a_process_that_cannot_be_started_now_is_started_later(
+    machine: Machine, bundle: BundleRef, error: Exception
 ) -> None:
-    async def test(model: ServedModel) -> None:
-        Pretended.refusals = dict.fromkeys((2, 3), short)
-        Pretended.starts[0].running = False
-        assert await ask(model, PICTURE) == "answered"
-        assert [process.running for process in Pretended.starts] == [False, False, False, True]
+    async with running(machine, bundle) as (model, _):
+        machine.start_errors = dict.fromkeys((2, 3), error)
+        machine.processes[0].end()
 
-    run(test)
+        assert await predict(model) == SUCCESS
+        assert machine.running == [False, False, False, True]
+        assert machine.delays_s == [LOAD_DELAYS_S[0], *RESTART_DELAYS_S[:3]]
 
 
-def test_a_defect_refuses_the_model_instead_of_letting_clients_wait(
-    run: Callable[..., None],
+async def test_a_defect_refuses_the_model_instead_of_letting_clients_wait(
+    machine: Machine, bundle: BundleRef
 ) -> None:
-    async def test(model: ServedModel) -> None:
-        Pretended.refusals = {2: AssertionError("what nobody has thought of")}
-        Pretended.starts[0].running = False
-        assert await ask(model, PICTURE) == "ModelRefused"
+    async with running(machine, bundle) as (model, task):
+        machine.start_errors = {2: AssertionError("unexpected")}
+        machine.processes[0].end()
+
+        assert await predict(model) == "ModelRefused"
         assert (model.state, model.code) == ("refused", "internal_error")
+        with pytest.raises(AssertionError, match="unexpected"):
+            await task
 
-    run(test)
 
-
-def test_images_of_a_batch_that_meets_a_defect_do_not_wait_for_their_time_to_pass(
-    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+async def test_a_defect_in_a_batch_fails_its_images_before_their_timeout(
+    machine: Machine, bundle: BundleRef
 ) -> None:
-    async def test(model: ServedModel) -> None:
-        async def fail(*_: Any, **__: Any) -> None:
-            raise KeyError("what nobody has thought of")
+    async with running(machine, bundle) as (model, _):
+        machine.infer_error = KeyError("unexpected")
+        assert await predict(model) == "ServiceError"
 
-        monkeypatch.setattr(Pretended, "infer", fail)
-        async with asyncio.timeout(1):
-            assert await ask(model, PICTURE) == "ServiceError"
-
-    run(test)
+        machine.infer_error = None
+        assert await predict(model) == SUCCESS
 
 
-def test_a_bundle_that_is_replaced_between_its_record_and_its_files_is_read_again(
-    run: Callable[..., None],
+async def test_a_model_that_fails_on_a_batch_runs_its_images_one_by_one(
+    machine: Machine, bundle: BundleRef
 ) -> None:
-    async def test(model: ServedModel) -> None:
-        Pretended.replaced = {2: "another"}
-        Pretended.starts[0].running = False
-        assert await ask(model, PICTURE) == "answered"
-        assert [process.running for process in Pretended.starts] == [False, False, True]
+    async with running(machine, bundle) as (model, _):
+        machine.infer_error = RuntimeUnavailable("out of memory")
+        assert await asyncio.gather(*await send(model, IMAGE, IMAGE)) == ["RuntimeUnavailable"] * 2
 
-    run(test)
+        assert len(machine.exclusive) == 2 + (machine.streams == 1)
+        assert machine.running == [True]
 
 
-def test_an_image_that_is_tried_again_is_not_blamed_for_those_that_came_later(
-    run: Callable[..., None],
+async def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_again(
+    machine: Machine, bundle: BundleRef
 ) -> None:
-    async def test(model: ServedModel) -> None:
-        innocent = asyncio.create_task(ask(model, PICTURE))
-        await asyncio.sleep(0.05)
-        Pretended.starts[0].running = False
-        deadly = [asyncio.create_task(ask(model, DEADLY)) for _ in range(2)]
-        assert await innocent == "answered"
+    async with running(machine, bundle) as (model, _):
+        machine.digests = {2: "another"}
+        machine.processes[0].end()
+
+        assert await predict(model) == SUCCESS
+        assert machine.running == [False, False, True]
+
+
+async def test_images_admitted_for_a_bundle_are_not_classified_by_the_one_that_replaces_it(
+    machine: Machine, bundle: BundleRef
+) -> None:
+    async with running(machine, bundle) as (model, _):
+        machine.processes[0].may_end.clear()
+        in_flight = await send(model, IMAGE)
+        write(bundle.path, description="Another one.")
+        machine.may_start.clear()
+        machine.processes[0].end()
+        await until(lambda: model.state == "restarting")
+        in_flight += await send(model, IMAGE)
+        machine.may_start.set()
+
+        assert await asyncio.gather(*in_flight) == ["ModelUnavailable"] * 2
+        assert await predict(model) == SUCCESS
+        assert model.check_serving().description == "Another one."
+
+
+async def test_an_image_that_is_retried_is_not_blamed_for_those_that_came_later(
+    machine: Machine, bundle: BundleRef
+) -> None:
+    async with running(machine, bundle) as (model, _):
+        machine.processes[0].may_end.clear()
+        machine.may_report.clear()
+        (innocent,) = await send(model, IMAGE)
+        machine.hold = True
+        machine.processes[0].end()
+        deadly = await send(model, DEADLY, DEADLY)
+        machine.may_report.set()
+        await until(lambda: len(machine.exclusive) > 1)
+        await settle()
+        machine.hold = False
+        machine.processes[1].may_end.set()
+
+        assert await innocent == SUCCESS
         assert await asyncio.gather(*deadly) == ["ModelUnavailable"] * 2
 
-    run(test)
 
-
-def test_an_image_has_the_whole_machine_unless_there_is_another_wherever_on_its_way(
-    run: Callable[..., None],
+async def test_a_batch_has_all_cores_unless_another_image_is_in_flight(
+    machine: Machine, bundle: BundleRef
 ) -> None:
-    async def test(model: ServedModel) -> None:
-        assert await ask(model, PICTURE) == "answered"
-        with model.admit(1):  # one that is being decoded
-            assert await ask(model, PICTURE) == "answered"
-        assert await ask(model, PICTURE) == "answered"
+    async with running(machine, bundle) as (model, _):
+        assert await predict(model) == SUCCESS
+        # One that is being decoded.
+        with model.admit(1):
+            assert await predict(model) == SUCCESS
+        assert await predict(model) == SUCCESS
 
-        assert Pretended.beside == [False, True, False]
-
-    run(test)
+        assert machine.exclusive == [True, False, True]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import psutil
 import pytest
 
-from service.models.process import ModelProcess
+from tests.service.conftest import serving
 
 
 def test_the_process_of_a_model_gets_the_wait_policy(
@@ -16,13 +15,7 @@ def test_the_process_of_a_model_gets_the_wait_policy(
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
 
-    async def test() -> None:
-        bundle = torch_bundle_root / "tiny-torch" / "1"
-        process = ModelProcess(bundle, "source", "cpu", 1, None, "active")
-        try:
-            await process.start(120)
-            assert psutil.Process(process.pid).environ()["OMP_WAIT_POLICY"] == "active"
-        finally:
-            await process.kill()
+    with serving(models_dir=torch_bundle_root, openmp_wait="active", runtime_threads=1) as server:
+        (worker,) = server.worker_pids().values()
 
-    asyncio.run(test())
+        assert psutil.Process(worker).environ()["OMP_WAIT_POLICY"] == "active"

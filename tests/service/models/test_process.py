@@ -1,4 +1,4 @@
-"""Which artifact of a bundle answers, as a client of the service sees it."""
+"""Which artifact of a bundle the service runs, as a client sees it."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_a_setting_forces_an_artifact_and_a_bundle_without_it_is_refused_with_th
     assert refused.status_code == 503
     assert refused.json()["code"] == "model_refused"
     reason = (
-        "SERVICE_RUNTIME names an artifact that the bundle does not have. Expected auto, source, or one of: "
-        "torchscript-fp32. Received: 'openvino-fp32'"
+        "SERVICE_RUNTIME names an artifact that the bundle does not have. "
+        "Expected auto, source, or one of: torchscript-fp32. Received: 'openvino-fp32'"
     )
     assert (record["state"], record["reason"]) == ("refused", reason)
-    assert f"{reason}. Mend that, or set SERVICE_RUNTIME and " in refused.json()["detail"]
+    assert f"{reason}. Fix that, or set SERVICE_RUNTIME and " in refused.json()["detail"]
 
 
 def test_where_no_bundle_has_the_artifact_the_service_starts_and_says_which_setting_is_wrong(
@@ -94,7 +94,7 @@ def test_where_no_bundle_has_the_artifact_the_service_starts_and_says_which_sett
         assert "'sauce'" in text
 
 
-def test_what_is_compiled_is_kept_where_a_setting_says_and_a_later_start_answers_the_same_from_it(
+def test_compiled_models_are_cached_in_a_folder_and_a_later_start_from_it_gives_the_same_scores(
     models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("kept") / "compiled"
@@ -105,7 +105,7 @@ def test_what_is_compiled_is_kept_where_a_setting_says_and_a_later_start_answers
         found.append((scores, {file: file.stat().st_mtime_ns for file in folder.rglob("*.blob")}))
 
     (first, blobs), (second, same) = found
-    assert blobs, "there is something to start from"
+    assert blobs, "the folder is used"
     assert {file.parent.name for file in blobs} == {read_manifest(models / "tiny-torch/1").digest}
     assert blobs == same
     assert first == second

@@ -1,0 +1,31 @@
+"""Why a model is refused, and what to do about it."""
+
+from __future__ import annotations
+
+from bundle.errors import RuntimeUnavailable, WorkerDied
+from service.errors import InternalError, ModelRefused
+
+# By the code of a refusal; the cause of the others is the bundle.
+REMEDIES = {
+    WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, "
+    "or set SERVICE_RUNTIME to source",
+    InternalError.code: "Report it",
+    RuntimeUnavailable.code: "Fix that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what "
+    "the bundle and this machine have",
+}
+BUNDLE_REMEDY = "Fix the bundle, or let the service's user read it"
+
+
+def refusal(model: str, reason: str, code: str | None = None) -> ModelRefused:
+    """The error for a request to a refused model.
+
+    Args:
+        model: its name, and its version if known.
+        reason: what is wrong with it.
+        code: of the error that it was refused for.
+    """
+    # Most reasons end with what was received, and without a full stop.
+    return ModelRefused(
+        f"The model {model} is refused{f' ({code})' if code else ''}: {reason.removesuffix('.')}. "
+        f"{REMEDIES.get(code or '', BUNDLE_REMEDY)}, and restart the service."
+    )
