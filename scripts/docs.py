@@ -30,22 +30,28 @@ OUTSIDE_DOCS = {
 RENAMED = {"docs/tour.ipynb": "tour.md", "docs/decisions/README.md": "decisions/index.md"}
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)]*)?\)")
 
-# The OpenAPI document is inside the page, because a page that is opened as a file may not fetch one.
+# The OpenAPI document is part of the page: a page opened as a file may not fetch another file. The
+# same Swagger UI as the service's /docs, without its button to try a request: there is no service.
 REFERENCE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>HTTP API: reference</title>
-<body style="margin: 0">
+<link rel="stylesheet" href="swagger-ui.css">
+<body style="margin: 0; background: #fff">
 <div id="reference"></div>
-<script src="redoc.standalone.js"></script>
+<script src="swagger-ui-bundle.js"></script>
 <script>
-Redoc.init({document}, {{hideDownloadButtons: true}}, document.getElementById("reference"))
+SwaggerUIBundle({{
+  dom_id: "#reference", spec: {document}, supportedSubmitMethods: [], validatorUrl: null
+}})
 </script>
 </body>
 </html>
 """
+ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css")
 FRAME = """
-<iframe src="reference.html" title="Reference" style="width: 100%; height: 85vh; border: 0"></iframe>
+<iframe src="reference.html" title="Reference" style="width: 100%; height: 85vh; border: 0">
+</iframe>
 
 [The reference on a page of its own](reference.html)
 """
@@ -76,7 +82,8 @@ def collect() -> None:
         page.write(FRAME)
     document = json.dumps(json.loads((DOCS / "openapi.json").read_text())).replace("</", "<\\/")
     (SOURCES / "reference.html").write_text(REFERENCE.format(document=document))
-    shutil.copy(redoc(), SOURCES)
+    for name in ASSETS:
+        shutil.copy(assets() / name, SOURCES)
 
 
 def sources() -> list[str]:
@@ -120,12 +127,12 @@ def notebook(path: str) -> str:
     )
 
 
-def redoc() -> Path:
-    """The script that renders an OpenAPI document, from a package that the service installs."""
+def assets() -> Path:
+    """Swagger UI, from a package that the service installs."""
     found = importlib.util.find_spec("fastapi_offline")
     if found is None or not found.submodule_search_locations:
         raise SystemExit("docs: fastapi-offline is not installed; `make` installs it")
-    return Path(found.submodule_search_locations[0]) / "static/redoc.standalone.js"
+    return Path(found.submodule_search_locations[0]) / "static"
 
 
 if __name__ == "__main__":
