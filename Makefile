@@ -1,4 +1,4 @@
-# Nine verbs; `make` alone lists them.
+# Ten verbs; `make` alone lists them.
 # A fresh checkout needs Python 3.11, 3.12 or 3.13 and nothing else: PYTHON=/path/to/python3 names another one.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ READY  := .venv/.complete
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format lock containers bench clean
+.PHONY: help serve test check format lock containers bench docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the verbs
@@ -38,8 +38,11 @@ containers: $(READY)  ## build both images, start them with compose, check and s
 bench: $(READY)  ## measure the service beside its peers, and write benchmarks/RESULTS.md; ARGS="--rounds 1" is quicker
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+docs: $(READY)  ## build the documentation into site/, without network
+	@$(BIN)/python scripts/docs.py
+
 clean:  ## delete the environment and the caches; models/ and runs/ stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache build dist site *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted build is taken up again by the next `make`, from uv's cache.

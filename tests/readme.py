@@ -1,8 +1,11 @@
-"""The generated parts of the README: `python -m tests.readme` writes them, tests/test_readme.py holds them.
+"""Generated parts of README.md and docs: `python -m tests.readme` writes them, tests check them.
 
-A part lies between `<!-- NAME -->` and `<!-- /NAME -->`: the settings table, the answer of the curl example (from the
-shipped models, if they are there) and the tree. A line of the tree is the first line of the file's docstring or
-comment; what has neither is described here, and so are the folders that stand for all their files.
+A part lies between `<!-- NAME -->` and `<!-- /NAME -->`. README.md has the response to its curl
+example (from the shipped models, if they are present) and the tree of folders; docs/ has the tree
+of files, the settings and the routes. docs/openapi.json is generated as a whole.
+
+A line of a tree is the first line of the file's docstring or comment, or of the docstring in the
+folder's `__init__.py`. Files and folders without one are described here.
 """
 
 from __future__ import annotations
@@ -13,25 +16,41 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import requests
 
-from service.settings import settings_table
+from service.app import create_app
+from service.settings import Settings, settings_table
 from tests.frontend.servers import serve_models
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+OPENAPI = ROOT / "docs/openapi.json"
 SAMPLE = ROOT / "frontend/samples/cat.jpg"
-ASKED = 10
+TOP_K = 2
+# Requests for the example; the fastest response is shown: that of a warm service.
+REQUESTS = 30
 
+# The folders of the README, in this order; the rooms of the first three follow each of them.
+PACKAGES = ("bundle", "service", "training", "frontend")
+OTHERS = {
+    "models": "The model repository that ships with the project.",
+    "docs": "Guides, references, experiments and decisions.",
+    "tests": "Tests, folder by folder as the packages are; the browser tests.",
+    "benchmarks": "Measurements of the service, of its peers and of the machine's limits.",
+    "scripts": "The programs behind the make verbs.",
+    "docker": "Images of the service and of the page.",
+}
+# Folders that one line of docs/tree.md stands for.
 FOLDERS = {
-    "benchmarks/peers/": "other servers that do the same work, each with its lock, and how they are started and watched",
-    "docs/decisions/": "what was decided otherwise than the design had it, or needs its reason written down",
-    "docs/images/": "pictures of the page",
-    "frontend/samples/": "sample pictures, the program that draws them, and their origin",
-    "tests/benchmarks/": "tests of what needs no environment of a peer",
+    "benchmarks/peers/": "the peers: servers that do the same work, each with its lock",
+    "docs/decisions/": "what was decided and why, numbered",
+    "docs/images/": "screenshots and plots",
+    "frontend/samples/": "sample images, the program that draws them, and their origin",
+    "tests/benchmarks/": "tests of benchmarks/ that need no environment of a peer",
     "tests/browser/": "the page in a real browser, against the real service",
     "tests/bundle/": "tests of bundle/, file by file",
     "tests/frontend/": "tests of frontend/, file by file",
@@ -40,13 +59,19 @@ FOLDERS = {
     "training/reports/templates/": "pages of the reports",
 }
 FILES = {
+    ".github/workflows/ci.yml": "runs .ci/run on GitHub",
     ".ci/run": "what CI runs: make check, make test",
     ".dockerignore": "what the image builds may see",
+    ".editorconfig": "indentation and line endings, for editors",
     ".gitignore": "what git leaves out",
     ".streamlit/config.toml": "settings of the page's server",
+    "CHANGELOG.md": "what changed, version by version",
+    "CONTRIBUTING.md": "set-up, rooms, glossary, how to add a runtime or a route",
+    "LICENSE": "Apache-2.0",
     "Makefile": "the verbs",
-    "README.md": "this page",
-    "benchmarks/RESULTS.md": "what make bench measured last, with every target",
+    "README.md": "the front page",
+    "SECURITY.md": "how to report a vulnerability, and what counts as one",
+    "benchmarks/RESULTS.md": "the last run of make bench, with every target",
     "benchmarks/page.md.jinja": "the template of RESULTS.md",
     "benchmarks/results.svg": "the plot of RESULTS.md",
     "docker-compose.yml": "both containers on one machine",
@@ -55,14 +80,15 @@ FILES = {
     "docker/frontend.Dockerfile": "image of the page",
     "docker/install.sh": "what both images install",
     "docker/service.Dockerfile": "image of the service",
-    "docs/tour.ipynb": "training, transfer, a bundle and the shipped models, step by step, on shapes that it draws",
+    "docs/openapi.json": "the OpenAPI document of the service, generated",
+    "docs/tour.ipynb": "a notebook: training, transfer, a bundle and the shipped models",
     "pyproject.toml": "dependencies by extra; settings of ruff, mypy and pytest",
     "requirements.lock": "every version that is installed",
 }
 
 
 def tracked() -> list[str]:
-    """The files git knows, added ones included; what is deleted in the work tree does not count."""
+    """Files in git's index that exist in the work tree."""
     command = ["git", "-c", "core.quotePath=false", "ls-files"]
     names = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
@@ -71,7 +97,7 @@ def tracked() -> list[str]:
 
 
 def tree(names: list[str]) -> str:
-    """The tree of these files: a line per file, or per folder of FOLDERS and per model version."""
+    """The tree of these files: one line per file, per folder in `FOLDERS` and per model version."""
     lines, seen = [], set[str]()
     for path, description in sorted(entries(names), key=lambda entry: order(entry[0])):
         for parent in reversed(PurePosixPath(path).parents[:-1]):
@@ -98,7 +124,7 @@ def indent(path: PurePosixPath) -> str:
 
 
 def entries(names: list[str]) -> Iterator[tuple[str, str]]:
-    """(path, description), each folder that stands for its files once."""
+    """(path, description) of each line; a folder in `FOLDERS` comes once instead of its files."""
     folders = {}
     for name in names:
         model = re.match(r"models/[^/]+/\d+/", name)
@@ -114,22 +140,29 @@ def entries(names: list[str]) -> Iterator[tuple[str, str]]:
     yield from folders.items()
 
 
+def folder_tree() -> str:
+    """The packages, their rooms and the other folders, one line each."""
+    lines = []
+    for package in PACKAGES:
+        lines.append((f"{package}/", describe(ROOT / package / "__init__.py")))
+        rooms = sorted((ROOT / package).glob("*/__init__.py")) if package != "frontend" else []
+        lines += [(f"    {room.parent.name}/", describe(room)) for room in rooms]
+    lines += [(f"{name}/", line.rstrip(".")) for name, line in OTHERS.items()]
+    return "\n".join(f"{name:<20}{description}" for name, description in lines)
+
+
 def describe(path: Path) -> str:
     """The first line of a file's docstring, title or comment."""
     text = path.read_text()
+    if path.name == "py.typed":
+        return "marks the package as typed"
     if path.suffix == ".py":
         first = ast.get_docstring(ast.parse(text)) or (
             "marks the folder as a package" if not text.strip() else ""
         )
     else:
-        first = next(
-            (
-                line.lstrip("# ")
-                for line in text.splitlines()
-                if line.strip("#! ") and "#!" not in line
-            ),
-            "",
-        )
+        lines = (line for line in text.splitlines() if line.strip("#! ") and "#!" not in line)
+        first = next(lines, "").lstrip("# ")
     return re.sub(r":\w+:`|`", "", first.split("\n")[0]).rstrip(".")
 
 
@@ -138,7 +171,7 @@ def describe_model(path: Path) -> str:
 
 
 def paths_of(text: str) -> set[str]:
-    """The paths that a tree names, folders that only hold further lines left out."""
+    """The paths that a tree names, without the folders that only hold further lines."""
     found, parents = [], list[str]()
     for line in text.strip("\n").splitlines():
         depth = (len(line) - len(line.lstrip())) // 4
@@ -152,40 +185,83 @@ def paths_of(text: str) -> set[str]:
     }
 
 
-def part(name: str, text: str | None = None) -> str:
-    """What the README has between the marks of a part, without its code fence."""
-    found = re.search(marks(name), README.read_text() if text is None else text, re.DOTALL)
-    assert found is not None, f"README.md has no part {name}"
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document of a service with the default settings and without models."""
+    return create_app(Settings.model_construct()).openapi()
+
+
+def routes_table(document: dict[str, Any]) -> str:
+    """The routes of an OpenAPI document as a Markdown table."""
+    rows = ["| route | summary | details |", "|---|---|---|"]
+    rows += [
+        f"| `{method.upper()} {path}` | {route['summary']} | {route['description']} |"
+        for path, methods in document["paths"].items()
+        for method, route in methods.items()
+    ]
+    return "\n".join(rows)
+
+
+def part(name: str, page: Path = README) -> str:
+    """The text between the marks of a part, without its code fence."""
+    found = re.search(marks(name), page.read_text(), re.DOTALL)
+    assert found is not None, f"{page.name} has no part {name}"
     return re.sub(r"^```.*$", "", found[2], flags=re.MULTILINE).strip("\n")
 
 
 def marks(name: str) -> str:
-    return rf"(<!-- {name} -->\n)(.*?)(\n<!-- /{name} -->)"
+    return rf"(<!-- {name} -->\n)(.*?)(<!-- /{name} -->)"
 
 
-def answer() -> dict[str, Any] | None:
-    """What the service answers to the README's request, or None without the shipped models."""
+@contextmanager
+def shipped_models() -> Iterator[str | None]:
+    """The URL of a service over the shipped models, or None without them."""
     if not any((ROOT / "models").glob("*/*/manifest.json")):
-        return None
+        yield None
+        return
     with tempfile.TemporaryDirectory() as logs, serve_models(ROOT / "models", Path(logs)) as url:
-        for _ in range(ASKED):  # the first ones find processes that have only just started
-            files = {"file": (SAMPLE.name, SAMPLE.read_bytes(), "image/jpeg")}
-            response = requests.post(f"{url}/predict", files=files, timeout=60)
-        response.raise_for_status()
-        result: dict[str, Any] = response.json()
-        return result
+        yield url
+
+
+def response(url: str) -> dict[str, Any]:
+    """The body of the response to the curl example of the README."""
+    files = {"file": (SAMPLE.name, SAMPLE.read_bytes(), "image/jpeg")}
+    bodies: list[dict[str, Any]] = []
+    for _ in range(REQUESTS):
+        posted = requests.post(f"{url}/predict?top_k={TOP_K}", files=files, timeout=60)
+        posted.raise_for_status()
+        bodies.append(posted.json())
+    return min(bodies, key=lambda body: body["timing_ms"]["total"])
+
+
+def compact(body: dict[str, Any]) -> str:
+    """JSON with one line for each field, and for each item of a list of objects."""
+    fields = []
+    for name, value in body.items():
+        text = json.dumps(value)
+        if isinstance(value, list):
+            text = "[\n    " + ",\n    ".join(map(json.dumps, value)) + "\n  ]"
+        fields.append(f'  "{name}": {text}')
+    return "{\n" + ",\n".join(fields) + "\n}"
 
 
 def main() -> None:
-    parts = {"settings": settings_table(), "tree": f"```text\n{tree(tracked())}\n```"}
-    if result := answer():
-        parts["answer"] = f"```json\n{json.dumps(result, indent=2)}\n```"
-    text = README.read_text()
-    for name, content in parts.items():
-        text = re.sub(
-            marks(name), lambda m, content=content: m[1] + content + m[3], text, flags=re.DOTALL
-        )
-    README.write_text(text)
+    document = openapi()
+    OPENAPI.write_text(json.dumps(document, indent=1) + "\n")
+    write(ROOT / "docs/settings.md", "settings", settings_table())
+    write(ROOT / "docs/api.md", "routes", routes_table(document))
+    write(ROOT / "docs/tree.md", "tree", f"```text\n{tree(tracked())}\n```")
+    write(README, "folders", f"```text\n{folder_tree()}\n```")
+    with shipped_models() as url:
+        if url is not None:
+            write(README, "response", f"```json\n{compact(response(url))}\n```")
+
+
+def write(page: Path, name: str, content: str) -> None:
+    """Replace the part `name` of the page."""
+    found = re.compile(marks(name), re.DOTALL)
+    text, count = found.subn(lambda m: f"{m[1]}{content}\n{m[3]}", page.read_text())
+    assert count == 1, f"{page.name} has {count} parts {name}"
+    page.write_text(text)
 
 
 if __name__ == "__main__":

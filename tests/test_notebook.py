@@ -1,4 +1,4 @@
-"""docs/tour.ipynb: committed without outputs, and run from top to bottom on the shapes that it draws."""
+"""docs/tour.ipynb: committed without outputs, and run from top to bottom on drawn shapes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from PIL import Image
 
+pytestmark = pytest.mark.xdist_group("notebook")  # one run of the notebook for all of them
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "docs/tour.ipynb"
 MODELS = {"cifar10-resnet20-pytorch", "cifar10-resnet20-keras"}
 SAMPLES = {"airplane", "automobile", "cat", "frog", "ship", "truck"}
-START_TIMEOUT_S, CELL_TIMEOUT_S = 240, 500  # on cores that are busy
+# Deadlines that only a hang exceeds, also on busy cores.
+START_TIMEOUT_S, CELL_TIMEOUT_S = 240, 500
 
 
 def read() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)
+    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Where the notebook runs and what it takes for the temporary folder; sockets bear no long path."""
+    """The notebook's working and temporary folders; short paths, because of its sockets."""
     with tempfile.TemporaryDirectory() as root:
         for name in ("cwd", "tmp", "jupyter"):
             (Path(root) / name).mkdir()
@@ -43,7 +46,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def executed(folder: Path) -> Any:
-    """The notebook with its outputs, from a kernel of this interpreter whose messages go through files, not ports."""
+    """The notebook with its outputs; its kernel talks through sockets on disk, not ports."""
     variables = {
         "IPYTHONDIR": str(folder / "jupyter"),
         "PYTHONPATH": str(ROOT),
@@ -55,7 +58,7 @@ def executed(folder: Path) -> Any:
     }
     notebook = read()
     kernel = AsyncKernelManager(
-        # Without folders to look into there is one kernel, that of the ipykernel beside this interpreter.
+        # With no folders to search, the only kernel is the ipykernel of this interpreter.
         kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
         transport="ipc",
         connection_file=str(folder / "jupyter/kernel.json"),
@@ -76,7 +79,7 @@ def outputs(notebook: Any) -> list[Any]:
 
 
 def figures(notebook: Any) -> dict[str, Any]:
-    """What the last cell prints."""
+    """The JSON that the last cell prints."""
     result: dict[str, Any] = json.loads(outputs(notebook)[-1].text)
     return result
 
@@ -93,7 +96,7 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     )
 
 
-def test_what_the_notebook_links_to_exists() -> None:
+def test_the_links_of_the_notebook_have_targets() -> None:
     text = "\n".join(cell.source for cell in read().cells if cell.cell_type == "markdown")
 
     links = re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", text)
@@ -104,7 +107,7 @@ def test_what_the_notebook_links_to_exists() -> None:
         assert not anchor or anchor in anchors
 
 
-def test_the_kernel_is_of_this_interpreter_whatever_is_installed() -> None:
+def test_the_kernel_is_of_this_interpreter_whatever_else_is_installed() -> None:
     spec = KernelSpecManager(kernel_dirs=[]).get_kernel_spec("python3")
 
     assert spec.argv[:3] == [sys.executable, "-m", "ipykernel_launcher"]
@@ -119,24 +122,22 @@ def test_the_tour_trains_and_transfer_beats_scratch(executed: Any) -> None:
     assert found["others"]["transferred"] > found["others"]["scratch"]
 
 
-def test_the_shipped_models_are_asked_about_every_sample(executed: Any) -> None:
+def test_the_shipped_models_classify_every_sample(executed: Any) -> None:
     best = figures(executed)["best"]
 
     assert set(best) == MODELS
     for model in MODELS:
         assert set(best[model]) == SAMPLES
-        assert sum(sample == answer for sample, answer in best[model].items()) >= 4
+        assert sum(sample == label for sample, label in best[model].items()) >= 4
 
 
-def test_each_figure_is_a_picture_and_nothing_is_said_on_stderr(executed: Any) -> None:
+def test_each_figure_is_an_image_and_stderr_is_empty(executed: Any) -> None:
     found = outputs(executed)
 
-    pictures = [
-        output.data["image/png"] for output in found if "image/png" in output.get("data", {})
-    ]
-    assert len(pictures) == 6
-    for picture in pictures:
-        with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+    images = [output.data["image/png"] for output in found if "image/png" in output.get("data", {})]
+    assert len(images) == 6
+    for encoded in images:
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
             assert image.width > 700
             assert np.asarray(image.convert("L")).std() > 5
     assert [output.text for output in found if output.get("name") == "stderr"] == []

@@ -212,7 +212,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # rate had 75.0 %, and small crops early on, where an epoch costs 0.57 of a full one.
     "fast": {},
     # SGD with a decay of 5e-4 on every weight, as in Zagoruyko and Komodakis 2016, "Wide Residual Networks", with the
-    # small crops of `fast` for the first 40 % of the epochs. docs/training.md compares it with `fast` at 70 epochs.
+    # small crops of `fast` for the first 40 % of the epochs. docs/experiments.md compares it with `fast` at 70 epochs.
     "long": {
         "epochs": 84,
         "optimizer": "sgd",

@@ -1,0 +1,1 @@
+"""A bundle to a faster bundle: convert to OpenVINO, quantize, measure, write."""

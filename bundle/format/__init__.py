@@ -1,0 +1,1 @@
+"""What lies on disk: the manifest, its schema, the repository of versions, the writer."""

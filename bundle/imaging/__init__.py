@@ -1,0 +1,1 @@
+"""Bytes to pixels: limits from the header, decoding, colour, resize and crop."""

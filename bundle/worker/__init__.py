@@ -1,0 +1,1 @@
+"""The child process that holds a model: its program, the wire protocol, both clients."""

@@ -1,0 +1,1 @@
+"""Image decoding in a pool of killable processes."""

@@ -1,0 +1,1 @@
+"""Loaded models: the registry, one process per version, dynamic batching."""

@@ -1,0 +1,1 @@
+"""A folder of images to training batches."""

@@ -1,0 +1,1 @@
+"""A trained network to a bundle: calibrate, export, evaluate, pick golden samples."""

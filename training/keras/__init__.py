@@ -1,0 +1,1 @@
+"""Keras on TensorFlow: networks, trainer, weights, devices."""

@@ -1,0 +1,1 @@
+"""Reports on models: comparison, degradation, transfer; tables and plots."""

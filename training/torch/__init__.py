@@ -1,0 +1,1 @@
+"""PyTorch: networks, trainer, weights, devices."""
