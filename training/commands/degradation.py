@@ -15,8 +15,8 @@ from training.commands.options import (
     TrainLimit,
     console,
     interrupted,
+    load_backend,
     load_data,
-    load_framework,
 )
 from training.config import RECIPES, make_config
 from training.errors import ConfigError
@@ -78,18 +78,17 @@ def degradation(
             for arch in NETWORKS
         ]
         data_set = load_data(data, configs[0])
-        module, weights = load_framework(configs[0])
+        backend = load_backend(configs[0])
         mean, std = data_set.mean_and_std()
         try:
             for config in configs:
                 console.print(
                     f"{config.arch}, {config.epochs} epochs: {folder / config.arch}", markup=False
                 )
-                initial = read_initial(config, weights).for_labels(data_set.classes)
-                trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
+                initial = read_initial(config, backend.weights).for_labels(data_set.classes)
+                trainer = backend.Trainer(config, len(data_set.classes), mean, std, initial)
                 run_training(
                     trainer,
-                    module.EventWriter,
                     config,
                     data_set,
                     folder / config.arch,

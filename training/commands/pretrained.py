@@ -16,7 +16,7 @@ from training.commands.options import (
     command_line,
     console,
     default_name,
-    load_framework,
+    load_backend,
     print_artifacts,
     print_serve_command,
 )
@@ -59,14 +59,13 @@ def pretrained(
         )
     name = name or default_name("imagenet", framework, arch)
     check_writable(out, name)
-    module, reader = load_framework(config)
+    backend = load_backend(config)
     # scipy takes seconds to import: not before the options are known to be right.
     from training.export.pretrained import write_pretrained  # noqa: PLC0415
 
     written = write_pretrained(
         config,
-        module,
-        reader,
+        backend,
         source=weights,
         models=out,
         name=name,

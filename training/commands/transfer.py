@@ -23,7 +23,7 @@ from training.config import RECIPES, TrainConfig, make_config
 from training.data.dataset import DataSet
 from training.data.duplicates import shared
 from training.errors import ConfigError
-from training.loop import RUN_FILE
+from training.run import RUN_FILE
 
 # What the recipes of the three may not set differently: the network and its input, then the images and the budget.
 NETWORK = ("framework", "arch", "image_size", "precision", "threads")

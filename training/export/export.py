@@ -24,13 +24,15 @@ from bundle.imaging.decode import read_input
 from bundle.machine import processor
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import DEVICE_NAMES
+from training.backend import Backend, TrainerLike
 from training.config import TrainConfig
 from training.data.dataset import DataSet
 from training.data.load import input_geometry
 from training.errors import StorageError, TrainingError
 from training.export.evaluate import calibration_error, evaluate
 from training.export.golden import golden_of
-from training.loop import Run, TrainerLike, predict
+from training.loop import predict
+from training.run import Run
 from training.weights.initial import FRAMEWORK_NAMES
 
 GOLDEN_TOLERANCE = (
@@ -80,7 +82,7 @@ class Exported:
 
 def export_bundle(
     trainer: TrainerLike,
-    module: Any,
+    backend: Backend,
     config: TrainConfig,
     data: DataSet,
     run: Run,
@@ -94,7 +96,6 @@ def export_bundle(
     """Export `trainer`'s network into the next version of `models`/`name`.
 
     Args:
-        module: the framework's training module, `training.torch.trainer` or `training.keras.trainer`.
         golden: what `read_golden` returned; without it the golden samples are taken from the test split.
         accelerated: with artifacts in other runtimes and precisions too.
 
@@ -111,7 +112,7 @@ def export_bundle(
         return found.test_logits, {"metrics": found.metrics, "calibration": found.calibration}
 
     record = model_record(
-        trainer, module, config, name, data.classes, input_geometry(config.image_size)
+        trainer, backend, config, name, data.classes, input_geometry(config.image_size)
     )
     record["description"] = f"{config.arch} trained on {data.name} with {config.framework}"
     record["training"] = _training(trainer, config, data, run, command)
@@ -265,7 +266,7 @@ def _write(
 
 def model_record(
     trainer: TrainerLike,
-    module: Any,
+    backend: Backend,
     config: TrainConfig,
     name: str,
     labels: list[str],
@@ -277,11 +278,11 @@ def model_record(
         "task": "image-classification",
         "labels": labels,
         "input": geometry.model_dump(),
-        "artifacts": [module.ARTIFACT],
+        "artifacts": [backend.ARTIFACT],
         "framework": {
             "name": FRAMEWORK_NAMES[config.framework],
             "versions": {
-                package: importlib.metadata.version(package) for package in module.PACKAGES
+                package: importlib.metadata.version(package) for package in backend.PACKAGES
             },
         },
         "architecture": {

@@ -6,12 +6,12 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from bundle.imaging.decode import read_input
 from bundle.machine import processor
+from training.backend import Backend
 from training.config import TrainConfig
 from training.data.load import input_geometry
 from training.errors import WeightsError
@@ -19,15 +19,8 @@ from training.export.evaluate import artifact_logits
 from training.export.export import Acceleration, model_record, publish
 from training.export.golden import drawn_pictures, read_golden
 from training.weights.download import download
-from training.weights.initial import WeightsLike, read_file, read_imagenet
+from training.weights.initial import read_file, read_imagenet
 from training.weights.published import Published
-
-
-class PublisherLike(WeightsLike, Protocol):
-    """What a framework offers here beside initial weights."""
-
-    def published(self, arch: str) -> Published: ...
-    def is_published(self, arch: str, path: Path) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -49,8 +42,7 @@ def cache_folder() -> Path:
 
 def write_pretrained(
     config: TrainConfig,
-    module: Any,
-    weights: PublisherLike,
+    backend: Backend,
     *,
     source: str | None,
     models: Path,
@@ -72,15 +64,15 @@ def write_pretrained(
         TrainingError, StorageError, BundleError: as `export_bundle`.
     """
     golden = drawn_pictures() if golden_folder is None else read_golden(golden_folder)
-    published = weights.published(config.arch)
+    published = backend.weights.published(config.arch)
     config = dataclasses.replace(config, image_size=published.crop)
     genuine = True
     if source is None:
-        initial = read_imagenet(config, weights, with_classifier=True)
+        initial = read_imagenet(config, backend.weights, with_classifier=True)
     else:
         path = download(source, cache_folder()) if "://" in source else Path(source)
-        genuine = weights.is_published(config.arch, path)
-        initial = read_file(config, path, weights)
+        genuine = backend.weights.is_published(config.arch, path)
+        initial = read_file(config, path, backend.weights)
     if initial.classifier is None:
         raise WeightsError(
             f"The weights have no classifier. Expected those of all of {config.arch}, for the 1,000 classes of ImageNet. "
@@ -88,9 +80,9 @@ def write_pretrained(
         )
     initial = dataclasses.replace(initial, labels=published.labels).for_labels(published.labels)
     unused = np.ones(3, np.float32)  # the weights bring their own normalisation
-    trainer = module.Trainer(config, len(published.labels), unused, unused, initial)
+    trainer = backend.Trainer(config, len(published.labels), unused, unused, initial)
     geometry = input_geometry(published.crop, published.resize, published.interpolation)
-    record = model_record(trainer, module, config, name, list(published.labels), geometry)
+    record = model_record(trainer, backend, config, name, list(published.labels), geometry)
     record["description"] = (
         f"{config.arch} for the 1,000 classes of ImageNet, published weights in {config.framework}"
     )
