@@ -71,6 +71,7 @@ class TrainConfig:
     muon_learning_rate: float = 0.02  # peak length of an update relative to the weights it changes
     momentum: float = 0.9  # Nesterov
     weight_decay: float = 5e-4  # L2, on what SGD trains
+    clip_norm: float = 0.0  # largest global norm of the gradient of a step; 0: no clipping
     label_smoothing: float = 0.0
     ema_decay: float = (
         0.0  # of the moving average of the weights, which is what is served; 0: the last weights
@@ -122,7 +123,7 @@ class TrainConfig:
                 f"The devices share a batch equally: batch_size ({self.batch_size}) is a multiple of their number. "
                 f"Received: {self.devices}"
             )
-        for name in ("patience", "seed", "threads"):
+        for name in ("patience", "seed", "threads", "clip_norm"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be at least 0. Received: {getattr(self, name)}")
         if self.oversampling < 1:

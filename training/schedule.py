@@ -1,4 +1,4 @@
-"""Rate, crop size and moving average as functions of how far the run is; the same for both frameworks."""
+"""Learning rate, moving average, crop size and cost of a step; shared by both frameworks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import math
 
 from training.config import TrainConfig
 
+# Cost of a step with a frozen backbone, which needs no backward pass, relative to a full one.
+FROZEN_COST = 1 / 3
+
+# Of Muon's orthogonalisation: the quintic that grows small singular values fastest (Jordan et al.
+# 2024).
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
 
 def rate_factor(config: TrainConfig, step: int, steps: int) -> float:
-    """The share of the peak learning rate at `step` of `steps`, in [0, 1].
+    """The learning rate at `step` of `steps`, relative to its peak, in [0, 1].
 
-    The epochs with a frozen backbone and those after them each climb and decay on their own.
+    The frozen epochs and those after them each have their own warm-up and decay.
     """
     frozen = steps * config.freeze_epochs // config.epochs
     if step < frozen:
@@ -31,10 +38,10 @@ def _one_phase(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def average_decay(config: TrainConfig, updates: int) -> float:
-    """The weight of the past in the moving average of the weights, after so many updates, in [0, 1).
+    """The decay of the moving average of the weights after `updates` updates, in [0, 1).
 
-    It grows from 0 (as in tf.train.ExponentialMovingAverage), so that a short run averages about the last tenth of its
-    steps, and not the random weights that it began with.
+    It grows from 0 (as in tf.train.ExponentialMovingAverage), so that a short run averages about
+    the last tenth of its steps without its initial weights.
     """
     return min(config.ema_decay, updates / (updates + 9))
 
@@ -42,8 +49,15 @@ def average_decay(config: TrainConfig, updates: int) -> float:
 def crop_size(config: TrainConfig, epoch: int) -> int:
     """The side of the training crops in `epoch` (counted from 0), in pixels.
 
-    Small crops show objects at the scale of the test images on fewer pixels, so early epochs cost less; the last
-    part of the run sees the full size (progressive training as in Tan and Le 2021, section 4.2).
+    Small crops show objects at the scale of the test images on fewer pixels, so early epochs cost
+    less; the last part of the run sees the full size (progressive training as in Tan and Le 2021,
+    section 4.2).
     """
     small = config.small_crop and epoch < round(config.epochs * config.small_crop_fraction)
     return config.small_crop if small else config.image_size
+
+
+def step_cost(config: TrainConfig, epoch: int) -> float:
+    """The time of a training step in `epoch`, counted from 0, relative to a full-size one."""
+    pixels = (crop_size(config, epoch) / config.image_size) ** 2
+    return pixels * (FROZEN_COST if epoch < config.freeze_epochs else 1)

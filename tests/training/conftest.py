@@ -85,7 +85,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmOf]:
             modules = (
                 "training.__main__",
                 "training.export.export",
-                f"training.{framework}.trainer",
+                f"training.{framework}.backend",
             )
             return stack.enter_context(Warm(modules, place))
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ from rich.console import Console
 
 from training.config import make_config
 from training.data.dataset import DataSet, Split
-from training.loop import Run, train
+from training.loop import train
+from training.run import Run
 from training.weights.normalisation import Normalisation
 
 
@@ -22,7 +22,7 @@ class Scripted:
     feature_map = (1, 1, 1)
     normalisation = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     initial = {"from": "random"}  # noqa: RUF012 - as the trainers have it
-    share = (0, 1)
+    rank, world_size = 0, 1
 
     def __init__(self, losses: list[float], killed_in: int | None = None) -> None:
         self.losses, self.killed_in, self.epoch = losses, killed_in, 0
@@ -36,8 +36,8 @@ class Scripted:
         self.epoch += 1
         return 0.0, 0
 
-    def agree(self, figures: dict[str, float]) -> dict[str, float]:
-        return figures
+    def broadcast_metrics(self, metrics: dict[str, float]) -> dict[str, float]:
+        return metrics
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         wrong = math.log(
@@ -55,17 +55,6 @@ class Scripted:
         raise NotImplementedError
 
 
-class NoWriter:
-    def __init__(self, folder: Path, first_epoch: int) -> None:
-        pass
-
-    def write(self, epoch: int, scalars: Mapping[str, float]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def split(*labels: int) -> Split:
     return Split(
         np.zeros((len(labels), 8, 8, 3), np.uint8), np.array(labels), [Path("x")] * len(labels)
@@ -78,7 +67,7 @@ LOSSES = [0.9, 0.5, 0.7, 0.6, 0.5, 0.1]  # with a patience of 3 the last one is 
 
 def run(trainer: Scripted, folder: Path, patience: int = 3) -> Run:
     config = make_config(epochs=len(trainer.losses), batch_size=4, image_size=8, patience=patience)
-    return train(trainer, NoWriter, config, DATA, folder, Console(quiet=True))
+    return train(trainer, config, DATA, folder, Console(quiet=True))
 
 
 def test_a_run_without_a_lower_loss_stops_and_keeps_the_best_weights(tmp_path: Path) -> None:

@@ -1,75 +1,14 @@
-"""The PyTorch and the Keras file have the same face, and train the same networks."""
+"""Both backends train the same networks."""
 
 from __future__ import annotations
 
-import ast
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import training
 from tests.training.conftest import FRAMEWORKS, WarmOf
-
-FOLDER = Path(training.__file__).parent
-
-
-def signatures(module: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
-    """Public methods of the classes that the loop uses, in order, with their parameters and annotations."""
-    tree = ast.parse((FOLDER / f"{module}.py").read_text())
-    found = []
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name in ("Trainer", "EventWriter"):
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef) and (
-                    method.name == "__init__" or not method.name.startswith("_")
-                ):
-                    arguments = [
-                        (a.arg, ast.unparse(a.annotation) if a.annotation else None)
-                        for a in method.args.args
-                    ]
-                    found.append((f"{node.name}.{method.name}", arguments))
-    return found
-
-
-def test_both_files_show_the_same_face() -> None:
-    assert signatures("torch/trainer") == signatures("keras/trainer")
-    assert functions("torch/trainer") == functions("keras/trainer")
-    assert [name for name, _ in signatures("torch/trainer")][:6] == [
-        "Trainer.__init__",
-        "Trainer.freeze",
-        "Trainer.train_step",
-        "Trainer.agree",
-        "Trainer.predict",
-        "Trainer.save",
-    ]
-
-
-def functions(module: str) -> list[tuple[str, list[str]]]:
-    """Public functions of a file, in order, with their parameters."""
-    tree = ast.parse((FOLDER / f"{module}.py").read_text())
-    return [
-        (node.name, [argument.arg for argument in node.args.args])
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
-    ]
-
-
-def test_both_files_of_networks_show_the_same_face() -> None:
-    assert functions("torch/networks") == functions("keras/networks")
-    assert functions("torch/networks")[0][0] == "build_network"
-
-
-def test_both_files_of_devices_show_the_same_face() -> None:
-    assert functions("torch/devices") == functions("keras/devices")
-    assert functions("torch/devices")[0][0] == "gpus"
-
-
-def test_both_files_of_weights_show_the_same_face() -> None:
-    assert functions("torch/weights") == functions("keras/weights")
-    assert functions("torch/weights")[0][0] == "imagenet"
-
 
 MEASURE = """
 import json, sys

@@ -16,8 +16,8 @@ from training.commands.options import (
     TrainLimit,
     console,
     interrupted,
+    load_backend,
     load_data,
-    load_framework,
 )
 from training.config import RECIPES, TrainConfig, make_config
 from training.errors import ConfigError
@@ -104,16 +104,14 @@ def degradation(
 def _train(data: str, configs: Sequence[TrainConfig], folder: Path) -> None:
     """Train or resume each network in its sub-folder of `folder`; only it differs in `configs`."""
     data_set = load_data(data, configs[0])
-    module, weights = load_framework(configs[0])
+    backend = load_backend(configs[0])
     mean, std = data_set.mean_and_std()
     try:
         for config in configs:
             run = folder / config.arch
             console.print(f"{config.arch}, {config.epochs} epochs: {run}", markup=False)
-            initial = read_initial(config, weights).for_labels(data_set.classes)
-            trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
-            run_training(
-                trainer, module.EventWriter, config, data_set, run, console, test_curve=True
-            )
+            initial = read_initial(config, backend.weights).for_labels(data_set.classes)
+            trainer = backend.Trainer(config, len(data_set.classes), mean, std, initial)
+            run_training(trainer, config, data_set, run, console, test_curve=True)
     except KeyboardInterrupt:
         raise interrupted() from None

@@ -7,7 +7,7 @@ import dataclasses
 import rich
 import typer
 
-from training.commands.options import INTERRUPTED, console, interrupted, load_framework
+from training.commands.options import INTERRUPTED, console, interrupted, load_backend
 from training.config import TrainConfig
 from training.errors import ConfigError
 
@@ -24,8 +24,8 @@ def on_devices(config: TrainConfig, devices: str) -> TrainConfig:
     """
     if devices == "1":
         return config
-    module, _ = load_framework(config)
-    gpus = module.devices.gpus()
+    backend = load_backend(config)
+    gpus = backend.devices.gpus()
     if devices != "auto" and not (devices.isdecimal() and int(devices)):
         raise ConfigError(
             f"--devices is a number, or auto for every GPU that there is. Received: {devices!r}"
@@ -38,14 +38,14 @@ def on_devices(config: TrainConfig, devices: str) -> TrainConfig:
     config = dataclasses.replace(config, devices=count)
     if count == 1:
         return config
-    code = module.devices.spread(count)
+    code = backend.devices.launch(count)
     if code == INTERRUPTED:
         console.show_cursor()  # the progress bar of a process that has ended hides it
         raise interrupted()
     if code is not None:
         raise typer.Exit(code)
-    number, _ = module.devices.share()
-    console.quiet = rich.get_console().quiet = number > 0
+    rank, _ = backend.devices.rank_and_world_size()
+    console.quiet = rich.get_console().quiet = rank > 0
     if not gpus:
         console.print(
             f"Notice: there is no GPU. The CPU is used as {count} devices, which saves no time."

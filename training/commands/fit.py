@@ -23,13 +23,13 @@ from training.commands.options import (
     check_writable,
     console,
     default_name,
+    load_backend,
     load_data,
-    load_framework,
 )
 from training.config import TrainConfig, make_config
 from training.data.survey import Survey, survey
 from training.errors import WeightsError
-from training.loop import recorded_config
+from training.run import recorded_config
 from training.weights.initial import initial_path, read_initial
 
 
@@ -103,16 +103,16 @@ def _choose(seen: Survey, said: dict[str, Any]) -> tuple[TrainConfig, list[Choic
     """
     # TensorFlow takes the number of threads once, so it is settled before the framework is asked about a GPU.
     said = {"threads": usable_cores()} | said
-    module, weights = load_framework(
-        make_config(framework=said["framework"], threads=said["threads"])
-    )
-    machine = Machine(available_memory(), computes_in_bf16(), module.devices.gpus() > 0)
+    backend = load_backend(make_config(framework=said["framework"], threads=said["threads"]))
+    machine = Machine(available_memory(), computes_in_bf16(), backend.devices.gpus() > 0)
     arch = wanted_weights(seen, machine, said)
     if arch is None:
         return choose(seen, machine, said, imagenet=False)
     console.print(f"Looking for the ImageNet weights of {arch}.")
     try:
-        read_initial(make_config(framework=said["framework"], arch=arch, init="imagenet"), weights)
+        read_initial(
+            make_config(framework=said["framework"], arch=arch, init="imagenet"), backend.weights
+        )
     except WeightsError as exc:
         if "init" in said:
             raise

@@ -10,7 +10,7 @@ from training.commands.options import (
     command_line,
     console,
     interrupted,
-    load_framework,
+    load_backend,
     print_artifacts,
     print_serve_command,
 )
@@ -43,10 +43,10 @@ def make_bundle(
     """
     for note in data_set.notes:
         console.print(f"Note: {note}", markup=False)
-    module, weights = load_framework(config)
+    backend = load_backend(config)
     mean, std = data_set.mean_and_std()
-    initial = read_initial(config, weights).for_labels(data_set.classes)
-    trainer = module.Trainer(config, len(data_set.classes), mean, std, initial)
+    initial = read_initial(config, backend.weights).for_labels(data_set.classes)
+    trainer = backend.Trainer(config, len(data_set.classes), mean, std, initial)
     console.print(
         f"{config.arch} in {config.framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training and "
         f"{len(data_set.validation):,} validation images, {len(data_set.classes)} classes. Checkpoints and curves: {run} (tensorboard --logdir {run})",
@@ -57,10 +57,10 @@ def make_bundle(
             "Notice: the backbone is frozen at random weights. --init imagenet, a file or a bundle starts from better ones."
         )
     try:
-        record = run_training(trainer, module.EventWriter, config, data_set, run, console)
+        record = run_training(trainer, config, data_set, run, console)
     except KeyboardInterrupt:
         raise interrupted() from None
-    if module.devices.leave():
+    if backend.devices.shut_down():
         raise typer.Exit
     from training.export.calibration import why_not_fitted  # noqa: PLC0415 - scipy takes seconds to import
     from training.export.export import ExportOptions, export_bundle  # noqa: PLC0415 - likewise
@@ -68,7 +68,7 @@ def make_bundle(
     options = ExportOptions(out, name, command_line(), golden, accelerated)
     with console.status("exporting") as status:
         exported = export_bundle(
-            trainer, module, config, data_set, record, options, progress=status.update
+            trainer, backend, config, data_set, record, options, progress=status.update
         )
     low, high = exported.interval
     before, after = exported.calibration_error

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from bundle import files
 from bundle.format.manifest import NAME_PATTERN, read_manifest
+from training.backend import Backend
 from training.config import TrainConfig
 from training.data.dataset import DataSet
 from training.data.load import load_cifar10, load_folder
 from training.errors import ConfigError, StorageError
 
-MODULES = {"torch": "training.torch", "keras": "training.keras"}
 FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "keras"}
 
 Framework = Annotated[str, typer.Option(help="torch or keras.")]
@@ -81,25 +80,32 @@ def load_data(
     return load_folder(Path(data), **options, skip_unreadable=skip_unreadable)
 
 
-def load_framework(config: TrainConfig) -> tuple[Any, Any]:
-    """The module that trains and the module that reads weights; each loads its framework.
+def load_backend(config: TrainConfig) -> Backend:
+    """Import the framework of `config` and set its number of threads.
 
     Raises:
         ConfigError: the framework is not installed.
     """
-    name = MODULES[config.framework]
     try:
-        module, weights = (
-            importlib.import_module(f"{name}.trainer"),
-            importlib.import_module(f"{name}.weights"),
-        )
+        backend = _import_backend(config.framework)
     except ModuleNotFoundError as exc:
+        extra = "torch" if config.framework == "torch" else "tensorflow"
         raise ConfigError(
             f"--framework {config.framework} needs the package {exc.name}, which is not installed. "
-            f"Install the extra: pip install '.[{'torch' if config.framework == 'torch' else 'tensorflow'},training]'"
+            f"Install the extra: pip install '.[{extra},training]'"
         ) from exc
-    module.set_threads(config.threads)  # TensorFlow takes it only before its first operation
-    return module, weights
+    backend.set_threads(config.threads)  # TensorFlow accepts it only before its first operation
+    return backend
+
+
+def _import_backend(framework: str) -> Backend:
+    if framework == "torch":
+        from training.torch import backend as pytorch  # noqa: PLC0415 - one framework a process
+
+        return pytorch
+    from training.keras import backend as keras  # noqa: PLC0415 - one framework a process
+
+    return keras
 
 
 def check_writable(out: Path, name: str) -> None:

@@ -16,7 +16,7 @@ from training.commands.options import (
     command_line,
     console,
     default_name,
-    load_framework,
+    load_backend,
     print_artifacts,
     print_serve_command,
 )
@@ -59,7 +59,7 @@ def pretrained(
         )
     name = name or default_name("imagenet", framework, arch)
     check_writable(out, name)
-    module, reader = load_framework(config)
+    backend = load_backend(config)
     # scipy takes seconds to import: not before the options are known to be right.
     from training.export.export import ExportOptions  # noqa: PLC0415
     from training.export.golden import read_golden  # noqa: PLC0415
@@ -68,7 +68,7 @@ def pretrained(
     golden = read_golden(golden_images) if golden_images else None
     options = ExportOptions(out, name, command_line(), golden, accelerate)
     with console.status("exporting") as status:
-        written = write_pretrained(config, module, reader, weights, options, progress=status.update)
+        written = write_pretrained(config, backend, weights, options, progress=status.update)
     accuracy = (
         f"published accuracy {written.published.accuracy:.2%} ({written.published.source}), not measured here"
         if written.genuine

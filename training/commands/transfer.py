@@ -24,7 +24,7 @@ from training.config import RECIPES, TrainConfig, make_config
 from training.data.dataset import DataSet
 from training.data.duplicates import shared
 from training.errors import ConfigError
-from training.loop import RUN_FILE
+from training.run import RUN_FILE
 
 if TYPE_CHECKING:
     from training.reports.transfer import Seeded

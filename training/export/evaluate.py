@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.acceleration.measure import accuracy_metric
+from bundle.acceleration.measure import TIMEOUT_S, accuracy_metric
 from bundle.scores import calibrated_softmax
 from bundle.worker.blocking import RuntimeProcess
 from training.data.dataset import Split
 from training.export.calibration import BINS, fit_temperature, reliability
 
-BATCH_TIMEOUT_S = 300.0
 NOT_CALIBRATED = {"method": "none", "temperature": 1.0}
 
 Progress = Callable[[str], object]
@@ -85,4 +84,4 @@ def artifact_logits(
             yield batch
             done += len(batch)
 
-    return runtime.infer_all(pixels, BATCH_TIMEOUT_S, report)
+    return runtime.infer_all(pixels, TIMEOUT_S, report)

@@ -14,13 +14,14 @@ from bundle.acceleration.images import CALIBRATION_IMAGES
 from bundle.acceleration.measure import Acceleration, LabelledImages
 from bundle.format.manifest import Input
 from bundle.machine import processor
+from training.backend import Backend, TrainerLike
 from training.config import TrainConfig
 from training.data.dataset import DataSet
 from training.data.load import input_geometry
 from training.export.evaluate import NOT_CALIBRATED, calibration_error
 from training.export.golden import golden_of
 from training.export.publish import Network, publish
-from training.loop import Run, TrainerLike
+from training.run import Run
 from training.weights.initial import FRAMEWORK_NAMES
 
 COMPARED_SAMPLES = 500  # images on which framework and artifact are compared
@@ -55,7 +56,7 @@ class Exported:
 
 def export_bundle(
     trainer: TrainerLike,
-    module: Any,
+    backend: Backend,
     config: TrainConfig,
     data: DataSet,
     run: Run,
@@ -67,8 +68,7 @@ def export_bundle(
 
     Args:
         trainer: Holds the trained network.
-        module: The framework's training module, `training.torch.trainer` or
-            `training.keras.trainer`.
+        backend: The framework.
         config, data, run: How the network was trained.
         options: Where to, and with what.
         progress: Is called with what is being done.
@@ -79,7 +79,7 @@ def export_bundle(
         BundleError: The artifact does not load.
     """
     geometry = input_geometry(config.image_size)
-    record = model_record(trainer, module, config, options.name, data.classes, geometry)
+    record = model_record(trainer, backend, config, options.name, data.classes, geometry)
     record["description"] = f"{config.arch} trained on {data.name} with {config.framework}"
     record["training"] = _training(trainer, config, data, run, options.command)
     acceleration = None
@@ -121,7 +121,7 @@ def export_bundle(
 
 def model_record(
     trainer: TrainerLike,
-    module: Any,
+    backend: Backend,
     config: TrainConfig,
     name: str,
     labels: list[str],
@@ -133,11 +133,11 @@ def model_record(
         "task": "image-classification",
         "labels": labels,
         "input": geometry.model_dump(),
-        "artifacts": [module.ARTIFACT],
+        "artifacts": [backend.ARTIFACT],
         "framework": {
             "name": FRAMEWORK_NAMES[config.framework],
             "versions": {
-                package: importlib.metadata.version(package) for package in module.PACKAGES
+                package: importlib.metadata.version(package) for package in backend.PACKAGES
             },
         },
         "architecture": {

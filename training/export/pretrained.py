@@ -6,7 +6,6 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from bundle.acceleration.accelerate import Progress
 from bundle.acceleration.measure import Acceleration
 from bundle.imaging.decode import read_input
 from bundle.machine import processor
+from training.backend import Backend
 from training.config import TrainConfig
 from training.data.load import input_geometry
 from training.errors import WeightsError
@@ -21,15 +21,8 @@ from training.export.export import ExportOptions, model_record
 from training.export.golden import drawn_images
 from training.export.publish import Network, publish
 from training.weights.download import download
-from training.weights.initial import WeightsLike, read_file, read_imagenet
+from training.weights.initial import read_file, read_imagenet
 from training.weights.published import Published
-
-
-class PublisherLike(WeightsLike, Protocol):
-    """What a framework offers here in addition to initial weights."""
-
-    def published(self, arch: str) -> Published: ...
-    def is_published(self, arch: str, path: Path) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -52,8 +45,7 @@ def cache_folder() -> Path:
 
 def write_pretrained(
     config: TrainConfig,
-    module: Any,
-    weights: PublisherLike,
+    backend: Backend,
     source: str | None,
     options: ExportOptions,
     *,
@@ -63,8 +55,7 @@ def write_pretrained(
 
     Args:
         config: Names the architecture.
-        module: The framework's training module.
-        weights: The framework's reader of weights.
+        backend: The framework.
         source: A file of weights or the URL of one; None: where the framework publishes them.
         options: Where to, and with what.
         progress: Is called with what is being done.
@@ -75,15 +66,15 @@ def write_pretrained(
         TrainingError, StorageError, BundleError: As `export_bundle`.
     """
     golden = drawn_images() if options.golden is None else options.golden
-    published = weights.published(config.arch)
+    published = backend.weights.published(config.arch)
     config = dataclasses.replace(config, image_size=published.crop)
     genuine = True
     if source is None:
-        initial = read_imagenet(config, weights, with_classifier=True)
+        initial = read_imagenet(config, backend.weights, with_classifier=True)
     else:
         path = download(source, cache_folder()) if "://" in source else Path(source)
-        genuine = weights.is_published(config.arch, path)
-        initial = read_file(config, path, weights)
+        genuine = backend.weights.is_published(config.arch, path)
+        initial = read_file(config, path, backend.weights)
     if initial.classifier is None:
         raise WeightsError(
             f"The weights have no classifier. Expected those of all of {config.arch}, for the "
@@ -91,9 +82,9 @@ def write_pretrained(
         )
     initial = dataclasses.replace(initial, labels=published.labels).for_labels(published.labels)
     unused = np.ones(3, np.float32)  # the weights have their own normalisation
-    trainer = module.Trainer(config, len(published.labels), unused, unused, initial)
+    trainer = backend.Trainer(config, len(published.labels), unused, unused, initial)
     geometry = input_geometry(published.crop, published.resize, published.interpolation)
-    record = model_record(trainer, module, config, options.name, list(published.labels), geometry)
+    record = model_record(trainer, backend, config, options.name, list(published.labels), geometry)
     record["description"] = (
         f"{config.arch} for the 1,000 classes of ImageNet, published weights in {config.framework}"
     )

@@ -24,10 +24,11 @@ from bundle.imaging.decode import read_input
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.selection import DEVICE_NAMES
+from training.backend import TrainerLike
 from training.data.dataset import Split
 from training.errors import StorageError, TrainingError
 from training.export.evaluate import NOT_CALIBRATED, Evaluation, artifact_logits, evaluate
-from training.loop import TrainerLike, predict
+from training.loop import predict
 
 # On scores: above the noise between processors, below any change that matters.
 GOLDEN_TOLERANCE = 1e-3

@@ -1,6 +1,6 @@
-"""Several devices in TensorFlow: one process drives them all, by tf.distribute.MirroredStrategy.
+"""Several devices in TensorFlow: one process drives all of them by MirroredStrategy.
 
-Its twin is `training/torch/devices.py`: the same names in the same order, with the same types.
+Its twin is `training/torch/devices.py`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ def gpus() -> int:
     return len(tf.config.list_physical_devices("GPU"))
 
 
-def spread(devices: int) -> int | None:
-    """Let the command run on so many devices: GPUs, or where there is none the CPU as often.
+def launch(devices: int) -> int | None:
+    """Run the command on several devices: GPUs, or the CPU several times if there is none.
 
     To be called before TensorFlow computes.
 
     Returns:
-        None: this process goes on with the command.
+        None: this process continues with the command.
     """
     if not gpus():
         (cpu,) = tf.config.list_physical_devices("CPU")
@@ -29,11 +29,11 @@ def spread(devices: int) -> int | None:
     return None
 
 
-def share() -> tuple[int, int]:
-    """Which part of each batch is this process's, and how many parts there are."""
+def rank_and_world_size() -> tuple[int, int]:
+    """The rank of this process and the number of processes."""
     return 0, 1
 
 
-def leave() -> bool:
-    """End the training in common; whether this process has nothing more to do, because the first one goes on alone."""
+def shut_down() -> bool:
+    """Leave the process group; True if this process is done, because rank 0 continues alone."""
     return False

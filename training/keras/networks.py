@@ -1,8 +1,8 @@
-"""The networks in Keras: the CIFAR ResNets of He et al. 2016 (section 4.2), and those of table 1.
+"""The networks in Keras: the CIFAR ResNets of He et al. 2016, section 4.2, and those of table 1.
 
-Its twin is `training/torch/networks.py`: the same names in the same order, with the same types.
-References: K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016; for the v2
-networks the same authors' "Identity Mappings in Deep Residual Networks", ECCV 2016.
+Its twin is `training/torch/networks.py`. References: K. He, X. Zhang, S. Ren, J. Sun, "Deep
+Residual Learning for Image Recognition", CVPR 2016; for the v2 networks the same authors' "Identity
+Mappings in Deep Residual Networks", ECCV 2016.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ APPLICATIONS = {
 
 
 def build_network(config: TrainConfig, classes: int, normalisation: Normalisation) -> keras.Model:
-    """The network that the configuration names, with random weights: uint8 pixels [N, H, W, 3] in.
+    """The network of the configuration, randomly initialised: uint8 pixels [N, H, W, 3] in.
 
-    Two outputs, the last feature map and the logits. Its `classifier` is the last linear layer, whose weights are the
-    last two; everything else is the backbone.
+    It has two outputs, the last feature map and the logits. `classifier` is the last linear layer,
+    whose weights are the last two; everything else is the backbone.
     """
     if config.family == "cifar":
         return cifar_resnet(config.depth, classes, normalisation, config.residual)
@@ -58,8 +58,8 @@ def imagenet_resnet(
 ) -> keras.Model:
     """ResNet-18 to ResNet-152: the feature map is [N, H/32, W/32, 512 or 2048].
 
-    `small_stem` puts a 3x3 convolution of stride 1 in the place of the 7x7 one and of the pooling, which leave too
-    little of a small image; the feature map is then [N, H/8, W/8, 512].
+    `small_stem` replaces the 7x7 convolution and the pooling, which leave too little of a small
+    image, by a 3x3 convolution of stride 1; the feature map is then [N, H/8, W/8, 512].
     """
     pixels = keras.Input((None, None, 3), dtype="uint8")
     x = _normalised(pixels, normalisation)
@@ -89,11 +89,11 @@ def feature_map(network: keras.Model, image_size: int) -> tuple[int, int, int]:
     return height, width, channels
 
 
-class BatchNormalization(layers.BatchNormalization):
-    """In training, TensorFlow's fused kernel instead of the elementwise operations that Keras composes.
+class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
+    """In training, TensorFlow's fused kernel instead of Keras's elementwise operations.
 
-    On a CPU an epoch of ResNet-20 takes 0.8 of the time in fp32 and 0.6 in bf16. `synchronized`, the statistics of a
-    batch that several devices share, has no such kernel.
+    On a CPU an epoch of ResNet-20 takes 0.8 of the time in fp32 and 0.6 in bf16. There is no such
+    kernel for `synchronized`, the statistics of a batch that several devices share.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -110,9 +110,8 @@ class BatchNormalization(layers.BatchNormalization):
                 / values.shape[-1]
                 * tf.distribute.get_strategy().num_replicas_in_sync
             )
-            variance *= tf.cast(
-                count / (count - 1), tf.float32
-            )  # without bias, as the fused kernel gives it
+            # Unbiased, as the fused kernel returns it.
+            variance *= tf.cast(count / (count - 1), tf.float32)
         else:
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
                 inputs, gamma, beta, epsilon=self.epsilon, is_training=True
@@ -155,7 +154,7 @@ def _conv_norm(x: Any, channels: int, kernel: int, stride: int) -> Any:
 
 
 def _block(x: Any, channels: int, stride: int, shortcut: str) -> Any:
-    """Two 3x3 convolutions, and a shortcut: "pad" is parameter-free (option A), "project" a 1x1 convolution (B)."""
+    """Two 3x3 convolutions and a shortcut: none, "pad" (option A) or "project", 1x1 (option B)."""
     out = layers.ReLU()(_conv_norm(x, channels, 3, stride))
     out = _conv_norm(out, channels, 3, 1)
     if stride > 1 and shortcut == "pad":

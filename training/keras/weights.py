@@ -1,7 +1,8 @@
-"""Weights for the networks in Keras: those of keras.applications for ImageNet, a file, a SavedModel bundle.
+"""Weights in Keras: those of keras.applications for ImageNet, a file, a SavedModel bundle.
 
-Its twin is `training/torch/weights.py`: the same names in the same order, with the same types.
-The backbone and the classifier of an `Initial` are lists of arrays in the order of `network.weights`.
+Its twin is `training/torch/weights.py`.
+The backbone and the classifier of an `Initial` are lists of arrays in the order of
+`network.weights`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import h5py
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.applications.resnet import (
-    WEIGHTS_HASHES,
-)  # md5 with and without classifier; no public name has it
+
+# The MD5 with and without classifier; Keras has no public name for it.
+from keras.src.applications.resnet import WEIGHTS_HASHES
 from numpy.typing import NDArray
 
 from bundle.format.manifest import Manifest
@@ -46,10 +47,10 @@ SUFFIXES = (".weights.h5", ".keras", ".h5")
 
 
 def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
-    """The ImageNet weights of keras.applications, downloaded and checked by Keras (once, into its cache).
+    """The ImageNet weights of keras.applications, downloaded and verified by Keras once.
 
     Raises:
-        WeightsError: they can't be downloaded, or what came has another hash.
+        WeightsError: they can't be downloaded, or the file has another hash.
     """
     shape = {} if with_classifier else {"input_shape": (None, None, 3)}
     try:
@@ -58,8 +59,9 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
         )
     except Exception as exc:  # keras.utils.get_file raises Exception itself
         raise WeightsError(
-            f"The weights of keras.applications for {config.arch} can't be downloaded ({exc}). Expected internet "
-            "access. Without it, bring the file from elsewhere: --init FILE, or --weights FILE of `pretrained`."
+            f"The weights of keras.applications for {config.arch} can't be downloaded ({exc}). "
+            "Expected internet access. Without it, bring the file from elsewhere: --init FILE, or "
+            "--weights FILE of `pretrained`."
         ) from exc
     record = {"from": "imagenet", "weights": f"keras.applications {config.arch}"}
     arrays = network.get_weights()
@@ -67,16 +69,17 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
 
 
 def published(arch: str) -> Published:
-    """What keras.io says about the weights of keras.applications."""
-    # The same 1,000 classes in the same order as torchvision's, which names them without a download; in a process of
-    # its own, because the compilers of torch and tensorflow end a process that holds both.
+    """The metadata of the weights of keras.applications, from keras.io."""
+    # The same 1,000 classes in the same order as torchvision's, which has their names without a
+    # download; in a process of its own, because a process that imports both torch and tensorflow
+    # crashes in their compilers.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         labels = process.submit(imagenet_labels).result()
     return Published(
         labels=labels,
         accuracy=ACCURACY[arch],
         source="https://keras.io/api/applications/",
-        # keras.io says 224 pixels and one central crop, but not out of what: the usual 256 of He et al. 2016.
+        # keras.io states a central crop of 224 pixels, but not of which size: 256 as in He et al.
         resize=256,
         crop=224,
         interpolation="bilinear",
@@ -86,11 +89,11 @@ def published(arch: str) -> Published:
 def is_published(arch: str, path: Path) -> bool:
     """Whether the file holds the weights of keras.applications, classifier included."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest() == WEIGHTS_HASHES[arch][0]
+        return bool(hashlib.file_digest(file, "md5").hexdigest() == WEIGHTS_HASHES[arch][0])
 
 
 def from_file(config: TrainConfig, path: Path) -> Initial:
-    """The weights in `path` (.weights.h5, .keras, .h5) of a model of keras.applications, or of one of our networks.
+    """The weights in `path` (.weights.h5, .keras, .h5) of keras.applications or of our networks.
 
     Raises:
         WeightsError: it can't be read, or holds another network.
@@ -103,14 +106,14 @@ def from_file(config: TrainConfig, path: Path) -> Initial:
         classes = _classes(path)
     except (OSError, KeyError, zipfile.BadZipFile) as exc:
         raise WeightsError(
-            f"The file can't be read as weights of Keras: {exc}. Expected what model.save_weights(...) writes. "
-            f"Received: {str(path)!r}"
+            f"The file can't be read as weights of Keras: {exc}. Expected what "
+            f"model.save_weights(...) writes. Received: {str(path)!r}"
         ) from exc
     reasons = []
     for network in _candidates(config, classes):
         try:
             with warnings.catch_warnings():
-                # Keras warns of layers that the file lacks and leaves them at random; here that is no fit.
+                # Keras only warns of layers that the file lacks; here that is an error.
                 warnings.simplefilter("error", UserWarning)
                 network.load_weights(path)
         except (ValueError, KeyError, UserWarning) as exc:
@@ -118,31 +121,32 @@ def from_file(config: TrainConfig, path: Path) -> Initial:
         else:
             return _split(network.get_weights(), classes is not None, _convention(config))
     raise WeightsError(
-        f"The weights do not fit the network: {reasons[-1]:.300}. Expected weights of {config.arch}. "
-        f"Received: {str(path)!r}"
+        f"The weights do not fit the network: {reasons[-1]:.300}. Expected weights of "
+        f"{config.arch}. Received: {str(path)!r}"
     )
 
 
 def from_bundle(config: TrainConfig, directory: Path, manifest: Manifest) -> Initial:
     """The weights of the SavedModel of a bundle whose files have been verified."""
     normalisation = Normalisation.from_dict(manifest.training.config)
-    then = dataclasses.replace(
+    # The image size decides about the stem.
+    recorded = dataclasses.replace(
         config, init="random", image_size=manifest.input.height, small_crop=0
-    )  # it decides over the stem
-    network = build_network(then, len(manifest.labels), normalisation)
+    )
+    network = build_network(recorded, len(manifest.labels), normalisation)
     variables = directory / manifest.source.path / "variables" / "variables"
     try:
         tf.train.Checkpoint(model=network).read(str(variables)).assert_existing_objects_matched()
     except (AssertionError, ValueError, tf.errors.OpError) as exc:
         raise WeightsError(
-            f"The variables of the bundle do not fit {config.arch} of this version: {str(exc).splitlines()[0]}. "
-            f"Received: {str(directory)!r}"
+            f"The variables of the bundle do not fit {config.arch} of this version: "
+            f"{str(exc).splitlines()[0]}. Received: {str(directory)!r}"
         ) from exc
     return _split(network.get_weights(), True, normalisation)
 
 
-def put(network: keras.Model, initial: Initial) -> None:
-    """Give `network` the weights; what `initial` leaves open stays as it is.
+def load_weights(network: keras.Model, initial: Initial) -> None:
+    """Load the weights into `network`; weights that `initial` lacks stay as they are.
 
     Raises:
         WeightsError: the weights are those of another network, for example one with another stem.
@@ -158,8 +162,8 @@ def put(network: keras.Model, initial: Initial) -> None:
             pairs, ("the network", f"{len(own)} arrays", f"{len(given)} arrays")
         )
         raise WeightsError(
-            f"The weights do not fit the network: {name} is {theirs} in the weights and {mine} in the network. "
-            "Expected weights of the same architecture, for the same kind of images. "
+            f"The weights do not fit the network: {name} is {theirs} in the weights and {mine} in "
+            "the network. Expected weights of the same architecture, for the same kind of images. "
             f"Received: {initial.record}"
         )
     for variable, value in zip(own, given, strict=True):
@@ -171,25 +175,23 @@ def _split(
 ) -> Initial:
     if not with_classifier:
         return Initial(arrays, normalisation=normalisation)
-    return Initial(
-        arrays[:-2], arrays[-2:], normalisation=normalisation
-    )  # kernel and bias come last
+    # The kernel and the bias of the classifier come last.
+    return Initial(arrays[:-2], arrays[-2:], normalisation=normalisation)
 
 
 def _convention(config: TrainConfig) -> Normalisation | None:
-    """What the weights of keras.applications are used to (`preprocess_input` of each family)."""
+    """The normalisation of keras.applications, `preprocess_input` of each family."""
     if config.arch not in APPLICATIONS:
         return None
     return MINUS_ONE_TO_ONE if config.arch.endswith("v2") else CAFFE
 
 
 def _candidates(config: TrainConfig, classes: int | None) -> list[keras.Model]:
-    """The models whose weights a file with a classifier of so many classes (None: with no classifier) may hold."""
+    """The models whose weights a file may have; classes None: a file without classifier."""
     if classes is None:
         if config.arch not in APPLICATIONS:
-            return [
-                build_network(config, 2, CAFFE)
-            ]  # which the file does not fit: its error says why
+            # The file does not fit it, and the error says why.
+            return [build_network(config, 2, CAFFE)]
         return [
             APPLICATIONS[config.arch](weights=None, include_top=False, input_shape=(None, None, 3))
         ]
@@ -200,7 +202,7 @@ def _candidates(config: TrainConfig, classes: int | None) -> list[keras.Model]:
 
 
 def _classes(path: Path) -> int | None:
-    """The number of classes of the classifier in a file: the only matrix in a ResNet. None: it has none."""
+    """The number of classes in a file: the classifier is the only matrix of a ResNet, if any."""
     file: Any = path
     if path.name.endswith(".keras"):
         with zipfile.ZipFile(path) as archive:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import ConfigError
-from training.loop import RUN_FILE, Run
 from training.reports.page import PAGE, plot_files, render
 from training.reports.plots import degradation_plot
+from training.run import RUN_FILE, Run
 
 NETWORKS = ("plain20", "plain56", "resnet20", "resnet56")
 SCHEMA_VERSION = 1

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.acceleration.measure import TIMEOUT_S
 from bundle.errors import BundleError
 from bundle.format.manifest import Manifest
 from bundle.worker.blocking import RuntimeInfo, RuntimeProcess
-from training.export.evaluate import BATCH_TIMEOUT_S, LOAD_TIMEOUT_S
 from training.reports.statistics import latency
 
 CALLS = 20  # with one image, per round
@@ -83,7 +83,7 @@ def start(
     Raises:
         BundleError: the bundle does not load, or fails on an image.
     """
-    info = process.start(LOAD_TIMEOUT_S)
+    info = process.start(TIMEOUT_S)
     order = [candidate.manifest.labels.index(name) for name in classes]
 
     def progress(batches: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
@@ -91,7 +91,7 @@ def start(
             yield batch
             advance(len(batch))
 
-    logits = process.infer_all(pixels, BATCH_TIMEOUT_S, progress)
+    logits = process.infer_all(pixels, TIMEOUT_S, progress)
     return Running(candidate.path, process, info, pixels, logits[:, order])
 
 
@@ -129,5 +129,5 @@ def _seconds(running: Running, chosen: NDArray[np.int64]) -> float:
     """Seconds of one forward pass over the images at `chosen`, transfer to the process included."""
     pixels = running.pixels[chosen % len(running.pixels)]
     started = time.perf_counter()
-    running.process.infer(pixels, BATCH_TIMEOUT_S)
+    running.process.infer(pixels, TIMEOUT_S)
     return time.perf_counter() - started

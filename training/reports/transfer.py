@@ -16,10 +16,10 @@ from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import list_bundles
 from training.config import TrainConfig
 from training.data.dataset import DataSet
-from training.loop import RUN_FILE, open_run
 from training.reports.page import PAGE, plot_files, render
 from training.reports.plots import transfer_plot
 from training.reports.statistics import CONFIDENCE
+from training.run import RUN_FILE, open_run
 
 SCHEMA_VERSION = 1
 

@@ -1,6 +1,6 @@
-"""Several devices in PyTorch: a process for each, started by torchrun's launcher, their gradients averaged (DDP).
+"""Several devices in PyTorch: torchrun starts a process for each; DDP averages the gradients.
 
-Its twin is `training/keras/devices.py`: the same names in the same order, with the same types.
+Its twin is `training/keras/devices.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from training.errors import DeviceError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-STORE = "TRAINING_DEVICES_STORE"  # tells the processes where they find each other
+STORE = "TRAINING_DEVICES_STORE"  # the path of the rendezvous file
 
 
 def gpus() -> int:
@@ -30,11 +30,11 @@ def gpus() -> int:
     return torch.cuda.device_count()
 
 
-def spread(devices: int) -> int | None:
-    """Let the command run on so many devices: GPUs, or where there is none the CPU as often.
+def launch(devices: int) -> int | None:
+    """Run the command on several devices: GPUs, or the CPU several times if there is none.
 
     Returns:
-        None if this process goes on with the command, and the exit code if others have run it to its end.
+        None if this process continues with the command; the exit code if others have run it.
 
     Raises:
         DeviceError: one of the other processes was killed.
@@ -42,11 +42,11 @@ def spread(devices: int) -> int | None:
     if distributed.is_torchelastic_launched():
         _join()
         return None
-    return _launch(devices)
+    return _launch_processes(devices)
 
 
-def share() -> tuple[int, int]:
-    """Which part of each batch is this process's, and how many parts there are."""
+def rank_and_world_size() -> tuple[int, int]:
+    """The rank of this process and the number of processes."""
     return (
         (distributed.get_rank(), distributed.get_world_size())
         if distributed.is_initialized()
@@ -54,24 +54,26 @@ def share() -> tuple[int, int]:
     )
 
 
-def leave() -> bool:
-    """End the training in common; whether this process has nothing more to do, because the first one goes on alone."""
+def shut_down() -> bool:
+    """Leave the process group; True if this process is done, because rank 0 continues alone."""
     if not distributed.is_initialized():
         return False
-    number, _ = share()
+    rank, _ = rank_and_world_size()
     distributed.destroy_process_group()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return number > 0
+    return rank > 0
 
 
-def _launch(devices: int) -> int:
-    """Run the command line of this process so many times, as `torchrun --standalone` does; the exit code.
+def _launch_processes(devices: int) -> int:
+    """Run this process's command line in several processes, as `torchrun --standalone` does.
 
-    They find each other through files: the stores that torch would open listen on every interface, to anybody.
+    The rendezvous uses files: torch's own stores listen on every interface, for anyone.
+
+    Returns:
+        The exit code.
     """
-    logging.disable(
-        logging.CRITICAL
-    )  # what torch would log about the processes, they say themselves
+    # The processes report their errors themselves; torch would log them again.
+    logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="devices-") as folder:
         os.environ[STORE] = f"{folder}/store"
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
@@ -99,28 +101,29 @@ def _run(devices: int, rendezvous: str) -> int:
         for number, code in codes.items():
             if code < 0:
                 raise DeviceError(
-                    f"Process {number + 1} of {devices} was killed by {signal.Signals(-code).name}, and the others were "
-                    "stopped. The same command goes on after the last whole epoch."
+                    f"Process {number + 1} of {devices} was killed by "
+                    f"{signal.Signals(-code).name}, and the others were stopped. The same command "
+                    "goes on after the last whole epoch."
                 ) from exc
         return max(codes.values())
     return 0
 
 
 def _join() -> None:
-    """Take part in the training of the processes that torchrun has started."""
-    ctypes.CDLL(None).prctl(
-        PR_SET_PDEATHSIG, signal.SIGKILL
-    )  # nobody trains on when the launcher is gone
-    # A process that waits for the others can't answer to Ctrl-C in Python: it ends at once, and the launcher speaks.
+    """Join the process group of the processes that torchrun has started."""
+    # The process ends with the launcher.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A process that waits in a collective can't handle Ctrl-C in Python: the default handler ends
+    # it at once, and the launcher prints the message.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, "lo")  # all processes are on this machine
-    number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     distributed.init_process_group(
         "nccl" if torch.cuda.is_available() else "gloo",
-        store=distributed.FileStore(os.environ[STORE], count),
-        rank=number,
+        store=distributed.FileStore(os.environ[STORE], count),  # type: ignore[attr-defined]
+        rank=rank,
         world_size=count,
     )

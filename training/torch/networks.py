@@ -1,10 +1,12 @@
-"""The networks in PyTorch: the CIFAR ResNets of He et al. 2016 (section 4.2), and torchvision's of table 1.
+"""The networks in PyTorch: the CIFAR ResNets of He et al. 2016, section 4.2, and those of table 1.
 
-Its twin is `training/keras/networks.py`: the same names in the same order, with the same types.
-Reference: K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
+Its twin is `training/keras/networks.py`. Reference: K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual
+Learning for Image Recognition", CVPR 2016.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,10 +18,10 @@ from training.config import TrainConfig
 from training.weights.normalisation import Normalisation
 
 
-def build_network(config: TrainConfig, classes: int, normalisation: Normalisation) -> nn.Module:
-    """The network that the configuration names, with random weights: uint8 pixels [N, H, W, 3] in, logits out.
+def build_network(config: TrainConfig, classes: int, normalisation: Normalisation) -> ResNet:
+    """The network of the configuration, randomly initialised: uint8 pixels [N, H, W, 3] to logits.
 
-    Its `classifier` is the last linear layer; everything else is the backbone.
+    `classifier` is the last linear layer; everything else is the backbone.
     """
     if config.family == "cifar":
         network = cifar_resnet(config.depth, classes, normalisation, config.residual)
@@ -31,20 +33,18 @@ def build_network(config: TrainConfig, classes: int, normalisation: Normalisatio
     return network
 
 
-def cifar_resnet(
-    depth: int, classes: int, normalisation: Normalisation, residual: bool
-) -> nn.Module:
+def cifar_resnet(depth: int, classes: int, normalisation: Normalisation, residual: bool) -> ResNet:
     """ResNet-(6n+2) for small images: the feature map is [N, 64, H/4, W/4]."""
     return _CifarResNet(depth, classes, normalisation, residual)
 
 
 def imagenet_resnet(
     arch: str, classes: int, normalisation: Normalisation, small_stem: bool
-) -> nn.Module:
+) -> ResNet:
     """ResNet-18 to ResNet-152: the feature map is [N, 512 or 2048, H/32, W/32].
 
-    `small_stem` puts a 3x3 convolution of stride 1 in the place of the 7x7 one and of the pooling, which leave too
-    little of a small image; the feature map is then [N, 512, H/8, W/8].
+    `small_stem` replaces the 7x7 convolution and the pooling, which leave too little of a small
+    image, by a 3x3 convolution of stride 1; the feature map is then [N, 512, H/8, W/8].
     """
     body = torchvision.models.get_model(arch, weights=None, num_classes=classes)
     if small_stem:
@@ -59,7 +59,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 @torch.no_grad()
-def feature_map(network: nn.Module, image_size: int) -> tuple[int, int, int]:
+def feature_map(network: ResNet, image_size: int) -> tuple[int, int, int]:
     """Height, width and channels of the last feature map for images of `image_size` squared."""
     device = next(network.parameters()).device
     pixels = torch.zeros((1, image_size, image_size, 3), dtype=torch.uint8, device=device)
@@ -67,11 +67,18 @@ def feature_map(network: nn.Module, image_size: int) -> tuple[int, int, int]:
     return height, width, channels
 
 
-class _ResNet(nn.Module):
-    """What all networks share: the normalisation before the first layer, and what follows the last feature map.
+class ResNet(nn.Module):
+    """The normalisation before the first layer and the head after the last feature map.
 
-    A subclass has `features` and the linear layer `classifier`.
+    A subclass adds `features` and the linear layer `classifier`.
     """
+
+    if TYPE_CHECKING:  # TorchScript would evaluate these annotations
+        mean: Tensor
+        scale: Tensor
+        classifier: nn.Linear
+
+        def features(self, pixels: Tensor) -> Tensor: ...
 
     def __init__(self, normalisation: Normalisation) -> None:
         super().__init__()
@@ -81,16 +88,21 @@ class _ResNet(nn.Module):
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """float32 [N, 3, H, W] of uint8 pixels [N, H, W, 3]."""
-        # The permuted view of NHWC pixels is what PyTorch calls channels_last: the fast layout, without a copy.
+        # The permuted view of NHWC pixels is PyTorch's channels_last: the fast layout, without a
+        # copy.
         return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
 
     def forward(self, pixels: Tensor) -> Tensor:
         """float32 logits [N, C] of uint8 pixels [N, H, W, 3]."""
-        return self.classifier(self.features(pixels).mean((2, 3)))
+        logits: Tensor = self.classifier(self.features(pixels).mean((2, 3)))
+        return logits
 
     @torch.jit.export
     def explain(self, pixels: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [N, C] and class activation maps float32 [N, h, w] of int64 classes [N] (Zhou et al. 2016)."""
+        """Logits [N, C] and the class activation maps [N, h, w] of int64 classes [N].
+
+        B. Zhou et al. 2016, "Learning Deep Features for Discriminative Localization".
+        """
         features = self.features(pixels)
         weights = self.classifier.weight[class_index]  # [N, channels]
         heat_map = (features * weights[:, :, None, None]).sum(1)
@@ -122,7 +134,7 @@ class _Block(nn.Module):
         return F.relu(out)
 
 
-class _CifarResNet(_ResNet):
+class _CifarResNet(ResNet):
     def __init__(
         self, depth: int, classes: int, normalisation: Normalisation, residual: bool
     ) -> None:
@@ -140,11 +152,12 @@ class _CifarResNet(_ResNet):
 
     def features(self, pixels: Tensor) -> Tensor:
         """The last feature map, float32 [N, 64, H/4, W/4], of uint8 pixels [N, H, W, 3]."""
-        return self.blocks(F.relu(self.norm(self.conv(self.normalised(pixels)))))
+        features: Tensor = self.blocks(F.relu(self.norm(self.conv(self.normalised(pixels)))))
+        return features
 
 
-class _ImageNetResNet(_ResNet):
-    """torchvision's layers under torchvision's names, so that its weights fit; but `fc` is the `classifier`."""
+class _ImageNetResNet(ResNet):
+    """torchvision's layers under its names, so that its weights fit; `fc` is `classifier`."""
 
     def __init__(self, body: torchvision.models.ResNet, normalisation: Normalisation) -> None:
         super().__init__(normalisation)
@@ -160,4 +173,5 @@ class _ImageNetResNet(_ResNet):
     def features(self, pixels: Tensor) -> Tensor:
         """The last feature map, float32 [N, channels, h, w], of uint8 pixels [N, H, W, 3]."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(self.normalised(pixels)))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return features

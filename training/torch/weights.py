@@ -1,7 +1,8 @@
-"""Weights for the networks in PyTorch: torchvision's for ImageNet, a state dict in a file, a TorchScript bundle.
+"""Weights in PyTorch: torchvision's for ImageNet, a state dict in a file, a TorchScript bundle.
 
-Its twin is `training/keras/weights.py`: the same names in the same order, with the same types.
-The backbone and the classifier of an `Initial` are state dicts, under the names of `training/torch/networks.py`.
+Its twin is `training/keras/weights.py`.
+The backbone and the classifier of an `Initial` are state dicts, under the names of
+`training/torch/networks.py`.
 """
 
 from __future__ import annotations
@@ -23,28 +24,26 @@ from training.weights.initial import Initial
 from training.weights.normalisation import TORCHVISION, Normalisation
 from training.weights.published import Published
 
-WRAPPERS = (
-    "state_dict",
-    "model",
-)  # what checkpoints of timm and of torchvision's references hold it under
+# The keys of the state dict in checkpoints of timm and of torchvision's reference scripts.
+WRAPPERS = ("state_dict", "model")
 HEADS = ("fc.", "classifier.")  # the last linear layer: torchvision's name, ours
-COUNTER = "num_batches_tracked"  # of batch normalisation: older files have none, and nothing here reads it
+# Of batch normalisation: older files have none, and nothing here reads it.
+COUNTER = "num_batches_tracked"
 
 
 def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
-    """The newest ImageNet weights of torchvision, downloaded and checked by torch.hub (once, into its cache).
+    """The newest ImageNet weights of torchvision, downloaded and verified by torch.hub once.
 
     Raises:
-        WeightsError: they can't be downloaded, or what came, or lies in the cache, has another hash.
+        WeightsError: they can't be downloaded, or the file downloaded or cached has another hash.
     """
     weights = torchvision.models.get_model_weights(config.arch).DEFAULT
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    if cached.is_file() and not is_published(
-        config.arch, cached
-    ):  # torch.hub checks only what it downloads
+    # torch.hub verifies only what it downloads.
+    if cached.is_file() and not is_published(config.arch, cached):
         raise WeightsError(
-            f"A file in the cache of torch.hub has another sha256 than its name promises. Delete it; the same command "
-            f"downloads it again. Received: {str(cached)!r}"
+            f"A file in the cache of torch.hub has another sha256 than its name promises. Delete "
+            f"it; the same command downloads it again. Received: {str(cached)!r}"
         )
     try:
         state = weights.get_state_dict(
@@ -52,8 +51,9 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
         )
     except (OSError, RuntimeError) as exc:  # torch.hub: no connection, a wrong hash
         raise WeightsError(
-            f"The weights {weights} can't be downloaded from {weights.url} ({exc}). Expected internet access. "
-            f"Without it, bring {Path(weights.url).name} from elsewhere: --init FILE, or --weights FILE of `pretrained`."
+            f"The weights {weights} can't be downloaded from {weights.url} ({exc}). Expected "
+            f"internet access. Without it, bring {Path(weights.url).name} from elsewhere: --init "
+            "FILE, or --weights FILE of `pretrained`."
         ) from exc
     initial = _split(state, config, Path(weights.url).name)
     return Initial(
@@ -66,7 +66,7 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
 
 
 def published(arch: str) -> Published:
-    """What torchvision says about its newest weights for ImageNet."""
+    """The metadata of torchvision's newest ImageNet weights."""
     weights = torchvision.models.get_model_weights(arch).DEFAULT
     transforms = weights.transforms()
     return Published(
@@ -80,14 +80,16 @@ def published(arch: str) -> Published:
 
 
 def is_published(arch: str, path: Path) -> bool:
-    """Whether the file holds the newest weights of torchvision: their name carries the first digits of the sha256."""
+    """Whether the file has the newest weights of torchvision, whose name contains its sha256."""
     url = torchvision.models.get_model_weights(arch).DEFAULT.url
     digits = Path(url).stem.rpartition("-")[2]
     return file_digest(path.resolve())[1].startswith(digits)
 
 
 def from_file(config: TrainConfig, path: Path) -> Initial:
-    """The state dict in `path` (.pth, .pt): torchvision's, or one of our networks. Nothing else is unpickled.
+    """The state dict in `path` (.pth, .pt), of torchvision or of our networks.
+
+    Nothing but tensors is unpickled.
 
     Raises:
         WeightsError: it is not a state dict of tensors, or not one of this network.
@@ -96,8 +98,9 @@ def from_file(config: TrainConfig, path: Path) -> Initial:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as exc:
         raise WeightsError(
-            f"The file can't be read as weights of PyTorch: {str(exc).splitlines()[0]:.200}. Expected a state dict of "
-            f"tensors, as torch.save(model.state_dict(), ...) writes it. Received: {str(path)!r}"
+            f"The file can't be read as weights of PyTorch: {str(exc).splitlines()[0]:.200}. "
+            f"Expected a state dict of tensors, as torch.save(model.state_dict(), ...) writes it. "
+            f"Received: {str(path)!r}"
         ) from exc
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -106,8 +109,8 @@ def from_file(config: TrainConfig, path: Path) -> Initial:
         isinstance(value, torch.Tensor) for value in state.values()
     ):
         raise WeightsError(
-            f"The file holds no state dict of tensors but a {type(state).__name__}. Save model.state_dict(). "
-            f"Received: {str(path)!r}"
+            f"The file holds no state dict of tensors but a {type(state).__name__}. Save "
+            f"model.state_dict(). Received: {str(path)!r}"
         )
     return _split(state, config, str(path))
 
@@ -117,12 +120,12 @@ def from_bundle(config: TrainConfig, directory: Path, manifest: Manifest) -> Ini
     with warnings.catch_warnings():
         # TorchScript is deprecated upstream (torch 2.9) but is the format of a bundle.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated")
-        network = torch.jit.load(str(directory / manifest.source.path), map_location="cpu")
+        network = torch.jit.load(str(directory / manifest.source.path), map_location="cpu")  # type: ignore[no-untyped-call]
     return _split(network.state_dict(), config, str(directory))
 
 
-def put(network: nn.Module, initial: Initial) -> None:
-    """Give `network` the weights; what `initial` leaves open stays as it is.
+def load_weights(network: nn.Module, initial: Initial) -> None:
+    """Load the weights into `network`; weights that `initial` lacks stay as they are.
 
     Raises:
         WeightsError: the weights are those of another network, for example one with another stem.
@@ -142,9 +145,9 @@ def put(network: nn.Module, initial: Initial) -> None:
     if different := sorted(set(shapes[0].items()) ^ set(shapes[1].items())):
         name = different[0][0]
         raise WeightsError(
-            f"The weights do not fit the network: {name} is {_shape(shapes[1], name)} in the weights and "
-            f"{_shape(shapes[0], name)} in the network. Expected weights of the same architecture, for the same kind "
-            f"of images. Received: {initial.record}"
+            f"The weights do not fit the network: {name} is {_shape(shapes[1], name)} in the "
+            f"weights and {_shape(shapes[0], name)} in the network. Expected weights of the same "
+            f"architecture, for the same kind of images. Received: {initial.record}"
         )
     network.load_state_dict(given, strict=False)
 
@@ -155,14 +158,14 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
 
 def _split(state: dict[str, Any], config: TrainConfig, source: str) -> Initial:
     """Backbone, classifier and normalisation of a state dict of torchvision's names or ours."""
-    state = {
-        name.removeprefix("module."): value for name, value in state.items()
-    }  # DistributedDataParallel's
+    # DistributedDataParallel adds the prefix.
+    state = {name.removeprefix("module."): value for name, value in state.items()}
     head = next((head for head in HEADS if head + "weight" in state), None)
     if head is None:
         raise WeightsError(
-            f"The weights have no linear layer under the names {' or '.join(HEADS)}. Expected a state dict of "
-            f"{config.arch}. Received: {source!r} with {', '.join(sorted(state)[:3])}, ..."
+            f"The weights have no linear layer under the names {' or '.join(HEADS)}. Expected a "
+            f"state dict of {config.arch}. Received: {source!r} with "
+            f"{', '.join(sorted(state)[:3])}, ..."
         )
     own = {"mean", "scale"} <= state.keys()
     normalisation = TORCHVISION if config.family == "imagenet" else None

@@ -14,6 +14,7 @@ from training.config import TrainConfig
 from training.errors import ConfigError
 from training.weights.download import silence_limit
 from training.weights.normalisation import Normalisation
+from training.weights.published import Published
 
 FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "tensorflow"}  # in a manifest
 
@@ -47,8 +48,10 @@ class Initial:
 
 
 class WeightsLike(Protocol):
-    """What a framework offers here; see `training/torch/weights.py` and `training/keras/weights.py`."""
+    """Reads weights of a framework: `training/torch/weights.py` and `training/keras/weights.py`."""
 
+    def published(self, arch: str) -> Published: ...
+    def is_published(self, arch: str, path: Path) -> bool: ...
     def imagenet(self, config: TrainConfig, with_classifier: bool) -> Initial: ...
     def from_file(self, config: TrainConfig, path: Path) -> Initial: ...
     def from_bundle(self, config: TrainConfig, directory: Path, manifest: Manifest) -> Initial: ...

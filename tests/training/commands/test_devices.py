@@ -17,16 +17,16 @@ ONE_DEVICE = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from training.commands.options import load_data, load_framework
+from training.commands.options import load_data, load_backend
 from training.config import make_config
 from training.weights.initial import Initial
 from training.loop import train
 def one_device(data, folder, recipe, **options):
     config = make_config(recipe, image_size=16, batch_size=10, threads=1, precision="fp32", **options)
-    module, _ = load_framework(config)
+    backend = load_backend(config)
     data_set = load_data(data, config)
-    trainer = module.Trainer(config, len(data_set.classes), *data_set.mean_and_std(), Initial())
-    train(trainer, module.EventWriter, config, data_set, Path(folder), Console(quiet=True))
+    trainer = backend.Trainer(config, len(data_set.classes), *data_set.mean_and_std(), Initial())
+    train(trainer, config, data_set, Path(folder), Console(quiet=True))
 """
 TORCH = 'one_device(*sys.argv[1:], "transfer", epochs=6, freeze_epochs=3)'
 # With the command first: TensorFlow divides the CPU before it computes.

@@ -1,0 +1,15 @@
+"""The PyTorch backend: the modules of this folder as one `training.backend.Backend`."""
+
+from __future__ import annotations
+
+from training.torch import devices, weights
+from training.torch.trainer import ARTIFACT, PACKAGES, Trainer, set_threads
+
+__all__ = [
+    "ARTIFACT",
+    "PACKAGES",
+    "Trainer",
+    "devices",
+    "set_threads",
+    "weights",
+]
