@@ -167,7 +167,7 @@ def test_images_of_a_batch_that_meets_a_defect_do_not_wait_for_their_time_to_pas
 
         monkeypatch.setattr(Pretended, "infer", fail)
         async with asyncio.timeout(1):
-            assert await ask(model, PICTURE) == "ServiceError"
+            assert await ask(model, PICTURE) == "InternalError"
 
     run(test)
 
