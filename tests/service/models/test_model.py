@@ -230,7 +230,7 @@ async def test_a_defect_in_a_batch_fails_its_images_before_their_timeout(
 ) -> None:
     async with running(machine, bundle) as (model, _):
         machine.infer_error = KeyError("unexpected")
-        assert await predict(model) == "ServiceError"
+        assert await predict(model) == "InternalError"
 
         machine.infer_error = None
         assert await predict(model) == SUCCESS
