@@ -15,10 +15,10 @@ from bundle.acceleration.measure import Acceleration, LabelledImages
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.writer import BundleWriter
 from tests.bundles import LABELS, colour_picture, manifest_fields, png, tiny_logits
+from training.backend import TrainerLike
 from training.data.dataset import Split
 from training.errors import TrainingError
 from training.export.publish import NOT_ACCELERATED, Network, publish
-from training.loop import TrainerLike
 
 CLASSES = np.arange(30) % len(LABELS)
 PIXELS = np.stack([colour_picture(LABELS[c], (32, 32), seed=i) for i, c in enumerate(CLASSES)])
