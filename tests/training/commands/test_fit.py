@@ -86,7 +86,7 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
         assert choice in done.stdout
     assert "Notice: the network starts from random weights" in done.stdout
     for note, file in (
-        ("no image by its suffix", "notes.txt"),
+        ("not an image by its suffix", "notes.txt"),
         ("in a sub-folder of a class", "deep.webp"),
         ("in no class folder", "beside.png"),
         ("a link out of", "link.webp"),
@@ -106,7 +106,7 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
     again = fit("My photos", tmp_path, "--epochs", "120")
 
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "with what was chosen when it began" in again.stdout
+    assert "with the choices of its first start" in again.stdout
     assert f"after epoch {manifest.training.epochs} of 120" in again.stdout
     second = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "2")
     assert second.metrics[0].value == metric.value
@@ -159,7 +159,7 @@ def nothing(folder: Path) -> None:
     ("damage", "text"),
     [
         (nothing, "There is no folder 'photos'"),
-        (empty_class, "holds no image"),
+        (empty_class, "has no image"),
         (one_class, "has one class folder"),
         (three_images, "Received: bright 2, dark 2"),
         (nested, "move them up"),
