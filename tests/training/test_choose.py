@@ -111,7 +111,7 @@ def test_a_batch_takes_a_share_of_the_memory_and_so_do_the_images() -> None:
 
 def test_images_that_do_not_fit_into_the_memory_are_refused() -> None:
     with pytest.raises(
-        DataError, match=r"half of what is free.*Received: 2,000,000 images, 18\.4 GB"
+        DataError, match=r"half of the free memory.*Received: 2,000,000 images, 18\.4 GB"
     ):
         choose(with_images(1_000_000, 1_000_000), LAPTOP, TORCH, imagenet=False)
 

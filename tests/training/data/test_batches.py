@@ -86,7 +86,7 @@ def test_padding_has_the_fill_colour() -> None:
 
 
 def test_rare_classes_are_drawn_more_often_and_every_image_before_one_comes_again() -> None:
-    # 40, 8 and 2 images: evened out up to five times, an image of the rarest class counts five of the first.
+    # 40, 8 and 2 images, balanced up to 5 times: one of the rarest class counts 5 of the first.
     classes = np.repeat([0, 1, 2], [40, 8, 2])
     config = make_config(
         image_size=16, batch_size=10, oversampling=5.0, crop_padding=0, small_crop=0, flip=False
