@@ -57,8 +57,8 @@ class DataSet:
         """SHA-256 of classes, pixels and labels: a run may be resumed on the same data only."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for split in (self.train, self.validation, self.test):
-            digest.update(np.ascontiguousarray(split.pixels))
-            digest.update(np.ascontiguousarray(split.labels))
+            digest.update(np.ascontiguousarray(split.pixels).data)
+            digest.update(np.ascontiguousarray(split.labels).data)
         return digest.hexdigest()
 
     def mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

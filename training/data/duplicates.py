@@ -84,4 +84,4 @@ def write_list(duplicates: Sequence[Duplicate], path: Path) -> None:
 
 
 def _digest(image: NDArray[np.uint8]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()

@@ -87,7 +87,7 @@ def test_few_images_give_more_of_them_to_the_validation_split_and_the_test_split
     per_class: int, share: float, held_out: int, tmp_path: Path
 ) -> None:
     folder = write_images(tmp_path / "photos", per_class, size=8)
-    options = {"image_size": 8, "validation_fraction": 0.02}
+    options: dict[str, Any] = {"image_size": 8, "validation_fraction": 0.02}
 
     said, grown = load(folder, **options), load(folder, **options, max_validation=0.1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_weights_from_a_file_give_the_output_of_the_model_that_they_come_from(
     code += {"torch": TORCH, "keras": KERAS}[framework] + END
     (tmp_path / "notes.pth").touch()  # a name that Keras does not read
     # A closed port as the proxy: no internet, on any machine.
-    proxy = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    proxy: dict[str, Any] = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
     done = warm(framework).start(code, tmp_path, TORCH_HOME=tmp_path, **proxy).end()
 
