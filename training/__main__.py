@@ -1,4 +1,4 @@
-"""Command line: `python -m training COMMAND`; each command is a module of `training/commands/`."""
+"""`python -m training COMMAND`; each command is a module of `training/commands/`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def run() -> None:
-    """Run the command line; errors that a user can mend are printed without a traceback, exit code 1."""
+    """Run the command line; print a user's errors without a traceback and exit with 1."""
     try:
         app()
     except (TrainingError, BundleError) as exc:

@@ -1,14 +1,15 @@
-"""Every knob of a training run, one per line, and the recipes, which hold only what differs from the defaults."""
+"""Every knob of a training run, one a line, and the recipes: the differences from the defaults."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from training.errors import ConfigError
-
-Framework = Literal["torch", "keras"]
+from training.frameworks import FRAMEWORKS, FrameworkOption
 
 CIFAR_NETWORKS = (
     *(f"resnet{6 * n + 2}" for n in (3, 5, 7, 9)),
@@ -20,167 +21,115 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "torch": (*CIFAR_NETWORKS, *IMAGENET_NETWORKS),
     "keras": (*CIFAR_NETWORKS, *IMAGENET_NETWORKS, *V2_NETWORKS),
 }
-IMAGENET_SIZE = (
-    224  # side of the images of the ImageNet networks where nothing else is said, in pixels
-)
-IMAGENET_WEIGHTS = {
-    "torch": IMAGENET_NETWORKS,
-    "keras": (*IMAGENET_NETWORKS[2:], *V2_NETWORKS),
-}  # published ones
-SMALL_STEM = ("resnet18", "resnet34")  # the networks that have another stem for small images
+# Architectures with published ImageNet weights.
+IMAGENET_WEIGHTS = {"torch": IMAGENET_NETWORKS, "keras": (*IMAGENET_NETWORKS[2:], *V2_NETWORKS)}
+IMAGENET_SIZE = 224  # default input side of the ImageNet networks, in pixels
+SMALL_STEM = ("resnet18", "resnet34")  # networks with a different stem for small images
 SMALL_IMAGE = 64  # the largest side that counts as small, in pixels
-MIN_VALIDATION = 20  # images that a temperature is fitted on; fewer know next to nothing of it
+MIN_VALIDATION = 20  # images needed to fit a temperature; fewer say almost nothing about it
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The configuration of one run; recorded whole in the manifest of the bundle that it makes."""
+    """The configuration of one run, recorded in full in the manifest of its bundle."""
 
     # model
-    framework: Framework = "torch"
+    framework: FrameworkOption = "torch"
     arch: str = "resnet20"  # one of ARCHITECTURES[framework]
-    init: str = "random"  # random, imagenet, a file of weights, or the folder of a bundle
+    init: str = "random"  # random, imagenet, a weights file, or a bundle folder
     # data
-    image_size: int = 32  # side of the square that the network sees when it is evaluated, in pixels
-    validation_fraction: float = (
-        0.02  # share of the training split held out, stratified, for calibration
-    )
-    train_limit: int = (
-        0  # most training images, validation included: stratified, drawn with the seed; 0: all
-    )
-    test_limit: int = 0  # most test images, likewise
+    image_size: int = 32  # input side at evaluation and in service, in pixels
+    validation_fraction: float = 0.02  # of the training split, stratified; used for calibration
+    train_limit: int = 0  # max training images incl. validation, stratified, seeded; 0: all
+    test_limit: int = 0  # max test images, stratified, seeded; 0: all
     # schedule
     epochs: int = 60
-    freeze_epochs: int = (
-        0  # epochs at the start in which only the classifier trains; the backbone runs as served
-    )
-    finetune_factor: float = (
-        0.1  # rates of the epochs after those, as a share of the rates given here
-    )
-    batch_size: int = 128  # images per step
-    patience: int = 0  # epochs without a lower validation loss that end the run; the best epoch's weights stay. 0: off
-    warmup_fraction: float = (
-        0.1  # share of the steps (of each phase) in which the rate climbs linearly from 0
-    )
-    decay: Literal["linear", "cosine", "steps"] = (
-        "linear"  # to 0, or divided by 10 at 1/2 and 3/4 of the steps
-    )
+    freeze_epochs: int = 0  # initial epochs with a frozen backbone: only the classifier trains
+    finetune_factor: float = 0.1  # scales the rates below in the epochs after the frozen ones
+    batch_size: int = 128  # images per step, over all devices
+    patience: int = 0  # epochs without a lower validation loss; the best weights are kept. 0: off
+    warmup_fraction: float = 0.1  # share of each phase's steps with a linear warm-up from 0
+    decay: Literal["linear", "cosine", "steps"] = "linear"  # to 0; steps: 1/10 at 1/2 and 3/4
     # optimizer: `sgd` for every parameter, or `muon` for the convolutions and SGD for the rest
     optimizer: Literal["sgd", "muon"] = "muon"
     learning_rate: float = 0.05  # peak rate of SGD
-    muon_learning_rate: float = 0.02  # peak length of an update relative to the weights it changes
+    muon_learning_rate: float = 0.02  # peak update norm, relative to the norm of the weights
     momentum: float = 0.9  # Nesterov
-    weight_decay: float = 5e-4  # L2, on what SGD trains
-    clip_norm: float = 0.0  # largest global norm of the gradient of a step; 0: no clipping
+    weight_decay: float = 5e-4  # L2, on the parameters that SGD trains
+    clip_norm: float = 0.0  # max global norm of the gradient of a step; 0: no clipping
     label_smoothing: float = 0.0
-    ema_decay: float = (
-        0.0  # of the moving average of the weights, which is what is served; 0: the last weights
-    )
+    ema_decay: float = 0.0  # of the weights' moving average, which is exported; 0: the last weights
     # augmentation
-    oversampling: float = (
-        1.0  # most times that an image of a rare class is drawn for one of the commonest
-    )
-    crop_padding: int = (
-        4  # pixels of zero padding around the image before the random crop (He et al. 4.2)
-    )
-    small_crop: int = (
-        24  # side of the random crop in the first part of the run, in pixels; 0: never
-    )
+    oversampling: float = 1.0  # max draws of a rare class's image per draw of a common one's
+    crop_padding: int = 4  # pixels of zero padding before the random crop (He et al. 4.2)
+    small_crop: int = 24  # side of the random crop early in the run, in pixels; 0: off
     small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
     flip: bool = True  # horizontal, alternating between epochs (Jordan 2024)
-    augment: Literal["none", "trivial", "randaugment"] = (
-        "none"  # the policy of training/data/augment.py
-    )
-    mixup_alpha: float = (
-        0.0  # of the beta distribution from which the share of an image is drawn; 0: no mixup
-    )
-    cutmix_alpha: float = 0.0  # likewise; where both are on, a coin decides for each image
+    augment: Literal["none", "trivial", "randaugment"] = "none"  # see training/data/augment.py
+    mixup_alpha: float = 0.0  # of the beta distribution of an image's share; 0: no mixup
+    cutmix_alpha: float = 0.0  # the same for CutMix; if both are on, each image draws one of them
     # run
-    precision: Literal["fp32", "bf16"] = (
-        "bf16"  # of the forward and backward pass; weights and export are fp32
-    )
+    precision: Literal["fp32", "bf16"] = "bf16"  # of both passes; weights and export are fp32
     seed: int = 0
-    threads: int = 0  # of the framework in each process; 0: as many as there are cores
-    devices: int = 1  # that share each batch: GPUs, or the CPU as often where there is none
+    threads: int = 0  # of the framework in each process; 0: one per core
+    devices: int = 1  # that share each batch: GPUs, or replicas on the CPU if there is no GPU
 
     def __post_init__(self) -> None:
-        if self.framework not in ("torch", "keras"):
-            raise ConfigError(f"The framework is torch or keras. Received: {self.framework!r}")
-        if self.precision not in ("fp32", "bf16"):
-            raise ConfigError(f"The precision is fp32 or bf16. Received: {self.precision!r}")
+        """Refuse values out of range: ConfigError."""
+        self._check(("framework",), lambda value: value in FRAMEWORKS, "torch or keras")
+        self._check(("precision",), lambda value: value in ("fp32", "bf16"), "fp32 or bf16")
+        augments = ("none", "trivial", "randaugment")
+        self._check(("augment",), lambda value: value in augments, "none, trivial or randaugment")
         if self.arch not in ARCHITECTURES[self.framework]:
             raise ConfigError(
-                f"--framework {self.framework} has the architectures {', '.join(ARCHITECTURES[self.framework])}. "
-                f"Received: {self.arch!r}"
+                f"--framework {self.framework} has the architectures "
+                f"{', '.join(ARCHITECTURES[self.framework])}. Received: {self.arch!r}"
             )
         if self.init == "imagenet":
-            self._refuse_imagenet_weights()
-        for name in ("epochs", "batch_size", "image_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1. Received: {getattr(self, name)}")
+            self._check_imagenet_weights()
+        counts = ("epochs", "batch_size", "image_size")
+        self._check(counts, lambda value: value >= 1, "at least 1")
         if self.devices < 1 or self.batch_size % self.devices:
             raise ConfigError(
-                f"The devices share a batch equally: batch_size ({self.batch_size}) is a multiple of their number. "
-                f"Received: {self.devices}"
+                f"The devices share a batch equally: batch_size ({self.batch_size}) is a multiple "
+                f"of their number. Received: {self.devices}"
             )
-        for name in ("patience", "seed", "threads", "clip_norm"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be at least 0. Received: {getattr(self, name)}")
-        if self.oversampling < 1:
-            raise ConfigError(
-                f"oversampling is a factor of at least 1, which is off. Received: {self.oversampling}"
-            )
-        for name in ("train_limit", "test_limit"):
-            if getattr(self, name) < 0:
-                raise ConfigError(
-                    f"{name} is a number of images, 0 for all. Received: {getattr(self, name)}"
-                )
-        if not 0 <= self.freeze_epochs <= self.epochs:
-            raise ConfigError(
-                f"freeze_epochs lies between 0 and epochs ({self.epochs}). Received: {self.freeze_epochs}"
-            )
-        if self.finetune_factor <= 0:
-            raise ConfigError(
-                f"finetune_factor is a number above 0. Received: {self.finetune_factor}"
-            )
-        for name in ("warmup_fraction", "small_crop_fraction", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(
-                    f"{name} is a share between 0 and 1. Received: {getattr(self, name)}"
-                )
-        if self.augment not in ("none", "trivial", "randaugment"):
-            raise ConfigError(
-                f"augment is none, trivial or randaugment. Received: {self.augment!r}"
-            )
-        for name in ("mixup_alpha", "cutmix_alpha"):
-            if getattr(self, name) < 0:
-                raise ConfigError(
-                    f"{name} is a number above 0, or 0 for off. Received: {getattr(self, name)}"
-                )
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(
-                f"ema_decay lies between 0 and 1, 1 excluded. Received: {self.ema_decay}"
-            )
-        if not 0 < self.validation_fraction < 1:
-            raise ConfigError(
-                "validation_fraction lies strictly between 0 and 1: the temperature is fitted on that share. "
-                f"Received: {self.validation_fraction}"
-            )
-        if not 0 <= self.small_crop <= self.image_size:
-            raise ConfigError(
-                f"small_crop lies between 0 and image_size ({self.image_size}). Received: {self.small_crop}"
-            )
+        positive = ("patience", "seed", "threads", "clip_norm")
+        self._check(positive, lambda value: value >= 0, "at least 0")
+        limits = ("train_limit", "test_limit")
+        self._check(limits, lambda value: value >= 0, "a number of images, or 0 for all")
+        self._check(("oversampling",), lambda value: value >= 1, "at least 1, which is off")
+        frozen = f"between 0 and epochs ({self.epochs})"
+        self._check(("freeze_epochs",), lambda value: 0 <= value <= self.epochs, frozen)
+        rates = ("learning_rate", "muon_learning_rate", "finetune_factor")
+        self._check(rates, lambda value: 0 < value < math.inf, "a number above 0")
+        shares = ("warmup_fraction", "small_crop_fraction", "label_smoothing")
+        self._check(shares, lambda value: 0 <= value <= 1, "between 0 and 1")
+        alphas = ("mixup_alpha", "cutmix_alpha")
+        self._check(alphas, lambda value: value >= 0, "a number above 0, or 0 for off")
+        self._check(("ema_decay",), lambda value: 0 <= value < 1, "at least 0 and below 1")
+        held_out = "above 0 and below 1: the temperature is fitted on that share of the images"
+        self._check(("validation_fraction",), lambda value: 0 < value < 1, held_out)
+        crop = f"between 0 and image_size ({self.image_size})"
+        self._check(("small_crop",), lambda value: 0 <= value <= self.image_size, crop)
 
-    def _refuse_imagenet_weights(self) -> None:
+    def _check(self, names: tuple[str, ...], allowed: Callable[[Any], bool], expected: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not allowed(value):
+                raise ConfigError(f"Expected {name} to be {expected}. Received: {value!r}")
+
+    def _check_imagenet_weights(self) -> None:
         if self.arch not in IMAGENET_WEIGHTS[self.framework]:
             raise ConfigError(
-                f"--framework {self.framework} has ImageNet weights for {', '.join(IMAGENET_WEIGHTS[self.framework])}. "
-                f"Received: {self.arch!r}"
+                f"--framework {self.framework} has ImageNet weights for "
+                f"{', '.join(IMAGENET_WEIGHTS[self.framework])}. Received: {self.arch!r}"
             )
         if self.small_stem:
             raise ConfigError(
-                f"The ImageNet weights of {self.arch} begin with a 7x7 convolution, which it has from an --image-size "
-                f"of {SMALL_IMAGE + 1} on. Received: {self.image_size}"
+                f"The ImageNet weights of {self.arch} begin with a 7x7 convolution, which the "
+                f"network has for an --image-size of {SMALL_IMAGE + 1} or more. "
+                f"Received: {self.image_size}"
             )
 
     @property
@@ -200,7 +149,7 @@ class TrainConfig:
 
     @property
     def small_stem(self) -> bool:
-        """Whether the network begins with a 3x3 convolution and no pooling, as ResNets for small images do."""
+        """Whether the network begins with a 3x3 convolution and no pooling, for small images."""
         return self.arch in SMALL_STEM and self.image_size <= SMALL_IMAGE
 
     def as_dict(self) -> dict[str, Any]:
@@ -209,11 +158,13 @@ class TrainConfig:
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # For few cores: orthogonalised updates (Jordan et al. 2024), which after 4 epochs had 78.1 % where SGD at its best
-    # rate had 75.0 %, and small crops early on, where an epoch costs 0.57 of a full one.
+    # For few cores: orthogonalised updates (Jordan et al. 2024), 78.1 % after 4 epochs where
+    # SGD at its best rate had 75.0 %, and small crops early on, where an epoch costs 0.57 of a full
+    # one.
     "fast": {},
-    # SGD with a decay of 5e-4 on every weight, as in Zagoruyko and Komodakis 2016, "Wide Residual Networks", with the
-    # small crops of `fast` for the first 40 % of the epochs. docs/experiments.md compares it with `fast` at 70 epochs.
+    # SGD with a decay of 5e-4 on every weight, as in Zagoruyko and Komodakis 2016, "Wide Residual
+    # Networks", with the small crops of `fast` for the first 40 % of the epochs.
+    # docs/experiments.md compares it with `fast` at 70 epochs.
     "long": {
         "epochs": 84,
         "optimizer": "sgd",
@@ -222,7 +173,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "decay": "cosine",
         "small_crop_fraction": 0.4,
     },
-    # He et al. 2016, section 4.2: 64,000 steps of 128 images = 164 epochs of 50,000, rate 0.1 divided at 32k and 48k.
+    # He et al. 2016, section 4.2: 64,000 steps of 128 images = 164 epochs of 50,000; the rate 0.1
+    # is divided by 10 at 32k and 48k steps.
     "he2016": {
         "epochs": 164,
         "optimizer": "sgd",
@@ -233,9 +185,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "small_crop": 0,
         "precision": "fp32",
     },
-    # What torchvision's recipe of 2021 adds (V. Vryniotis, "How to Train State-Of-The-Art Models Using TorchVision's
-    # Latest Primitives"), on 84 epochs instead of 600: label smoothing, TrivialAugment, mixup, CutMix, a cosine and the
-    # moving average of the weights, here over the last 1,000 steps or so. The rate and the decay are those of `long`.
+    # The additions of torchvision's recipe of 2021 (V. Vryniotis, "How to Train State-Of-The-Art
+    # Models Using TorchVision's Latest Primitives"), on 84 epochs instead of 600: label smoothing,
+    # TrivialAugment, mixup, CutMix, a cosine and the moving average of the weights, here over about
+    # the last 1,000 steps. The rate and the decay are those of `long`.
     "modern": {
         "epochs": 84,
         "optimizer": "sgd",
@@ -249,9 +202,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "mixup_alpha": 0.2,
         "cutmix_alpha": 1.0,
     },
-    # From weights that know images to a few hundred images: first the new classifier on what the backbone sees, then
-    # all of it at a tenth of the rate. SGD with momentum and a cosine as in Kornblith et al. 2019, "Do Better ImageNet
-    # Models Transfer Better?"; more images held out, because 2 % of a small data set calibrate nothing.
+    # Transfer learning on a few hundred images: first a new classifier on a frozen backbone, then
+    # fine-tuning of the whole network at a tenth of the rate. SGD with momentum and a cosine as in
+    # Kornblith et al. 2019, "Do Better ImageNet Models Transfer Better?"; a larger share is held
+    # out, because 2 % of a small data set are too few to calibrate on.
     "transfer": {
         "epochs": 12,
         "freeze_epochs": 4,
@@ -263,8 +217,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "small_crop": 0,
         "validation_fraction": 0.1,
     },
-    # The third experiment of the project's origin, which had 24.0 % after its one epoch: ResNet-18 from scratch on
-    # 5,000 training and 1,000 test images of CIFAR-10. 40 epochs of 4,900 images in batches of 64 = 3,040 steps.
+    # The third experiment of the project's origin, which reached 24.0 % after its single epoch:
+    # ResNet-18 from scratch on 5,000 training and 1,000 test images of CIFAR-10. 40 epochs of 4,900
+    # images in batches of 64 = 3,040 steps.
     "seed-resnet18": {
         "arch": "resnet18",
         "image_size": 32,
@@ -277,8 +232,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_config(recipe: str = "fast", **changes: Any) -> TrainConfig:
-    """A configuration: the defaults, changed by the recipe, changed by what the user said (None: not said).
+def make_config(recipe: str = "fast", **options: Any) -> TrainConfig:
+    """Build a configuration: the defaults, overridden by the recipe, overridden by `options`.
+
+    Args:
+        recipe: one of RECIPES.
+        options: values by field name; None leaves the field alone.
 
     Raises:
         ConfigError: an unknown recipe or option, or a value out of range.
@@ -286,17 +245,18 @@ def make_config(recipe: str = "fast", **changes: Any) -> TrainConfig:
     if recipe not in RECIPES:
         raise ConfigError(f"Expected a recipe among {', '.join(RECIPES)}. Received: {recipe!r}")
     known = {field.name for field in dataclasses.fields(TrainConfig)}
-    said = {name: value for name, value in changes.items() if value is not None}
-    if unknown := sorted(set(said) - known):
+    overrides = {name: value for name, value in options.items() if value is not None}
+    if unknown := sorted(set(overrides) - known):
         raise ConfigError(
-            f"Unknown option. Expected one of {', '.join(sorted(known))}. Received: {', '.join(unknown)}"
+            f"Unknown option. Expected one of {', '.join(sorted(known))}. "
+            f"Received: {', '.join(unknown)}"
         )
-    values = {**RECIPES[recipe], **said}
+    values = {**RECIPES[recipe], **overrides}
     if values.get("arch") in (*IMAGENET_NETWORKS, *V2_NETWORKS):
         values.setdefault("image_size", IMAGENET_SIZE)
     image_size = values.get("image_size", TrainConfig.image_size)
     values.setdefault("small_crop", image_size * 3 // 4)
     values.setdefault("crop_padding", max(TrainConfig.crop_padding, image_size // 8))
-    if "epochs" in said and "freeze_epochs" in values and "freeze_epochs" not in said:
-        values["freeze_epochs"] = min(values["freeze_epochs"], said["epochs"] // 2)
+    if "epochs" in overrides and "freeze_epochs" in values and "freeze_epochs" not in overrides:
+        values["freeze_epochs"] = min(values["freeze_epochs"], overrides["epochs"] // 2)
     return TrainConfig(**values)

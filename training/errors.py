@@ -1,32 +1,33 @@
-"""What can go wrong while a model is trained.
+"""The errors of training.
 
     TrainingError
         DataError          folder → images: the data set can't be used as it is
-        ConfigError        command → run: an option is unknown, out of range or contradicts a run that exists
-        WeightsError       weights → network: they can't be had, can't be read, or are another network's
+        ConfigError        command → run: an option is unknown, out of range, or not the run's
+        WeightsError       weights → network: not available, not readable, or another network's
         StorageError       run → disk: a checkpoint or a bundle could not be written
-        DeviceError        run → devices: one of several training processes is gone
+        DeviceError        run → devices: one of several training processes died
 
-The command line prints the text of these and exits with 1; anything else is a defect and keeps its traceback.
+The command line prints their text and exits with 1; anything else is a defect and keeps its
+traceback.
 """
 
 from __future__ import annotations
 
 
 class TrainingError(Exception):
-    """Base class of every error that a user of the training scripts can cause and mend."""
+    """Base class of every error that a user of the training commands can cause and fix."""
 
 
 class DataError(TrainingError):
-    """The data set can't be used: no classes, an empty class, an unreadable image, splits that disagree."""
+    """The data set can't be used, for example because of an empty class or an unreadable image."""
 
 
 class ConfigError(TrainingError):
-    """An option is unknown or out of range, or the run folder belongs to a run with other options."""
+    """An option is unknown or out of range, or the run folder has a run with other options."""
 
 
 class WeightsError(TrainingError):
-    """Weights can't be downloaded or read, have another hash than promised, or are those of another network."""
+    """Weights can't be downloaded or read, have a wrong hash, or are those of another network."""
 
 
 class StorageError(TrainingError):

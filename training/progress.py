@@ -1,4 +1,4 @@
-"""The progress bar of long work: what it is at, how far, since when, and how much longer."""
+"""The progress bar: what runs, how far it is, the time elapsed and the time remaining."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 
 def progress_bar(console: Console, *, transient: bool = False) -> Progress:
-    """A bar on `console`; a transient one leaves no line behind."""
+    """A progress bar on `console`; a transient one is erased at the end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

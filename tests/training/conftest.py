@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from PIL import Image
 
 from tests.training.warm import Warm, WarmProcess
 
-# Tests of other things do not wait for OpenVINO artifacts.
+# Only the tests of acceleration make OpenVINO artifacts.
 os.environ["TRAINING_ACCELERATE"] = "0"
 
 FRAMEWORKS = ("torch", "keras")
@@ -37,7 +37,7 @@ COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 70), "red": (210, 50, 40)}
 
 
 def write_images(folder: Path, per_class: int, size: int = 16, seed: int = 0) -> Path:
-    """PNG files of noisy colours, one class a colour: learnt within an epoch or two."""
+    """PNG files of noisy colours, one class per colour: learnt within an epoch or two."""
     generator = np.random.default_rng(seed)
     for name, colour in COLOURS.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def environment() -> dict[str, str]:
 
 
 def run_command(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m training` with these arguments to its end, with these variables in its environment."""
+    """Run `python -m training` with these arguments and environment variables to its end."""
     return subprocess.run(
         [sys.executable, "-m", "training", *map(str, arguments)],
         capture_output=True,
@@ -75,9 +75,9 @@ def run_command(*arguments: str | Path, **variables: str) -> subprocess.Complete
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmOf]:
-    """`warm("torch")` starts programs in processes that have the framework imported (tests/training/warm.py)."""
-    # Keras reads this variable when it is imported: no test finds weights that this machine has.
-    place = environment() | {"KERAS_HOME": str(tmp_path_factory.mktemp("keras"))}
+    """`warm("torch")` starts programs with the framework imported (tests/training/warm.py)."""
+    # Keras reads this variable when it is imported: tests must not find cached weights.
+    variables = environment() | {"KERAS_HOME": str(tmp_path_factory.mktemp("keras"))}
     with ExitStack() as stack:
 
         @functools.cache
@@ -87,16 +87,16 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmOf]:
                 "training.export.export",
                 f"training.{framework}.backend",
             )
-            return stack.enter_context(Warm(modules, place))
+            return stack.enter_context(Warm(modules, variables))
 
         yield server
 
 
 @pytest.fixture(scope="session")
 def start(warm: WarmOf) -> Start:
-    """`start(*arguments)` starts `python -m training` in a process that has its framework imported."""
+    """`start(*arguments)` starts `python -m training` with its framework imported."""
 
-    def start(*arguments: str | Path, **options: str | Path) -> WarmProcess:
+    def start(*arguments: str | Path, **options: Any) -> WarmProcess:
         framework = "keras" if "keras" in arguments else "torch"
         return warm(framework).start(COMMAND, *arguments, **options)
 
@@ -105,18 +105,18 @@ def start(warm: WarmOf) -> Start:
 
 @pytest.fixture(scope="session")
 def train(start: Start) -> Run:
-    """`train(*arguments)` runs `python -m training train` to its end, in a process that has its framework imported."""
+    """`train(*arguments)` runs `python -m training train` with its framework imported."""
     return lambda *arguments, **options: start("train", *arguments, **options).end()
 
 
 class Whole(NamedTuple):
-    """A run that was killed after an epoch or more and then went to its end, and the same run in one go."""
+    """A run that was killed after an epoch or more and resumed, and the same run uninterrupted."""
 
     options: tuple[str | Path, ...]  # of its command, without `--run`
     folder: Path  # of the run
     killed_after: int  # epochs
     resumed: subprocess.CompletedProcess[str]
-    uninterrupted: Path  # folder of the run in one go, to the last epoch and no further
+    uninterrupted: Path  # folder of the uninterrupted run, which was killed after its last epoch
     bundle: Path
 
 
@@ -124,25 +124,14 @@ class Whole(NamedTuple):
 def wholes(
     warm: WarmOf, start: Start, colour_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Future[Whole]]]:
-    """A run in each framework, side by side; both bundles in one repository."""
+    """A run in each framework, concurrently; both bundles in one repository."""
     root = tmp_path_factory.mktemp("trained")
 
     def whole(framework: str) -> Whole:
-        name, folder, uninterrupted = (
-            f"colours-{framework}",
-            root / framework,
-            root / f"{framework}-at-once",
-        )
-        options = (
-            "--framework",
-            framework,
-            "--data",
-            colour_folder,
-            "--out",
-            root / "models",
-            "--name",
-            name,
-        )
+        name, folder = f"colours-{framework}", root / framework
+        uninterrupted = root / f"{framework}-at-once"
+        options: tuple[str | Path, ...] = ("--framework", framework, "--data", colour_folder)
+        options = (*options, "--out", root / "models", "--name", name)
         options = (*options, *SMALL, "--epochs", str(EPOCHS))
         kill_after(EPOCHS, start("train", *options, "--run", uninterrupted), uninterrupted)
         killed_after = kill_after(1, start("train", *options, "--run", folder), folder)
@@ -165,7 +154,7 @@ def whole(request: pytest.FixtureRequest, wholes: Mapping[str, Future[Whole]]) -
 
 
 def kill_after(epochs: int, process: WarmProcess, folder: Path) -> int:
-    """Kill what trains in `folder` after so many epochs or a few more; how many there are in its record."""
+    """Kill `process` after so many epochs or a few more; returns how many are recorded."""
     wait_for_epochs(epochs, folder)
     os.kill(process.pid, signal.SIGKILL)
     process.end()
@@ -180,7 +169,7 @@ def wait_for_epochs(epochs: int, folder: Path) -> None:
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    """The epochs in the record of a run, of which there may be none yet."""
+    """The epochs in the record of a run, which may not exist yet."""
     record = folder / "run.json"
     epochs: list[dict[str, float]] = (
         json.loads(record.read_text())["history"] if record.exists() else []

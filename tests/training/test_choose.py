@@ -27,7 +27,7 @@ def test_photos_want_imagenet_weights_and_small_images_do_not() -> None:
     assert wanted_weights(small, LAPTOP, TORCH | {"init": "imagenet"}) == "resnet18"
 
 
-def test_what_is_said_decides_over_the_weights() -> None:
+def test_what_is_requested_decides_over_the_weights() -> None:
     assert wanted_weights(PHOTOS, LAPTOP, TORCH | {"init": "random"}) is None
     assert wanted_weights(PHOTOS, LAPTOP, TORCH | {"arch": "resnet34"}) == "resnet34"
     assert wanted_weights(PHOTOS, LAPTOP, TORCH | {"arch": "resnet56"}) is None
@@ -57,7 +57,7 @@ def test_without_weights_photos_train_a_small_network_on_small_images() -> None:
     assert (config.init, config.arch, config.image_size) == ("random", "resnet20", 64)
     assert config.freeze_epochs == 0
     assert config.ema_decay == pytest.approx(1 - 1 / 45), "five epochs of nine steps"
-    assert "can't be had" in next(
+    assert "not available" in next(
         choice.why for choice in choices if choice.what == "first weights"
     )
 
@@ -70,9 +70,9 @@ def test_small_images_keep_their_size(side: int, size: int) -> None:
 
 
 def test_a_bundle_brings_its_network_and_its_size() -> None:
-    said = TORCH | {"init": "models/x/1", "arch": "resnet20", "image_size": 32}
+    requested = TORCH | {"init": "models/x/1", "arch": "resnet20", "image_size": 32}
 
-    config, choices = choose(PHOTOS, LAPTOP, said, imagenet=False)
+    config, choices = choose(PHOTOS, LAPTOP, requested, imagenet=False)
 
     assert (config.arch, config.image_size, config.freeze_epochs) == ("resnet20", 32, 4)
     assert "that of the bundle" in [choice.why for choice in choices]
@@ -111,7 +111,7 @@ def test_a_batch_takes_a_share_of_the_memory_and_so_do_the_images() -> None:
 
 def test_images_that_do_not_fit_into_the_memory_are_refused() -> None:
     with pytest.raises(
-        DataError, match=r"half of what is free.*Received: 2,000,000 images, 18\.4 GB"
+        DataError, match=r"half of the free memory.*Received: 2,000,000 images, 18\.4 GB"
     ):
         choose(with_images(1_000_000, 1_000_000), LAPTOP, TORCH, imagenet=False)
 
@@ -133,12 +133,12 @@ def test_the_precision_is_what_the_processor_has() -> None:
     assert precision(replace(LAPTOP, bf16=False)) == precision(replace(LAPTOP, gpu=True)) == "fp32"
 
 
-def test_what_is_said_is_taken() -> None:
-    said = {"framework": "keras", "epochs": 3, "seed": 7, "threads": 1, "arch": "resnet32"}
+def test_what_is_requested_is_taken() -> None:
+    requested = {"framework": "keras", "epochs": 3, "seed": 7, "threads": 1, "arch": "resnet32"}
 
-    config, _ = choose(PHOTOS, LAPTOP, said, imagenet=False)
+    config, _ = choose(PHOTOS, LAPTOP, requested, imagenet=False)
 
-    assert {name: getattr(config, name) for name in said} == said
+    assert {name: getattr(config, name) for name in requested} == requested
 
 
 def test_every_choice_has_a_reason_and_the_same_facts_give_the_same_choice() -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from training.config import RECIPES, TrainConfig, make_config
 from training.errors import ConfigError
 
 
-def test_a_recipe_changes_the_defaults_and_what_is_said_changes_the_recipe() -> None:
+def test_a_recipe_changes_the_defaults_and_an_option_changes_the_recipe() -> None:
     config = make_config("he2016", epochs=3, seed=None)
 
     assert (config.epochs, config.optimizer, config.weight_decay, config.seed) == (
@@ -71,6 +73,8 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"image_size": 64, "arch": "resnet18", "init": "imagenet"}, "7x7 convolution"),
         ({"freeze_epochs": 61}, "freeze_epochs"),
         ({"finetune_factor": 0.0}, "finetune_factor"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
         ({"train_limit": -1}, "train_limit"),
         ({"framework": "jax"}, "jax"),
         ({"epochs": 0}, "epochs"),
@@ -88,6 +92,6 @@ def test_small_crops_follow_the_image_size() -> None:
         ",".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else ""
     ),
 )
-def test_a_wrong_option_is_named(changes: dict[str, object], named: str) -> None:
+def test_a_wrong_option_is_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        make_config(**changes)  # type: ignore[arg-type]
+        make_config(**changes)

@@ -1,8 +1,8 @@
-"""Processes that begin with their framework imported, so that a test pays for its own work alone.
+"""Processes that start with their framework imported, to save each test the import.
 
-A server imports the framework once; every program that a test starts is a fork of it. That is a process of its own,
-with its own arguments, output, signals and exit code. It differs from one that `python` starts in nothing but the
-seconds that the imports would take, so each command needs one whole run from nothing (`run_command`), and no more.
+A server imports the framework once; every program that a test starts is a fork of it: a process
+with its own arguments, output, signals and exit code. It differs from a fresh `python` process only
+in the seconds that the imports take, so each command needs one run from nothing (`run_command`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMEOUT_S = 500.0
 
 
 class WarmProcess:
-    """A program under way.
+    """A running program.
 
     Attributes:
         pid: its process, for signals, until `end` has returned.
@@ -44,7 +44,7 @@ class WarmProcess:
         self.pid = int(self._lines.readline())
 
     def end(self) -> subprocess.CompletedProcess[str]:
-        """Wait for its end: how it ended, and what it printed. After `TIMEOUT_S` it is killed: TimeoutError."""
+        """Wait for its end, at most `TIMEOUT_S`; returns exit code and output."""
         self._status.settimeout(TIMEOUT_S)
         with self._status, self._lines:
             try:
@@ -61,7 +61,7 @@ class WarmProcess:
 
 
 class Warm:
-    """A server that has imported `modules`, in this environment."""
+    """A server that has imported `modules`, with this environment."""
 
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -93,7 +93,7 @@ class Warm:
         folder: Path | None = None,
         **environment: str | Path,
     ) -> WarmProcess:
-        """As `python -c CODE ARGUMENTS` in `folder`, by default the current one, with these variables besides."""
+        """Run `python -c CODE ARGUMENTS` in `folder` (default: here) with more variables."""
         return WarmProcess(
             self._control,
             {
@@ -106,14 +106,14 @@ class Warm:
 
 
 def _serve(control: socket.socket) -> NoReturn:
-    """Start what is asked for and tell how it ends. When its client is gone, all of them end."""
+    """Start programs on request and report their exit codes; kill all when the client closes."""
     running: dict[int, tuple[BaseProcess, socket.socket]] = {}  # by sentinel
     while True:
         for ready in wait([control.fileno(), *running]):
             if isinstance(ready, int) and ready in running:
                 process, status = running.pop(ready)
                 process.join()
-                status.sendall(b"%d\n" % process.exitcode)
+                status.sendall(b"%d\n" % (process.exitcode or 0))
                 status.close()
                 continue
             message, fds, _, _ = socket.recv_fds(control, REQUEST_BYTES, 3)
@@ -124,14 +124,13 @@ def _serve(control: socket.socket) -> NoReturn:
             for output in fds[1:]:
                 os.close(output)
             status = socket.socket(fileno=fds[0])
-            status.sendall(b"%d\n" % process.pid)
+            status.sendall(b"%d\n" % (process.pid or 0))
             running[process.sentinel] = process, status
 
 
 def _run(request: dict[str, Any], outputs: Sequence[int]) -> None:
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell's background job is born deaf to it
+    # A shell starts background jobs with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for output, number in zip(outputs, (1, 2), strict=True):
         os.dup2(output, number)
         os.close(output)

@@ -13,34 +13,34 @@ from training.errors import ConfigError
 
 
 def on_devices(config: TrainConfig, devices: str) -> TrainConfig:
-    """The configuration with the devices that the option names; if they are several, training uses them from here on.
+    """Set up the devices of `--devices`; training uses them from here on.
 
-    Where each device has a process, only the first one prints.
+    With one process per device, only rank 0 prints.
+
+    Returns:
+        The configuration with the number of devices.
 
     Raises:
-        ConfigError: no number and not `auto`, more GPUs than there are, or a batch that can't be shared out.
+        ConfigError: neither a number nor `auto`, more GPUs than there are, or a batch size that is
+            not a multiple of the number.
         DeviceError: one of the processes was killed.
-        typer.Exit: other processes have done the work.
+        typer.Exit: this process launched the others, which have done the work.
     """
     if devices == "1":
         return config
     backend = load_backend(config)
     gpus = backend.devices.gpus()
     if devices != "auto" and not (devices.isdecimal() and int(devices)):
-        raise ConfigError(
-            f"--devices is a number, or auto for every GPU that there is. Received: {devices!r}"
-        )
+        raise ConfigError(f"--devices is a number, or auto for every GPU. Received: {devices!r}")
     count = max(1, gpus) if devices == "auto" else int(devices)
     if gpus and count > gpus:
-        raise ConfigError(
-            f"--devices is at most the number of GPUs, which is {gpus}. Received: {count}"
-        )
+        raise ConfigError(f"--devices is at most the number of GPUs, {gpus}. Received: {count}")
     config = dataclasses.replace(config, devices=count)
     if count == 1:
         return config
     code = backend.devices.launch(count)
     if code == INTERRUPTED:
-        console.show_cursor()  # the progress bar of a process that has ended hides it
+        console.show_cursor()  # hidden by the progress bar of a process that was killed
         raise interrupted()
     if code is not None:
         raise typer.Exit(code)
@@ -48,6 +48,6 @@ def on_devices(config: TrainConfig, devices: str) -> TrainConfig:
     console.quiet = rich.get_console().quiet = rank > 0
     if not gpus:
         console.print(
-            f"Notice: there is no GPU. The CPU is used as {count} devices, which saves no time."
+            f"Notice: there is no GPU. The CPU acts as {count} devices, which saves no time."
         )
     return config

@@ -1,4 +1,4 @@
-"""`python -m training fit --data FOLDER`: a folder of images to a served model, with everything else chosen."""
+"""`python -m training fit --data FOLDER`: a model of a folder of images; all else is chosen."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from training.commands.options import (
     Out,
     Seed,
     SkipUnreadable,
+    check_name,
     check_writable,
+    command_line,
     console,
+    data_name,
     default_name,
     load_backend,
     load_data,
@@ -43,20 +46,18 @@ def fit(
     init: Annotated[
         str | None,
         typer.Option(
-            help="First weights: random, imagenet, a file, or the folder of a bundle; default: imagenet for photos, "
-            "if the weights can be had."
+            help="Initial weights: random, imagenet, a file, or a bundle folder; default: imagenet "
+            "for photos, if the weights are available."
         ),
     ] = None,
     arch: Annotated[
         str | None, typer.Option(help="The network, as in `train`; default: chosen.")
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Most passes over the training images.")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Max passes over the training images.")] = None,
     seed: Seed = None,
     threads: Annotated[
         int | None,
-        typer.Option(help="Threads of the framework; default: the cores that are free to use."),
+        typer.Option(help="Threads of the framework; default: the usable cores."),
     ] = None,
     run: Annotated[
         Path | None,
@@ -67,61 +68,66 @@ def fit(
     skip_unreadable: SkipUnreadable = False,
     accelerate: Accelerate = True,
 ) -> None:
-    """Choose everything for a folder of images, say why, train, and write the bundle. The same command resumes."""
-    options = {"arch": arch, "init": init, "epochs": epochs, "seed": seed, "threads": threads}
-    said = {"framework": framework} | {
-        key: value for key, value in options.items() if value is not None
-    }
-    make_config(
-        **{key: value for key, value in said.items() if key != "init"}
-    )  # refuses what is no option
+    """Choose a configuration, say why, train, and write the bundle. The same command resumes."""
+    given = {"arch": arch, "init": init, "epochs": epochs, "seed": seed, "threads": threads}
+    overrides: dict[str, Any] = {"framework": framework}
+    overrides |= {key: value for key, value in given.items() if value is not None}
+    # It raises ConfigError for invalid options; `init` is checked with the architecture, later.
+    make_config(**(overrides | {"init": None}))
     start = initial_path(init) if init else None
     if start is not None and start.is_dir():
         manifest = read_manifest(start)
-        said = {"arch": manifest.architecture.name, "image_size": manifest.input.height} | said
+        bundle = {"arch": manifest.architecture.name, "image_size": manifest.input.height}
+        overrides = bundle | overrides
     seen = survey(data)
-    name = name or default_name(data.resolve().name, framework)
-    check_writable(out, name)
+    name = name or default_name(data_name(str(data)), framework)
     folder = run or Path("runs") / f"{name}-{seen.digest[:8]}"
+    check_name(name)
+    check_writable(out, "model repository")
+    check_writable(folder, "run folder")
     config = recorded_config(folder)
     if config is None:
-        config, choices = _choose(seen, said)
+        config, choices = _choose(seen, overrides)
         _show(data, choices)
     else:
-        config = dataclasses.replace(config, **said)
-        console.print(f"Going on in {folder} with what was chosen when it began.", markup=False)
+        config = dataclasses.replace(config, **overrides)
+        console.print(f"Resuming in {folder} with the choices of its first start.", markup=False)
     data_set = load_data(str(data), config, skip_unreadable=skip_unreadable)
-    make_bundle(config, data_set, run=folder, out=out, name=name, accelerated=accelerate)
+    # scipy takes seconds to import: not before the options are known to be valid.
+    from training.export.export import ExportOptions  # noqa: PLC0415
+
+    options = ExportOptions(out, name, command_line(), accelerated=accelerate)
+    make_bundle(config, data_set, folder, options)
 
 
-def _choose(seen: Survey, said: dict[str, Any]) -> tuple[TrainConfig, list[Choice]]:
-    """The configuration; on the way there the weights are fetched, if they are wanted and can be had.
+def _choose(seen: Survey, overrides: dict[str, Any]) -> tuple[TrainConfig, list[Choice]]:
+    """The configuration; ImageNet weights are downloaded if they are wanted and available.
 
     Raises:
         ConfigError, DataError: see `choose`.
-        WeightsError: weights that the user asked for can't be had.
+        WeightsError: weights that the user requested are not available.
     """
-    # TensorFlow takes the number of threads once, so it is settled before the framework is asked about a GPU.
-    said = {"threads": usable_cores()} | said
-    backend = load_backend(make_config(framework=said["framework"], threads=said["threads"]))
+    # TensorFlow takes the number of threads once, so it is set before looking for a GPU.
+    overrides = {"threads": usable_cores()} | overrides
+    framework = overrides["framework"]
+    backend = load_backend(make_config(framework=framework, threads=overrides["threads"]))
     machine = Machine(available_memory(), computes_in_bf16(), backend.devices.gpus() > 0)
-    arch = wanted_weights(seen, machine, said)
+    arch = wanted_weights(seen, machine, overrides)
     if arch is None:
-        return choose(seen, machine, said, imagenet=False)
+        return choose(seen, machine, overrides, imagenet=False)
     console.print(f"Looking for the ImageNet weights of {arch}.")
     try:
-        read_initial(
-            make_config(framework=said["framework"], arch=arch, init="imagenet"), backend.weights
-        )
+        imagenet = make_config(framework=framework, arch=arch, init="imagenet")
+        read_initial(imagenet, backend.weights)
     except WeightsError as exc:
-        if "init" in said:
+        if "init" in overrides:
             raise
         console.print(
             f"Notice: the network starts from random weights, which costs accuracy. {exc}",
             markup=False,
         )
-        return choose(seen, machine, said, imagenet=False)
-    return choose(seen, machine, said, imagenet=True)
+        return choose(seen, machine, overrides, imagenet=False)
+    return choose(seen, machine, overrides, imagenet=True)
 
 
 def _show(data: Path, choices: list[Choice]) -> None:

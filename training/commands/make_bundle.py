@@ -1,13 +1,14 @@
-"""From a configuration and a data set to a bundle, with what is said on the way: what `train` and `fit` share."""
+"""From a configuration and a data set to a bundle: what `train`, `fit` and `transfer` share."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import typer
 
 from training.commands.options import (
-    command_line,
     console,
     interrupted,
     load_backend,
@@ -15,46 +16,51 @@ from training.commands.options import (
     print_serve_command,
 )
 from training.config import TrainConfig
+from training.data import duplicates
 from training.data.dataset import DataSet
+from training.data.folders import some
 from training.loop import train as run_training
 from training.weights.initial import read_initial
 
-MAX_CLASSES_SHOWN = 10  # whose results are printed; of more, those of the worst ones
+if TYPE_CHECKING:
+    from training.export.export import Exported, ExportOptions
+
+MAX_CLASSES_SHOWN = 10  # in the results; of more classes, the worst ones
+DUPLICATES_FILE = "duplicates.csv"
+# With four test images of a class, a single one moves the accuracy of that class by 25 points.
+MIN_TEST_IMAGES = 5  # of each class
+MAX_INTERVAL = 0.3  # width of the 95 % interval of the accuracy: 15 points either way
 
 
-def make_bundle(
-    config: TrainConfig,
-    data_set: DataSet,
-    *,
-    run: Path,
-    out: Path,
-    name: str,
-    golden: list[tuple[str, bytes]] | None = None,
-    accelerated: bool = True,
-) -> Path:
-    """Train in the folder `run`, or go on there, and write the next version of `out`/`name`; returns its folder.
+def make_bundle(config: TrainConfig, data_set: DataSet, run: Path, options: ExportOptions) -> Path:
+    """Train or resume in the folder `run`, and export the model's next version.
 
-    Args:
-        golden, accelerated: as for `export_bundle`.
+    Returns:
+        The folder of the bundle.
 
     Raises:
         TrainingError, BundleError: see `read_initial`, `training.loop.train` and `export_bundle`.
-        typer.Exit: Ctrl-C, or another process makes the bundle of what both have trained.
+        typer.Exit: after Ctrl-C, or in every process but rank 0, which writes the bundle.
     """
-    for note in data_set.notes:
-        console.print(f"Note: {note}", markup=False)
+    _print_notes(data_set, run)
     backend = load_backend(config)
     mean, std = data_set.mean_and_std()
-    initial = read_initial(config, backend.weights).for_labels(data_set.classes)
+    initial = read_initial(config, backend.weights)
+    if dropped := initial.dropped_classifier(config.init, data_set.classes):
+        console.print(f"Note: {dropped}", markup=False)
+    initial = initial.for_labels(data_set.classes)
     trainer = backend.Trainer(config, len(data_set.classes), mean, std, initial)
     console.print(
-        f"{config.arch} in {config.framework}: {trainer.parameters:,} parameters, {len(data_set.train):,} training and "
-        f"{len(data_set.validation):,} validation images, {len(data_set.classes)} classes. Checkpoints and curves: {run} (tensorboard --logdir {run})",
+        f"{config.arch} in {config.framework}: {trainer.parameters:,} parameters, "
+        f"{len(data_set.train):,} training and {len(data_set.validation):,} validation images, "
+        f"{len(data_set.classes)} classes. Checkpoints and curves: {run} "
+        f"(tensorboard --logdir {run})",
         markup=False,
     )
     if config.freeze_epochs and config.init == "random":
         console.print(
-            "Notice: the backbone is frozen at random weights. --init imagenet, a file or a bundle starts from better ones."
+            "Notice: the backbone is frozen at random weights. --init imagenet, a file or a bundle "
+            "starts from better ones."
         )
     try:
         record = run_training(trainer, config, data_set, run, console)
@@ -62,37 +68,70 @@ def make_bundle(
         raise interrupted() from None
     if backend.devices.shut_down():
         raise typer.Exit
-    from training.export.calibration import why_not_fitted  # noqa: PLC0415 - scipy takes seconds to import
-    from training.export.export import ExportOptions, export_bundle  # noqa: PLC0415 - likewise
+    # scipy takes seconds to import.
+    from training.export.export import export_bundle  # noqa: PLC0415
 
-    options = ExportOptions(out, name, command_line(), golden, accelerated)
     with console.status("exporting") as status:
         exported = export_bundle(
             trainer, backend, config, data_set, record, options, progress=status.update
         )
+    _print_result(config, data_set, exported)
+    print_artifacts(exported.path, exported.serving, exported.notes)
+    print_serve_command(options.models, options.name, data_set.test.files[0])
+    return exported.path
+
+
+def _print_notes(data_set: DataSet, run: Path) -> None:
+    """Print what is remarkable about the data, and list its duplicates in a file of the run."""
+    for note in data_set.notes:
+        console.print(f"Note: {note}", markup=False)
+    if data_set.duplicates:
+        path = run / DUPLICATES_FILE
+        duplicates.write_list(data_set.duplicates, path)
+        console.print(f"Note: all {len(data_set.duplicates):,} are listed in {path}", markup=False)
+    counts = np.bincount(data_set.test.labels, minlength=len(data_set.classes))
+    few = [
+        f"{label} {count}"
+        for label, count in zip(data_set.classes, counts, strict=True)
+        if count < MIN_TEST_IMAGES
+    ]
+    if few:
+        console.print(
+            f"Notice: there are fewer than {MIN_TEST_IMAGES} test images of {len(few)} of "
+            f"{len(data_set.classes)} classes, so the test accuracy will say little. Add images. "
+            f"Received: {some(few)}",
+            markup=False,
+        )
+
+
+def _print_result(config: TrainConfig, data_set: DataSet, exported: Exported) -> None:
+    from training.export.calibration import why_not_fitted  # noqa: PLC0415 - as above
+
     low, high = exported.interval
     before, after = exported.calibration_error
     scaled = "without scaling" if after is None else f"before and {after:.4f} after scaling"
     console.print(
-        f"{exported.path}: test accuracy {exported.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-        f"{len(data_set.test):,} images) through the exported artifact; calibration error {before:.4f} "
-        f"{scaled}; logits within {exported.max_logit_difference:.1e} of the network's.",
+        f"{exported.path}: test accuracy {exported.accuracy:.2%} (95 % interval {low:.2%} to "
+        f"{high:.2%}, {len(data_set.test):,} images) through the exported artifact; calibration "
+        f"error {before:.4f} {scaled}; logits within {exported.max_logit_difference:.1e} of the "
+        "network's.",
         markup=False,
     )
+    if high - low > MAX_INTERVAL:
+        console.print(
+            f"Notice: the interval is {(high - low) * 100:.0f} points wide: {len(data_set.test):,} "
+            "test images are too few to judge the model by. Add images.",
+            markup=False,
+        )
     if after is None:
         console.print(
-            f"Notice: the scores are not calibrated: {why_not_fitted(len(data_set.validation))}. More images help, or a "
-            f"larger share of them in `train`: --validation-fraction, here {config.validation_fraction:g}.",
+            f"Notice: the scores are not calibrated: {why_not_fitted(len(data_set.validation))}. "
+            "More images help, or a larger share of them in `train`: --validation-fraction, here "
+            f"{config.validation_fraction:g}.",
             markup=False,
         )
     worst_first = sorted(exported.by_class, key=lambda found: found[2] / found[1])
-    console.print(
-        "Right by class, worst first: "
-        + ", ".join(
-            f"{label} {right} of {count}" for label, count, right in worst_first[:MAX_CLASSES_SHOWN]
-        ),
-        markup=False,
+    correct = ", ".join(
+        f"{label} {right} of {count}" for label, count, right in worst_first[:MAX_CLASSES_SHOWN]
     )
-    print_artifacts(exported.path, exported.serving, exported.notes)
-    print_serve_command(out, name, data_set.test.files[0])
-    return exported.path
+    console.print(f"Correct by class, worst first: {correct}", markup=False)

@@ -12,6 +12,7 @@ from training.commands.options import (
     Framework,
     Out,
     Threads,
+    check_name,
     check_writable,
     command_line,
     console,
@@ -29,7 +30,8 @@ def pretrained(
     arch: Annotated[
         str,
         typer.Option(
-            help=f"torch: {', '.join(IMAGENET_WEIGHTS['torch'])}; keras: {', '.join(IMAGENET_WEIGHTS['keras'])}."
+            help=f"torch: {', '.join(IMAGENET_WEIGHTS['torch'])}; "
+            f"keras: {', '.join(IMAGENET_WEIGHTS['keras'])}."
         ),
     ] = "resnet50",
     out: Out = Path("models"),
@@ -39,17 +41,17 @@ def pretrained(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="A file of weights, or the URL of one; default: where the framework publishes them."
+            help="A file of weights or its URL; default: the framework's published weights."
         ),
     ] = None,
     threads: Threads = None,
     golden_images: Annotated[
         Path | None,
-        typer.Option(help="Folder of images for the golden samples; default: drawn ones."),
+        typer.Option(help="Folder of images for the golden samples; default: generated ones."),
     ] = None,
     accelerate: Accelerate = True,
 ) -> None:
-    """Write a bundle for the 1,000 classes of ImageNet from published weights. Nothing is trained."""
+    """Write a bundle for the 1,000 classes of ImageNet from published weights, without training."""
     config = make_config(
         framework=framework, arch=arch, init="imagenet", threads=threads, precision="fp32"
     )
@@ -58,9 +60,10 @@ def pretrained(
             f"--weights is a file or a URL. There is no such file. Received: {weights!r}"
         )
     name = name or default_name("imagenet", framework, arch)
-    check_writable(out, name)
+    check_name(name)
+    check_writable(out, "model repository")
     backend = load_backend(config)
-    # scipy takes seconds to import: not before the options are known to be right.
+    # scipy takes seconds to import: not before the options are known to be valid.
     from training.export.export import ExportOptions  # noqa: PLC0415
     from training.export.golden import read_golden  # noqa: PLC0415
     from training.export.pretrained import write_pretrained  # noqa: PLC0415
@@ -69,13 +72,14 @@ def pretrained(
     options = ExportOptions(out, name, command_line(), golden, accelerate)
     with console.status("exporting") as status:
         written = write_pretrained(config, backend, weights, options, progress=status.update)
-    accuracy = (
-        f"published accuracy {written.published.accuracy:.2%} ({written.published.source}), not measured here"
-        if written.genuine
-        else "these are not the published weights, so no accuracy is quoted"
-    )
+    if written.genuine:
+        published = written.published
+        accuracy = f"published accuracy {published.accuracy:.2%} ({published.source}), not measured"
+    else:
+        accuracy = "these are not the published weights, so no accuracy is quoted"
     console.print(
-        f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the network's."
+        f"{written.path}: {accuracy}; logits within {written.max_logit_difference:.1e} of the "
+        "network's."
     )
     print_artifacts(written.path, written.serving, written.notes)
     print_serve_command(out, name)

@@ -1,4 +1,4 @@
-"""`python -m training train --framework torch|keras --arch resnet20 --data FOLDER --out models/`: train by a recipe."""
+"""`python -m training train --framework torch|keras --arch resnet20 --data FOLDER`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ from training.commands.options import (
     TestLimit,
     Threads,
     TrainLimit,
+    check_name,
     check_writable,
+    command_line,
+    console,
+    data_name,
     default_name,
     load_data,
 )
 from training.config import ARCHITECTURES, RECIPES, make_config
 from training.weights.initial import initial_path
 
-MAX_VALIDATION = 0.1  # of the training images, where nothing is said and the usual share is too few
+MAX_VALIDATION = 0.1  # share of the training images, unless --validation-fraction is given
 
 
 def train(
@@ -38,7 +42,8 @@ def train(
     arch: Annotated[
         str | None,
         typer.Option(
-            help=f"One of {', '.join(ARCHITECTURES['keras'])}, the v2 ones in Keras only; default resnet20."
+            help=f"One of {', '.join(ARCHITECTURES['keras'])}, the v2 ones in Keras only; "
+            "default resnet20."
         ),
     ] = None,
     out: Out = Path("models"),
@@ -48,28 +53,36 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            help="First weights: random, imagenet, a file, or the folder of a bundle; default random."
+            help="Initial weights: random, imagenet, a file, or a bundle folder; default random."
         ),
     ] = None,
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
     freeze_epochs: Annotated[
         int | None,
         typer.Option(
-            help="Epochs at the start in which only the classifier trains; all: a linear probe."
+            help="Initial epochs with a frozen backbone; if all are, that is a linear probe."
         ),
     ] = None,
     finetune_factor: Annotated[
-        float | None, typer.Option(help="Share of the learning rate in the epochs after those.")
+        float | None, typer.Option(help="Factor of the learning rate in the epochs after those.")
     ] = None,
     train_limit: TrainLimit = None,
     test_limit: TestLimit = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate of SGD. Recipes with muon (fast, seed-resnet18) train only "
+            "biases, normalisation and the classifier with SGD; the convolutions have muon's rate."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: ImageSize = None,
     validation_fraction: Annotated[
         float | None,
         typer.Option(
-            help="Share of the training images held out to calibrate on; default 0.02, and up to 0.1 of few images."
+            help="Share of the training images held out to calibrate on; default 0.02, and up to "
+            "0.1 of few images."
         ),
     ] = None,
     seed: Seed = None,
@@ -90,7 +103,7 @@ def train(
     skip_unreadable: SkipUnreadable = False,
     accelerate: Accelerate = True,
 ) -> None:
-    """Train, evaluate through the exported artifact, and write the bundle. The same command resumes."""
+    """Train, evaluate the exported artifact, and write the bundle. The same command resumes."""
     config = make_config(
         recipe,
         framework=framework,
@@ -98,6 +111,7 @@ def train(
         init=init,
         freeze_epochs=freeze_epochs,
         finetune_factor=finetune_factor,
+        learning_rate=learning_rate,
         train_limit=train_limit,
         test_limit=test_limit,
         epochs=epochs,
@@ -108,23 +122,28 @@ def train(
         precision=precision,
         threads=threads,
     )
-    initial_path(config.init)  # before minutes of reading images
-    # Likewise the pictures that are needed at the end. scipy takes seconds to import: not before the options are right.
+    # Every check comes before minutes of reading images.
+    initial_path(config.init)
+    name = name or default_name(data_name(data), framework, config.arch)
+    run = run or Path("runs") / name
+    check_name(name)
+    check_writable(out, "model repository")
+    check_writable(run, "run folder")
+    # scipy takes seconds to import: not before the options are known to be valid.
+    from training.export.export import ExportOptions  # noqa: PLC0415
     from training.export.golden import read_golden  # noqa: PLC0415
 
     golden = read_golden(golden_images) if golden_images else None
+    options = ExportOptions(out, name, command_line(), golden, accelerate)
     config = on_devices(config, devices)
-    most = MAX_VALIDATION if validation_fraction is None else validation_fraction
-    data_set = load_data(data, config, skip_unreadable=skip_unreadable, max_validation=most)
-    config = dataclasses.replace(config, validation_fraction=data_set.validation_fraction)
-    name = name or default_name(data_set.name, framework, config.arch)
-    check_writable(out, name)
-    make_bundle(
-        config,
-        data_set,
-        run=run or Path("runs") / name,
-        out=out,
-        name=name,
-        golden=golden,
-        accelerated=accelerate,
+    if learning_rate is not None and config.optimizer == "muon":
+        console.print(
+            "Notice: --learning-rate applies to biases, normalisation and the classifier; muon "
+            f"trains the convolutions at its own rate, {config.muon_learning_rate:g}."
+        )
+    max_validation = MAX_VALIDATION if validation_fraction is None else validation_fraction
+    data_set = load_data(
+        data, config, skip_unreadable=skip_unreadable, max_validation=max_validation
     )
+    config = dataclasses.replace(config, validation_fraction=data_set.validation_fraction)
+    make_bundle(config, data_set, run, options)

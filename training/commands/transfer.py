@@ -17,6 +17,7 @@ from training.commands.options import (
     TestLimit,
     Threads,
     TrainLimit,
+    command_line,
     console,
     load_data,
 )
@@ -169,6 +170,7 @@ class Experiment:
         Raises:
             ConfigError: it does not exist, but the run `used_by` was started from an earlier one.
         """
+        from training.export.export import ExportOptions  # noqa: PLC0415 - as in compare
         from training.reports.transfer import finished_bundle  # noqa: PLC0415 - as in compare
 
         models, run = self.folder / "models", self.folder / "runs" / name
@@ -180,4 +182,5 @@ class Experiment:
                 f"{run.parent / used_by}."
             )
         console.print(f"{name}, {config.epochs} epochs: {found or run}", markup=False)
-        return found or make_bundle(config, data, run=run, out=models, name=name, accelerated=False)
+        options = ExportOptions(models, name, command_line(), accelerated=False)
+        return found or make_bundle(config, data, run, options)

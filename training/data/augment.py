@@ -1,7 +1,7 @@
-"""TrivialAugment and RandAugment: random operations of random strength on each image, carried out by Pillow.
+"""TrivialAugment and RandAugment: random operations of random strength on each image, in Pillow.
 
-Libraries have both as layers of one framework only; here both frameworks train on the same pixels. The operations and
-their ranges are those of torchvision, which follows the papers.
+Libraries offer both as layers of one framework only; here both frameworks train on the same pixels.
+The operations and their ranges are those of torchvision, which follows the papers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
-LEVELS = 30  # the strength of an operation is one of 0/30, 1/30 ... 30/30
+LEVELS = 30  # the strength of an operation is 0/30, 1/30 ... or 30/30
 BILINEAR = Image.Resampling.BILINEAR
 ENHANCERS = {
     "brightness": ImageEnhance.Brightness,
@@ -26,40 +26,41 @@ OPERATIONS = (
     *ENHANCERS,
 )
 
-Chain = list[tuple[str, float]]  # operations in order, each with its strength, between -1 and 1
+Chain = list[tuple[str, float]]  # operations in order, each with its strength from -1 to 1
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done to an image: how many operations, how strong, and what full strength is for each."""
+    """How many operations an image gets, how strong, and what full strength means for each."""
 
     operations: int
-    level: int | None  # the strength of all, in LEVELS; None: drawn for each
+    level: int | None  # the strength of all operations, of LEVELS; None: drawn for each
     shear: float  # pixels per pixel
-    translate: float  # share of the side
-    translate_pixels: float  # and at most so many pixels
+    translate: float  # fraction of the side
+    translate_pixels: float  # upper bound of that, in pixels
     rotate: float  # degrees
-    enhance: float  # on either side of 1, where the image stays as it is
-    posterize: int  # bits that are cleared
+    enhance: float  # deviation of the factor from 1, which is the identity
+    posterize: int  # bits cleared
 
 
 POLICIES = {
-    # Mueller and Hutter 2021, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation": the wide ranges.
+    # Mueller and Hutter 2021, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation":
+    # the wide ranges.
     "trivial": Policy(1, None, 0.99, 1.0, 32.0, 135.0, 0.99, 6),
-    # Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search space".
+    # Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search
+    # space".
     "randaugment": Policy(2, 9, 0.3, 150 / 331, np.inf, 30.0, 0.9, 4),
 }
 
 
 def draw_chains(policy: Policy, count: int, generator: np.random.Generator) -> list[Chain]:
-    """What is done to each of `count` images."""
+    """Draw the operations of each of `count` images."""
     shape = (count, policy.operations)
     kinds = generator.integers(0, len(OPERATIONS), shape)
-    levels = (
-        generator.integers(0, LEVELS + 1, shape)
-        if policy.level is None
-        else np.full(shape, policy.level)
-    )
+    if policy.level is None:
+        levels = generator.integers(0, LEVELS + 1, shape)
+    else:
+        levels = np.full(shape, policy.level)
     strengths = levels / LEVELS * generator.choice((-1, 1), shape)
     return [
         [(OPERATIONS[kind], float(strength)) for kind, strength in zip(*row, strict=True)]
@@ -67,10 +68,20 @@ def draw_chains(policy: Policy, count: int, generator: np.random.Generator) -> l
     ]
 
 
-def carry_out(
+def apply_chain(
     chain: Chain, policy: Policy, pixels: NDArray[np.uint8], fill: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] of uint8 [H, W, 3]; `fill` uint8 [3] is the colour of what comes in from outside."""
+    """Apply the operations in order.
+
+    Args:
+        chain: from `draw_chains` with the same `policy`.
+        policy: what full strength means for each operation.
+        pixels: uint8 [H, W, 3].
+        fill: uint8 [3], the colour of pixels from outside the image.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
     image = Image.fromarray(pixels)
     for kind, strength in chain:
         image = _operate(image, kind, strength, policy, tuple(map(int, fill)))
@@ -80,7 +91,7 @@ def carry_out(
 def _operate(
     image: Image.Image, kind: str, strength: float, policy: Policy, fill: tuple[int, ...]
 ) -> Image.Image:
-    """One operation; those without a direction take the size of `strength` alone."""
+    """One operation; those without a direction use the absolute value of `strength`."""
     if kind in ENHANCERS:
         return ENHANCERS[kind](image).enhance(1 + strength * policy.enhance)
     if kind == "autocontrast":
@@ -94,13 +105,13 @@ def _operate(
     if kind == "rotate":
         return image.rotate(strength * policy.rotate, BILINEAR, fillcolor=fill)
     shear = strength * policy.shear
-    way = int(strength * min(policy.translate * image.width, policy.translate_pixels))
+    shift = int(strength * min(policy.translate * image.width, policy.translate_pixels))
     inverse = {  # a, b, c, d, e, f: the pixel at (x, y) comes from (ax + by + c, dx + ey + f)
         "identity": None,
         "shear_x": (1, shear, 0, 0, 1, 0),
         "shear_y": (1, 0, 0, shear, 1, 0),
-        "translate_x": (1, 0, way, 0, 1, 0),
-        "translate_y": (1, 0, 0, 0, 1, way),
+        "translate_x": (1, 0, shift, 0, 1, 0),
+        "translate_y": (1, 0, 0, 0, 1, shift),
     }[kind]
     if inverse is None:
         return image

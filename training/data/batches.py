@@ -1,4 +1,4 @@
-"""Training batches: shuffled and augmented uint8 pixels with their targets, the same sequence for both frameworks."""
+"""Training batches: shuffled, augmented uint8 pixels and soft targets, alike in both frameworks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import TrainConfig
-from training.data.augment import POLICIES, carry_out, draw_chains
+from training.data.augment import POLICIES, apply_chain, draw_chains
 from training.data.mixup import draw_mixture
 from training.schedule import crop_size
 
@@ -20,23 +20,30 @@ def batches(
     config: TrainConfig,
     epoch: int,
     fill: NDArray[np.uint8],
-    share: tuple[int, int] = (0, 1),
+    rank_and_world_size: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """The batches of one epoch; a function of the seed and the epoch alone, so a resumed run sees the same ones.
+    """The batches of one epoch.
+
+    They depend on the seed and the epoch alone, so a resumed run sees the same ones.
 
     Args:
         pixels: uint8 [N, H, W, 3].
         labels: int64 [N], below `classes`.
-        fill: uint8 [3], the colour of the padding: the mean colour, which the network sees as zero.
-        share: which part of each batch to make, and how many parts there are; what is drawn is the same for all.
+        classes: the number of classes.
+        config: of the run.
+        epoch: counted from 0.
+        fill: uint8 [3], the colour of the padding: the mean colour, which normalises to zero.
+        rank_and_world_size: which part of each batch to make, and how many parts there are; every
+            rank draws the same random numbers.
 
     Yields:
-        uint8 [B, S, S, 3] and float32 [B, classes], the share of each class in an image, which is not 0 or 1 after
-        label smoothing (Szegedy et al. 2016), mixup or CutMix. B = `batch_size`, or the share of it (the remainder of an
-        epoch is left to the next shuffle, unless there is less than one batch), S = the crop size of the epoch.
+        uint8 [B, S, S, 3] and float32 [B, classes], the soft targets: other than 0 and 1 after
+        label smoothing (Szegedy et al. 2016), mixup or CutMix. B = `batch_size` / world size (the
+        remainder of an epoch is dropped, unless it is the only batch), S = the crop size of the
+        epoch.
     """
     generator = np.random.default_rng([config.seed, epoch])
-    # The first draw decides who is flipped in even epochs; in odd ones it is the others (alternating flip).
+    # Alternating flip: half of the images are flipped in even epochs, the other half in odd ones.
     flipped = np.random.default_rng([config.seed]).random(len(pixels)) < 0.5
     if epoch % 2:
         flipped = ~flipped
@@ -47,62 +54,61 @@ def batches(
     policy = POLICIES.get(config.augment)
     mixed = config.mixup_alpha > 0 or config.cutmix_alpha > 0
     size = min(config.batch_size, len(pixels)) // config.devices * config.devices
-    first, last = (size * part // share[1] for part in (share[0], share[0] + 1))
+    rank, world_size = rank_and_world_size
+    first, last = (size * part // world_size for part in (rank, rank + 1))
     for start in range(0, len(pixels) - size + 1, size):
         chosen = order[start : start + size]
         top = generator.integers(0, height + 2 * padding - side + 1, size)
         left = generator.integers(0, width + 2 * padding - side + 1, size)
         chains = draw_chains(policy, size, generator) if policy else None
         mixture = draw_mixture(config, size, side, generator) if mixed else None
-        # The first image of the share is mixed with the one before it; before the first of the batch comes the last.
+        # The part's first image is mixed with the one before it; -1 is the last of the batch.
         rows = np.arange(first - 1 if mixed else first, last)
         images = _crops(pixels[chosen[rows]], top[rows], left[rows], side, padding, fill)
         if config.flip:
-            turn = flipped[chosen[rows]]
-            images[turn] = images[turn, :, ::-1]
+            mirrored = flipped[chosen[rows]]
+            images[mirrored] = images[mirrored, :, ::-1]
         if policy and chains:
             for image, row in zip(images, rows, strict=True):
-                image[:] = carry_out(chains[row], policy, image, fill)
+                image[:] = apply_chain(chains[row], policy, image, fill)
         targets = np.eye(classes, dtype=np.float32)[labels[chosen[rows]]]
         if mixture:
             images, targets = mixture.of(rows[1:]).mix(images, targets)
         if config.label_smoothing:
-            targets = targets * np.float32(1 - config.label_smoothing) + np.float32(
-                config.label_smoothing / classes
-            )
+            smoothing = config.label_smoothing
+            targets = targets * np.float32(1 - smoothing) + np.float32(smoothing / classes)
         yield images, targets
 
 
 def class_weights(labels: NDArray[np.int64], oversampling: float) -> NDArray[np.float64]:
-    """float64 [C]: how often an image of each class counts for one of the commonest class.
+    """The weight of an image of each class, relative to the largest class: float64 [C].
 
-    That is the ratio of their numbers, so that the classes weigh the same, up to `oversampling`: beyond it a few
-    images would be learnt by heart.
+    The inverse ratio of their sizes, which balances the classes, up to `oversampling`: beyond it a
+    few images would be memorised.
     """
     counts = np.bincount(labels)
-    return np.minimum(counts.max() / np.maximum(counts, 1), oversampling)
+    weights: NDArray[np.float64] = counts.max() / np.maximum(counts, 1)
+    return np.minimum(weights, oversampling)
 
 
 def _order(
     labels: NDArray[np.int64], oversampling: float, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Indices int64 [N] of the images of an epoch: each once, or each class as often as `class_weights` says.
+    """Indices int64 [N] of the images of an epoch: each once, or balanced by `class_weights`.
 
-    An image comes again when all of its class have come.
+    An image is repeated only after all others of its class.
     """
     if oversampling == 1:
         return generator.permutation(len(labels))
     shares = np.bincount(labels) * class_weights(labels, oversampling)
     ends = np.round(np.cumsum(shares) / shares.sum() * len(labels)).astype(int)
-    drawn = []
+    drawn: list[NDArray[np.int64]] = []
     for label, quota in enumerate(np.diff(ends, prepend=0)):
         members = np.flatnonzero(labels == label)
         passes = -(-quota // max(1, len(members)))
-        drawn += (
-            [np.concatenate([generator.permutation(members) for _ in range(passes)])[:quota]]
-            if passes
-            else []
-        )
+        if passes:
+            repeated = [generator.permutation(members) for _ in range(passes)]
+            drawn.append(np.concatenate(repeated)[:quota])
     return generator.permutation(np.concatenate(drawn))
 
 
@@ -114,11 +120,10 @@ def _crops(
     padding: int,
     fill: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:
-    """`side` x `side` pixels of each image, from `top` and `left` [B] on, counted in the image padded with `fill`."""
+    """Crops of `side` x `side` pixels at `top`, `left` [B] of the images padded with `fill`."""
     if padding:
-        padded = np.empty(
-            (len(images), images.shape[1] + 2 * padding, images.shape[2] + 2 * padding, 3), np.uint8
-        )
+        count, height, width, _ = images.shape
+        padded = np.empty((count, height + 2 * padding, width + 2 * padding, 3), np.uint8)
         padded[:] = fill
         padded[:, padding:-padding, padding:-padding] = images
         images = padded

@@ -1,4 +1,4 @@
-"""What can be said about a folder of images before its pixels are read: how many there are, and how large."""
+"""A folder of images before its pixels are read: how many there are, and how large."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bundle.imaging.decode import image_size
 from training.data.folders import list_splits, some
 from training.errors import DataError
 
-LOOKED_AT = 200  # files whose headers are read for the size of the images
+SAMPLED = 200  # files whose headers are read for the size of the images
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A folder of images as its directory and some headers show it."""
+    """What directory listings and a sample of image headers show."""
 
     counts: dict[str, int]  # images of each class; those of train/ where a split is given
     test: int | None  # images of test/; None: no split is given
-    side: int  # shorter side, in pixels: the median of the files that were looked at
-    digest: str  # of names and sizes of all files: a folder that changes is other data
+    side: int  # shorter side, in pixels: the median of the sampled files
+    digest: str  # of the names and sizes of all files: a changed folder is different data
 
     @property
     def images(self) -> int:
@@ -34,30 +34,33 @@ class Survey:
 
     @property
     def imbalance(self) -> float:
-        """How many images the commonest class has for each one of the rarest."""
+        """The number of images of the largest class divided by that of the smallest."""
         return max(self.counts.values()) / min(self.counts.values())
 
 
 def survey(folder: Path) -> Survey:
-    """Look at the folder.
+    """List the folder and sample the headers of its images.
 
     Raises:
-        DataError: it can't be used (see `list_splits`), a class has too few images, or not one of the files that were looked at is an image.
+        DataError: it can't be used (see `list_splits`), a class has too few images, or none of the
+            sampled files is an image.
     """
     train, test = list_splits(folder)
-    least = 2 if test else 3  # one for each split that comes out of these
-    if few := [f"{name} {len(found)}" for name, found in train.files.items() if len(found) < least]:
+    minimum = 2 if test else 3  # one for each split to be made
+    few = [f"{name} {len(found)}" for name, found in train.files.items() if len(found) < minimum]
+    if few:
         raise DataError(
-            f"{folder} has too few images of a class to train, to validate and to test on. Expected {least} or more of "
-            f"each, and some hundred for a model of use. Received: {some(few)}"
+            f"{folder} has too few images of a class to train, to validate and to test on. "
+            f"Expected {minimum} or more per class, and some hundred for a useful model. "
+            f"Received: {some(few)}"
         )
     files = list(chain(*train.files.values(), *(test.files.values() if test else ())))
-    chosen = np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(files) - 1, SAMPLED).round().astype(int))
     sides = [side for i in chosen if (side := _shorter_side(files[i]))]
     if not sides:
         raise DataError(
-            f"{len(chosen)} images were looked at, and none can be read. Expected JPEG, PNG, WebP, GIF, BMP or TIFF. "
-            f"Received: {files[chosen[0]]}, ..."
+            f"None of {len(chosen)} sampled images can be read. Expected JPEG, PNG, WebP, GIF, BMP "
+            f"or TIFF. Received: {files[chosen[0]]}, ..."
         )
     digest = hashlib.sha256()
     for file in files:
@@ -72,7 +75,7 @@ def survey(folder: Path) -> Survey:
 
 
 def _shorter_side(file: Path) -> int | None:
-    """In pixels, from the header; None where there is none to read, which is said when the images are read."""
+    """In pixels, from the header; None if it can't be read, which reading the image reports."""
     try:
         return min(image_size(file.read_bytes()))
     except (ImageError, OSError):

@@ -21,8 +21,8 @@ from training.data.load import input_geometry
 from training.export.evaluate import NOT_CALIBRATED, calibration_error
 from training.export.golden import golden_of
 from training.export.publish import Network, publish
+from training.frameworks import FRAMEWORKS
 from training.run import Run
-from training.weights.initial import FRAMEWORK_NAMES
 
 COMPARED_SAMPLES = 500  # images on which framework and artifact are compared
 
@@ -135,7 +135,7 @@ def model_record(
         "input": geometry.model_dump(),
         "artifacts": [backend.ARTIFACT],
         "framework": {
-            "name": FRAMEWORK_NAMES[config.framework],
+            "name": FRAMEWORKS[config.framework].manifest_name,
             "versions": {
                 package: importlib.metadata.version(package) for package in backend.PACKAGES
             },

@@ -72,7 +72,9 @@ def write_pretrained(
     if source is None:
         initial = read_imagenet(config, backend.weights, with_classifier=True)
     else:
-        path = download(source, cache_folder()) if "://" in source else Path(source)
+        path = Path(source)
+        if "://" in source:
+            path = download(source, cache_folder(), backend.weights.fetch)
         genuine = backend.weights.is_published(config.arch, path)
         initial = read_file(config, path, backend.weights)
     if initial.classifier is None:

@@ -92,6 +92,11 @@ def is_published(arch: str, path: Path) -> bool:
         return bool(hashlib.file_digest(file, "md5").hexdigest() == WEIGHTS_HASHES[arch][0])
 
 
+def fetch(url: str, path: Path) -> None:
+    """Download `url` to `path` by Keras, with a progress bar."""
+    keras.utils.get_file(path.name, url, cache_dir=str(path.parent), cache_subdir="")
+
+
 def from_file(config: TrainConfig, path: Path) -> Initial:
     """The weights in `path` (.weights.h5, .keras, .h5) of keras.applications or of our networks.
 

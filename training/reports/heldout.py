@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from bundle.format.manifest import Input
 from bundle.imaging.folder import read_images
 from bundle.imaging.geometry import prepare
-from training.config import TrainConfig
 from training.data.folders import TEST, list_classes
-from training.data.load import draw, load_cifar10, load_folder
+from training.data.load import load_cifar10, load_folder
+from training.data.splits import SplitOptions, draw
 from training.errors import DataError
 
 CIFAR10_SIZE = 32  # pixels of a side: no resizing before the geometry of a model
@@ -58,12 +58,10 @@ def held_out(data: str, *, seed: int, image_size: int, limit: int | None) -> Hel
     Raises:
         DataError: the data set can't be used, or `limit` is less than one image per class.
     """
-    fraction = TrainConfig.validation_fraction
+    options = SplitOptions(image_size=image_size, seed=seed)
     folder = Path(data)
     if data == "cifar10" and not folder.is_dir():
-        loaded = load_cifar10(
-            Path("data"), image_size=CIFAR10_SIZE, validation_fraction=fraction, seed=seed
-        )
+        loaded = load_cifar10(Path("data"), replace(options, image_size=CIFAR10_SIZE))
         test = HeldOut(
             "cifar10",
             loaded.classes,
@@ -81,13 +79,7 @@ def held_out(data: str, *, seed: int, image_size: int, limit: int | None) -> Hel
         )
         test = HeldOut(folder.resolve().name, list(files), images, labels, len(pairs), None)
     else:
-        loaded = load_folder(
-            folder,
-            image_size=image_size,
-            validation_fraction=fraction,
-            seed=seed,
-            skip_unreadable=True,
-        )
+        loaded = load_folder(folder, options, skip_unreadable=True)
         test = HeldOut(
             loaded.name,
             loaded.classes,

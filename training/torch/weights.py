@@ -86,6 +86,11 @@ def is_published(arch: str, path: Path) -> bool:
     return file_digest(path.resolve())[1].startswith(digits)
 
 
+def fetch(url: str, path: Path) -> None:
+    """Download `url` to `path` by torch.hub, with a progress bar."""
+    torch.hub.download_url_to_file(url, str(path))
+
+
 def from_file(config: TrainConfig, path: Path) -> Initial:
     """The state dict in `path` (.pth, .pt), of torchvision or of our networks.
 

@@ -1,4 +1,4 @@
-"""Where the weights of a new network come from: random numbers, ImageNet, a file of weights, or a bundle."""
+"""Where a new network's weights come from: random, ImageNet, a weights file, or a bundle."""
 
 from __future__ import annotations
 
@@ -12,39 +12,57 @@ from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import file_digest, verify_files
 from training.config import TrainConfig
 from training.errors import ConfigError
-from training.weights.download import silence_limit
+from training.frameworks import FRAMEWORKS
+from training.weights.download import read_timeout
 from training.weights.normalisation import Normalisation
 from training.weights.published import Published
-
-FRAMEWORK_NAMES = {"torch": "pytorch", "keras": "tensorflow"}  # in a manifest
 
 
 @dataclass(frozen=True)
 class Initial:
-    """Weights that a network starts from. The default is a random start.
+    """Initial weights of a network; by default random.
 
-    `backbone` and `classifier` are in the form of the framework, see `training/torch/weights.py` and its twin;
-    None means random.
+    Attributes:
+        backbone: in the form of the framework, see `training/torch/weights.py` and its twin; None:
+            random.
+        classifier: in the same form; None: random.
+        labels: the classes of the classifier; None: unknown.
+        normalisation: the one that the weights were trained with; None: that of the training data.
+        record: the source of the weights, as in the manifest.
     """
 
     backbone: Any = None
     classifier: Any = None
-    labels: tuple[str, ...] | None = None  # what the classifier tells apart; None: nobody knows
-    normalisation: Normalisation | None = (
-        None  # what the weights are used to; None: that of the training data
-    )
-    record: dict[str, Any] = field(default_factory=lambda: {"from": "random"})  # as in the manifest
+    labels: tuple[str, ...] | None = None
+    normalisation: Normalisation | None = None
+    record: dict[str, Any] = field(default_factory=lambda: {"from": "random"})
 
     def for_labels(self, labels: Sequence[str]) -> Initial:
-        """These weights for a network with `labels`: the classifier stays only if it tells the same ones apart."""
+        """The weights for a network with `labels`; a classifier of other labels is dropped."""
         if self.backbone is None:
             return self
-        taken = self.classifier is not None and self.labels == tuple(labels)
+        kept = self._has_classifier_of(labels)
         return dataclasses.replace(
             self,
-            classifier=self.classifier if taken else None,
-            record=self.record | {"classifier": "taken over" if taken else "random"},
+            classifier=self.classifier if kept else None,
+            record=self.record | {"classifier": "taken over" if kept else "random"},
         )
+
+    def dropped_classifier(self, source: str, labels: Sequence[str]) -> str | None:
+        """Why `for_labels` drops the classifier that `source` has; None if it drops none."""
+        if self.classifier is None or self._has_classifier_of(labels):
+            return None
+        found, why = "", "a file of weights does not name its classes"
+        if self.labels is not None:
+            found = f" ({len(self.labels)} classes)"
+            why = f"its labels, or their order, differ: {', '.join(self.labels[:3])}, ..."
+        return (
+            f"the classifier of {source}{found} is not used, only the backbone: {why}. To keep it, "
+            "start from a bundle and train on the same labels in the same order."
+        )
+
+    def _has_classifier_of(self, labels: Sequence[str]) -> bool:
+        return self.classifier is not None and self.labels == tuple(labels)
 
 
 class WeightsLike(Protocol):
@@ -52,6 +70,7 @@ class WeightsLike(Protocol):
 
     def published(self, arch: str) -> Published: ...
     def is_published(self, arch: str, path: Path) -> bool: ...
+    def fetch(self, url: str, path: Path) -> None: ...
     def imagenet(self, config: TrainConfig, with_classifier: bool) -> Initial: ...
     def from_file(self, config: TrainConfig, path: Path) -> Initial: ...
     def from_bundle(self, config: TrainConfig, directory: Path, manifest: Manifest) -> Initial: ...
@@ -68,45 +87,45 @@ def initial_path(init: str) -> Path | None:
     path = Path(init)
     if not path.exists():
         raise ConfigError(
-            "--init is random, imagenet, a file of weights or the folder of a bundle (models/NAME/VERSION). "
-            f"There is no such file or folder. Received: {init!r}"
+            "--init is random, imagenet, a file of weights or the folder of a bundle "
+            f"(models/NAME/VERSION). There is no such file or folder. Received: {init!r}"
         )
     return path
 
 
 def read_initial(config: TrainConfig, weights: WeightsLike) -> Initial:
-    """What `config.init` names: random, imagenet, a file, or the folder of a bundle.
+    """The weights that `config.init` names: random, imagenet, a file, or the folder of a bundle.
 
     Raises:
-        ConfigError: there is no such file or folder, or the bundle holds another network.
+        ConfigError: there is no such file or folder, or the bundle has another network.
         WeightsError: the weights can't be downloaded or read, or are those of another network.
-        BundleError: the bundle is not in order.
+        BundleError: the bundle is invalid or damaged.
     """
     path = initial_path(config.init)
     if path is None:
         return Initial() if config.init == "random" else read_imagenet(config, weights)
-    return (
-        _read_bundle(config, path, weights) if path.is_dir() else read_file(config, path, weights)
-    )
+    if path.is_dir():
+        return _read_bundle(config, path, weights)
+    return read_file(config, path, weights)
 
 
 def read_imagenet(
     config: TrainConfig, weights: WeightsLike, *, with_classifier: bool = False
 ) -> Initial:
-    """The published weights for ImageNet, from the cache of the framework or from the internet.
+    """The published ImageNet weights, from the framework's cache or from the internet.
 
     Raises:
-        WeightsError: they can't be had, be it because nobody answers, or what came has another hash.
+        WeightsError: they can't be downloaded, or the file has another hash.
     """
-    with silence_limit():
+    with read_timeout():
         return weights.imagenet(config, with_classifier)
 
 
 def read_file(config: TrainConfig, path: Path, weights: WeightsLike) -> Initial:
-    """The weights in the file `path`, which the record names with its sha256.
+    """The weights in the file `path`, recorded with its sha256.
 
     Raises:
-        WeightsError: it can't be read, or holds another network.
+        WeightsError: it can't be read, or has the weights of another network.
     """
     initial = weights.from_file(config, path)
     digest = file_digest(path.resolve())[1]
@@ -118,11 +137,11 @@ def read_file(config: TrainConfig, path: Path, weights: WeightsLike) -> Initial:
 def _read_bundle(config: TrainConfig, directory: Path, weights: WeightsLike) -> Initial:
     manifest = read_manifest(directory)
     found = (manifest.framework.name, manifest.architecture.name)
-    expected = (FRAMEWORK_NAMES[config.framework], config.arch)
+    expected = (FRAMEWORKS[config.framework].manifest_name, config.arch)
     if found != expected:
         raise ConfigError(
-            f"A network starts from a bundle of its own framework and architecture: {' '.join(expected)}. "
-            f"Received: {directory} with {' '.join(found)}"
+            "A network starts from a bundle of its own framework and architecture. Expected "
+            f"{' '.join(expected)}. Received: {directory} with {' '.join(found)}"
         )
     verify_files(directory, manifest)
     initial = weights.from_bundle(config, directory, manifest)

@@ -1,4 +1,4 @@
-"""What the first operation of a network does to a pixel: each family of weights has its own convention."""
+"""Input normalisation, the first operation of a network: each family of weights has its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Normalisation:
-    """(value - mean) / std, on values of 0 to 255; the channels are in `order` afterwards, and so are mean and std."""
+    """(value - mean) / std of values of 0 to 255; channels, mean and std are in `order`."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -19,17 +19,17 @@ class Normalisation:
 
     @property
     def fill(self) -> NDArray[np.uint8]:
-        """uint8 [3], RGB: the colour that the network sees as zero, or nearly."""
+        """uint8 [3], RGB: the colour that becomes zero, up to rounding."""
         mean = self.mean if self.order == "RGB" else self.mean[::-1]
         return np.round(mean).astype(np.uint8)
 
     def as_dict(self) -> dict[str, Any]:
-        """The convention as plain JSON values, under the names that it has in the configuration of a manifest."""
+        """Plain JSON values, under their names in the configuration of a manifest."""
         return {"mean": list(self.mean), "std": list(self.std), "channel_order": self.order}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Normalisation:
-        """What `as_dict` wrote; bundles from before there was a choice name no order and have RGB."""
+        """The inverse of `as_dict`; older bundles name no order, which means RGB."""
         return cls(tuple(values["mean"]), tuple(values["std"]), values.get("channel_order", "RGB"))
 
 

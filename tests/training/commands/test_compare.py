@@ -20,6 +20,7 @@ from tests.bundles import GAIN, LABELS, RGB_CHANNEL, TEMPERATURE
 from tests.training.conftest import run_command, write_images
 from training.__main__ import run
 from training.data.load import load_folder
+from training.data.splits import SplitOptions
 from training.errors import ConfigError
 from training.reports.compare import find_bundles
 from training.reports.heldout import held_out
@@ -227,7 +228,7 @@ def test_training_images_of_a_drawn_split_are_not_tested_on(tmp_path: Path) -> N
     folder = write_images(tmp_path / "colours", 10)
 
     test = held_out(str(folder), seed=3, image_size=16, limit=None)
-    whole = load_folder(folder, image_size=16, validation_fraction=0.02, seed=3)
+    whole = load_folder(folder, SplitOptions(image_size=16, seed=3))
 
     assert test.images == whole.test.files
     assert not set(test.images) & set(whole.train.files)

@@ -1,4 +1,4 @@
-"""`python -m training fit` as a user runs it: a folder of photos of all kinds, and folders that are broken."""
+"""`python -m training fit`: a folder of photos of all kinds, and folders that are broken."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,13 @@ from bundle.format.manifest import read_manifest
 from tests.training.conftest import write_images
 
 ROOT = Path(__file__).resolve().parents[3]
-NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: no weights can be had, which is found out at once
+NOWHERE = "http://127.0.0.1:9"  # a closed port as the proxy: no download succeeds
 
 
 def fit(
     data: str, folder: Path, *options: str, columns: int = 200
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m training fit --data DATA` with `folder` as the current one, which gets models/ and runs/."""
+    """Run `python -m training fit --data DATA` in `folder`, which gets models/ and runs/."""
     places = {"PYTHONPATH": str(ROOT), "TORCH_HOME": str(folder / "cache"), "COLUMNS": str(columns)}
     return subprocess.run(
         [sys.executable, "-m", "training", "fit", "--data", data, "--threads", "1", *options],
@@ -37,7 +38,7 @@ def fit(
 
 
 def write_photos(folder: Path, per_class: int = 10) -> Path:
-    """Dark and bright pictures of different sizes, formats and modes, some to be turned by 90 degrees."""
+    """Dark and bright images of different sizes, formats and modes, some with an EXIF rotation."""
     generator = np.random.default_rng(0)
     modes = ("RGB", "L", "P", "RGBA", "CMYK", "LA")
     for name, level in (("bright", 180), ("dark", 70)):
@@ -49,13 +50,9 @@ def write_photos(folder: Path, per_class: int = 10) -> Path:
             image = Image.fromarray(coarse).resize((width, height)).convert(mode)
             exif = Image.Exif()
             exif[0x0112] = 6 if i % 2 else 1
-            suffix = (
-                "png"
-                if mode in ("P", "RGBA", "LA")
-                else "webp"
-                if i % 5 == 0 and mode == "RGB"
-                else "jpg"
-            )
+            suffix = "png" if mode in ("P", "RGBA", "LA") else "jpg"
+            if i % 5 == 0 and mode == "RGB":
+                suffix = "webp"
             image.save(folder / name / f"{i:02}.{suffix}", exif=exif)
     return folder
 
@@ -68,7 +65,7 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
     shutil.copy(elsewhere / "dark" / "00.webp", photos / "dark" / "old" / "deep.webp")
     (photos / "dark" / "link.webp").symlink_to(elsewhere / "dark" / "00.webp")
     shutil.copy(photos / "dark" / "02.png", photos / "bright" / "wrong.png")
-    shutil.copy(photos / "dark" / "02.png", photos / "beside.png")
+    shutil.copy(photos / "dark" / "02.png", photos / "stray.png")
 
     done = fit("My photos", tmp_path)
 
@@ -86,17 +83,21 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
         assert choice in done.stdout
     assert "Notice: the network starts from random weights" in done.stdout
     for note, file in (
-        ("no image by its suffix", "notes.txt"),
+        ("not an image by its suffix", "notes.txt"),
         ("in a sub-folder of a class", "deep.webp"),
-        ("in no class folder", "beside.png"),
+        ("in no class folder", "stray.png"),
         ("a link out of", "link.webp"),
         ("under two labels", "wrong.png"),
     ):
         (line,) = (line for line in done.stdout.splitlines() if note in line)
         assert line.startswith("Note: ")
         assert file in line
+    (listed,) = tmp_path.glob("runs/my-photos-pytorch-*/duplicates.csv")
+    assert f"are listed in {listed.relative_to(tmp_path)}" in done.stdout
+    assert "wrong.png" in listed.read_text()
     manifest = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "1")
-    metric, config = manifest.metrics[0], manifest.training.config
+    metric = manifest.metrics[0]
+    config: Any = manifest.training.config
     assert metric.split == "test"
     assert f"test accuracy {metric.value:.2%} (95 % interval" in done.stdout
     assert (config["arch"], config["image_size"], config["init"]) == ("resnet20", 64, "random")
@@ -106,13 +107,13 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
     again = fit("My photos", tmp_path, "--epochs", "120")
 
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "with what was chosen when it began" in again.stdout
+    assert "with the choices of its first start" in again.stdout
     assert f"after epoch {manifest.training.epochs} of 120" in again.stdout
     second = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "2")
     assert second.metrics[0].value == metric.value
 
 
-def test_what_is_announced_is_what_is_held_out(tmp_path: Path) -> None:
+def test_the_announced_images_are_held_out_and_few_test_images_are_noticed(tmp_path: Path) -> None:
     write_images(tmp_path / "colours", 8)
 
     done = fit("colours", tmp_path, "--epochs", "1", "--arch", "resnet20")
@@ -123,6 +124,7 @@ def test_what_is_announced_is_what_is_held_out(tmp_path: Path) -> None:
     training = read_manifest(tmp_path / "models" / "colours-pytorch" / "1").training
     assert announced["test split"] == f"{training.test_samples} images"
     assert announced["validation split"] == f"{training.validation_samples} images"
+    assert "Notice: there are fewer than 5 test images of 3 of 3 classes" in done.stdout
 
 
 def empty_class(folder: Path) -> None:
@@ -159,7 +161,7 @@ def nothing(folder: Path) -> None:
     ("damage", "text"),
     [
         (nothing, "There is no folder 'photos'"),
-        (empty_class, "holds no image"),
+        (empty_class, "has no image"),
         (one_class, "has one class folder"),
         (three_images, "Received: bright 2, dark 2"),
         (nested, "move them up"),
@@ -179,10 +181,10 @@ def test_a_broken_folder_is_an_error_that_names_the_reason(
     assert not list((tmp_path).glob("models/*/*"))
 
 
-def test_in_a_narrow_window_what_was_chosen_is_wrapped_and_not_cut(
+def test_in_a_narrow_window_the_choices_are_wrapped_and_not_cut(
     torch_bundle_root: Path, tmp_path: Path
 ) -> None:
-    corrupt(write_photos(tmp_path / "photos"))  # it ends after the table
+    corrupt(write_photos(tmp_path / "photos"))  # the command fails after the table
     weights = "bundles/one-of-several-with-long-names-that-differ-at-the-end/1"
     shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / weights)
 

@@ -1,4 +1,4 @@
-"""`python -m training pretrained`, with a small server and random weights in the place of torchvision's."""
+"""`python -m training pretrained`, with a local server and random weights for torchvision's."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def test_one_command_makes_a_photo_classifier_even_after_a_download_that_was_cut
 ) -> None:
     name = f"resnet18-{hashlib.sha256(server.content).hexdigest()[:8]}.pth"
     server.cut = [1_000_000]
-    command = ("pretrained", "--arch", "resnet18", "--out", tmp_path / "models", "--threads", "1")
-    command = (*command, "--weights", server.url + name)
+    command: tuple[str | Path, ...] = ("pretrained", "--arch", "resnet18", "--threads", "1")
+    command = (*command, "--out", tmp_path / "models", "--weights", server.url + name)
     variables = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "no_proxy": "127.0.0.1"}
 
     cut = start(*command, **variables).end()
     done = run_command(*command, **variables)
 
     assert cut.returncode == 1
-    assert "The connection ended after 1,000,000 of" in cut.stderr
+    assert "The downloaded file is cut" in cut.stderr
     assert "Traceback" not in cut.stderr
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not the published weights" in done.stdout
-    assert server.ranges == [None, "bytes=1000000-"]
+    assert server.requests == 2
     bundle = tmp_path / "models" / "imagenet-resnet18-pytorch" / "1"
     check = CliRunner().invoke(app, ["check", str(bundle)])
     assert check.exit_code == 0, check.output

@@ -1,4 +1,4 @@
-"""`python -m training train` as a user runs it: bundles, resumption after a kill, errors without a traceback."""
+"""`python -m training train`: bundles, resuming after a kill, errors without a traceback."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,9 +38,8 @@ def test_one_command_trains_and_writes_a_bundle_that_passes_the_check(whole: Who
     assert (accuracy.split, accuracy.samples) == ("test", 30)
     assert manifest.export.max_logit_difference < 1e-3
     assert manifest.training.config["batch_size"] == 10
-    assert "test_accuracy" not in manifest.training.config["history"][-1], (
-        "test images are for the end"
-    )
+    epochs: Any = manifest.training.config["history"]
+    assert "test_accuracy" not in epochs[-1], "test images are for the end"
     assert "--framework" in manifest.training.command
     assert list(whole.folder.glob("events.out.tfevents.*"))
 
@@ -51,15 +51,15 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(whole: Whole
 
     assert f"after epoch {whole.killed_after} of {EPOCHS}" in whole.resumed.stdout
     assert len(losses[1]) == EPOCHS
-    # One thread and the same batches: what is left is the order of sums inside the kernels.
+    # One thread and the same batches: only the order of sums inside the kernels differs.
     assert np.allclose(losses[0], losses[1], rtol=0.02, atol=0.02)
 
 
-def test_too_few_images_leave_the_scores_as_they_are_and_it_is_said(whole: Whole) -> None:
+def test_too_few_images_leave_the_scores_uncalibrated_with_a_notice(whole: Whole) -> None:
     manifest = read_manifest(whole.bundle)
 
     assert manifest.calibration.method == "none"
-    # Of 120 training images a tenth: more are not taken unasked, and twenty are not reached.
+    # A tenth of 120 training images: the maximum by default, and fewer than twenty.
     assert manifest.training.config["validation_fraction"] == 0.1
     assert (manifest.training.train_samples, manifest.training.validation_samples) == (108, 12)
     assert "108 training and 12 validation images" in whole.resumed.stdout
@@ -69,12 +69,12 @@ def test_too_few_images_leave_the_scores_as_they_are_and_it_is_said(whole: Whole
     assert re.search(r"calibration error 0\.\d{4} without scaling", whole.resumed.stdout)
 
 
-def test_a_share_that_is_said_is_held_out_and_its_temperature_recorded(
+def test_a_requested_share_is_held_out_and_its_temperature_recorded(
     train: Run, tmp_path: Path
 ) -> None:
     folder = write_images(tmp_path / "photos" / "train", 40, seed=1)
     write_images(tmp_path / "photos" / "test", 10, seed=2)
-    for i in range(0, 40, 4):  # a quarter under the wrong label: no temperature makes that certain
+    for i in range(0, 40, 4):  # a quarter of the labels are wrong: no model is certain
         red, green = folder / "red" / f"{i:03}.png", folder / "green" / f"{i:03}.png"
         red.rename(folder / "other.png")
         green.rename(red)
@@ -131,7 +131,7 @@ def test_the_modern_recipe_trains_on_mixed_images(
     assert (config["ema_decay"], config["label_smoothing"]) == (0.999, 0.1)
 
 
-def test_a_run_has_one_process_and_ctrl_c_says_how_to_go_on(
+def test_a_run_has_one_process_and_ctrl_c_tells_how_to_resume(
     start: Start, train: Run, colour_folder: Path, tmp_path: Path
 ) -> None:
     options = (
@@ -153,7 +153,7 @@ def test_a_run_has_one_process_and_ctrl_c_says_how_to_go_on(
     assert second.returncode == 1
     assert "Another process trains" in second.stderr
     assert first.returncode == 130
-    assert "The same command goes on" in first.stdout
+    assert "The same command resumes" in first.stdout
     assert "Traceback" not in first.stdout + first.stderr
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
 
@@ -171,26 +171,81 @@ def test_a_run_folder_of_another_configuration_is_not_overwritten(whole: Whole, 
     assert (whole.folder / f"checkpoint-{EPOCHS}").is_file()
 
 
-def test_a_full_disk_is_a_clear_error(warm: WarmOf, colour_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (200_000, "The checkpoint of epoch 1 can't be written"),
+        (1000, "The model repository can't be written to: File too large"),
+    ],
+    ids=["later", "at once"],
+)
+def test_a_full_disk_is_a_clear_error(
+    limit: int, text: str, warm: WarmOf, colour_folder: Path, tmp_path: Path
+) -> None:
     # A file-size limit fails a write as a full disk does, without filling one.
     limited = (
-        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); {COMMAND}"
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); {COMMAND}"
     )
-    options = (
-        "--data",
-        colour_folder,
-        "--out",
-        tmp_path / "models",
-        "--run",
-        tmp_path / "run",
-        *SMALL,
-    )
+    places = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run")
 
-    done = warm("torch").start(limited, "train", *options).end()
+    done = warm("torch").start(limited, "train", *places, *SMALL).end()
 
     assert done.returncode == 1
-    assert "The checkpoint of epoch 1 can't be written" in done.stderr
+    assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--data", "--run", "--init", "--out"])
+def test_a_link_to_itself_is_a_clear_error(
+    option: str, train: Run, colour_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    places = {"--data": colour_folder, "--run": tmp_path / "run", "--out": tmp_path / "models"}
+    places[option] = tmp_path / "loop"
+
+    done = train(*(word for place in places.items() for word in place), *SMALL)
+
+    assert done.returncode == 1
+    assert f"'{tmp_path / 'loop'}'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--run", "--out"])
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_images_are_read(
+    option: str, train: Run, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "photos", 4)
+    (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    (tmp_path / "file").touch()
+    places = {"--run": tmp_path / "run", "--out": tmp_path / "models"}
+    places[option] = tmp_path / "file"
+
+    done = train("--data", folder, *(word for place in places.items() for word in place), *SMALL)
+
+    assert done.returncode == 1
+    assert "can't be written to: it is a file" in done.stderr
+    assert "broken.jpg" not in done.stderr
+
+
+@pytest.mark.parametrize("whole", ["torch"], indirect=True)
+def test_a_classifier_of_other_labels_is_dropped_with_a_note_and_a_rate_can_be_given(
+    whole: Whole, train: Run, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path / "photos", 10)
+    (folder / "red").rename(folder / "rouge")
+    places = ("--data", folder, "--out", tmp_path, "--run", tmp_path / "run", "--name", "other")
+    options = (*places, *SMALL, "--epochs", "1", "--init", whole.bundle)
+
+    done = train(*options, "--learning-rate", "0.004")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (note,) = (line for line in done.stdout.splitlines() if "is not used" in line)
+    assert note.startswith(f"Note: the classifier of {whole.bundle} (3 classes)")
+    assert "To keep it, start from a bundle" in note
+    config: Any = read_manifest(tmp_path / "other" / "1").training.config
+    assert config["initial"]["classifier"] == "random"
+    assert (config["optimizer"], config["learning_rate"]) == ("muon", 0.004)
+    assert "muon trains the convolutions at its own rate, 0.02" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -245,3 +300,6 @@ def test_an_unreadable_image_is_named(train: Run, tmp_path: Path) -> None:
     assert skipped.returncode == 0, skipped.stdout + skipped.stderr
     assert "Note: unreadable, left out" in skipped.stdout
     assert "broken.jpg" in skipped.stdout
+    assert "Notice: there are fewer than 5 test images of 3 of 3 classes" in skipped.stdout
+    assert "Received: blue 2, green 2, red 2" in skipped.stdout
+    assert "points wide: 6 test images are too few" in skipped.stdout

@@ -1,29 +1,32 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from training.config import make_config
-from training.data.augment import OPERATIONS, POLICIES, carry_out
+from training.data.augment import OPERATIONS, POLICIES, apply_chain
 from training.data.batches import batches, class_weights
 
 GENERATOR = np.random.default_rng(0)
 PIXELS = GENERATOR.integers(0, 256, (50, 16, 16, 3), dtype=np.uint8)
 LABELS = np.arange(50, dtype=np.int64)
 FILL = np.array([1, 2, 3], np.uint8)
-PLAIN = {"flip": False, "crop_padding": 0, "small_crop": 0}
-MIXED = {"augment": "trivial", "mixup_alpha": 0.2, "cutmix_alpha": 1.0}
+Options = dict[str, Any]
+Drawn = tuple[NDArray[np.uint8], NDArray[np.float32]]
+PLAIN: Options = {"flip": False, "crop_padding": 0, "small_crop": 0}
+MIXED: Options = {"augment": "trivial", "mixup_alpha": 0.2, "cutmix_alpha": 1.0}
 
 
-def draw_targets(
-    epoch: int, pixels: np.ndarray = PIXELS, **changes: object
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_targets(epoch: int, pixels: NDArray[np.uint8] = PIXELS, **changes: Any) -> Drawn:
     config = make_config(image_size=16, batch_size=10, epochs=4, **changes)
     parts = list(batches(pixels, LABELS, len(LABELS), config, epoch, FILL))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def draw(epoch: int, **changes: object) -> tuple[np.ndarray, np.ndarray]:
+def draw(epoch: int, **changes: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     images, targets = draw_targets(epoch, **changes)
     return images, targets.argmax(1)
 
@@ -31,7 +34,7 @@ def draw(epoch: int, **changes: object) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "changes", [{}, MIXED, {"augment": "randaugment"}], ids=["plain", "mixed", "rand"]
 )
-def test_an_epoch_is_a_function_of_the_seed_and_its_number(changes: dict[str, object]) -> None:
+def test_an_epoch_is_a_function_of_the_seed_and_its_number(changes: Options) -> None:
     first, again, later = (
         draw_targets(1, **changes),
         draw_targets(1, **changes),
@@ -62,7 +65,7 @@ def test_a_crop_is_a_window_of_its_own_image_perhaps_flipped() -> None:
         ).any()
 
 
-def test_who_is_flipped_in_one_epoch_is_not_in_the_next() -> None:
+def test_an_image_flipped_in_one_epoch_is_not_flipped_in_the_next() -> None:
     # With no room to crop, an image comes as it is or mirrored.
     flipped = {}
     for epoch in (0, 1):
@@ -83,7 +86,7 @@ def test_padding_has_the_fill_colour() -> None:
 
 
 def test_rare_classes_are_drawn_more_often_and_every_image_before_one_comes_again() -> None:
-    # 40, 8 and 2 images: evened out up to five times, an image of the rarest class counts five of the first.
+    # 40, 8 and 2 images, balanced up to 5 times: one of the rarest class counts 5 of the first.
     classes = np.repeat([0, 1, 2], [40, 8, 2])
     config = make_config(
         image_size=16, batch_size=10, oversampling=5.0, crop_padding=0, small_crop=0, flip=False
@@ -125,7 +128,7 @@ def test_less_than_a_batch_of_images_is_still_a_batch(count: int) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, MIXED], ids=["plain", "mixed"])
-def test_the_shares_of_a_batch_make_up_the_whole(changes: dict[str, object]) -> None:
+def test_the_shares_of_a_batch_make_up_the_whole(changes: Options) -> None:
     config = make_config(image_size=16, batch_size=10, **changes)
     arguments = (PIXELS, LABELS, len(LABELS), config, 1, FILL)
 
@@ -149,7 +152,7 @@ def test_a_smoothed_target_leaves_the_others_their_share() -> None:
 @pytest.mark.parametrize(
     "changes", [{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}], ids=["mixup", "cutmix"]
 )
-def test_a_target_says_what_is_in_a_mixed_image(changes: dict[str, object]) -> None:
+def test_a_target_has_the_shares_of_a_mixed_image(changes: Options) -> None:
     colours = 5 * np.arange(50)  # of image and label alike
     pixels = np.broadcast_to(colours[:, None, None, None], PIXELS.shape).astype(np.uint8)
 
@@ -169,7 +172,7 @@ def test_without_strength_only_the_histogram_operations_change_an_image() -> Non
     changed = {
         kind: [
             not np.array_equal(
-                carry_out([(kind, strength)], POLICIES["trivial"], image, FILL), image
+                apply_chain([(kind, strength)], POLICIES["trivial"], image, FILL), image
             )
             for strength in (0.0, 1.0)
         ]
@@ -184,8 +187,8 @@ def test_without_strength_only_the_histogram_operations_change_an_image() -> Non
 
 
 def test_what_a_policy_moves_in_has_the_fill_colour() -> None:
-    for way, column in ((0.25, -1), (-0.25, 0)):
-        moved = carry_out([("translate_x", way)], POLICIES["trivial"], PIXELS[0], FILL)
+    for strength, column in ((0.25, -1), (-0.25, 0)):
+        moved = apply_chain([("translate_x", strength)], POLICIES["trivial"], PIXELS[0], FILL)
 
         assert (moved[:, column] == FILL).all()
         assert (moved == FILL).all(2).mean() == 0.25

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import csv
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,13 +13,15 @@ from PIL import Image
 
 from tests.training.conftest import write_images
 from training.data.dataset import DataSet
+from training.data.duplicates import write_list
 from training.data.load import load_folder
+from training.data.splits import SplitOptions
 from training.errors import DataError
 
 
-def load(folder: Path, **changes: object) -> DataSet:
-    options = {"image_size": 16, "validation_fraction": 0.1, "seed": 0, **changes}
-    return load_folder(folder, **options)  # type: ignore[arg-type]
+def load(folder: Path, *, skip_unreadable: bool = False, **changes: Any) -> DataSet:
+    options = replace(SplitOptions(image_size=16, validation_fraction=0.1), **changes)
+    return load_folder(folder, options, skip_unreadable=skip_unreadable)
 
 
 def test_given_splits_are_kept_and_validation_comes_out_of_training(colour_folder: Path) -> None:
@@ -81,7 +87,7 @@ def test_few_images_give_more_of_them_to_the_validation_split_and_the_test_split
     per_class: int, share: float, held_out: int, tmp_path: Path
 ) -> None:
     folder = write_images(tmp_path / "photos", per_class, size=8)
-    options = {"image_size": 8, "validation_fraction": 0.02}
+    options: dict[str, Any] = {"image_size": 8, "validation_fraction": 0.02}
 
     said, grown = load(folder, **options), load(folder, **options, max_validation=0.1)
 
@@ -118,7 +124,32 @@ def test_hidden_files_and_files_that_are_no_images_are_left_out(tmp_path: Path) 
     assert len(data.classes) == 3
     assert len(data.train) + len(data.validation) + len(data.test) == 15
     (note,) = data.notes
-    assert note == f"no image by its suffix, left out: {folder / 'red' / 'notes.txt'}"
+    assert note == f"not an image by its suffix, left out: {folder / 'red' / 'notes.txt'}"
+
+
+def test_junk_of_archives_and_file_managers_is_no_class_and_no_image(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "__MACOSX" / "red").mkdir(parents=True)
+    (folder / "__MACOSX" / "red" / "._000.png").write_bytes(b"resource fork")
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (folder / "red" / name).touch()
+
+    data = load(folder)
+
+    assert data.classes == ["blue", "green", "red"]
+    assert data.notes == []
+
+
+def test_a_class_folder_with_a_hidden_name_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    shutil.copytree(folder / "red", folder / ".violet")
+
+    data = load(folder)
+
+    assert data.classes == ["blue", "green", "red"]
+    (note,) = data.notes
+    assert note.startswith("not a class, because the name begins with a dot, left out")
+    assert note.endswith(f": {folder / '.violet'}")
 
 
 def test_an_unreadable_image_is_named_and_stops_the_run(tmp_path: Path) -> None:
@@ -167,6 +198,27 @@ def test_an_image_of_two_given_splits_or_of_two_classes_is_named(tmp_path: Path)
     assert f"{test / 'red' / 'again.png'} (test) = {train / 'red' / '003.png'}" in shared
     assert contradicting.startswith("1 x the same pixels under two labels")
     assert "wrong.png (green)" in contradicting or "001.png (blue)" in contradicting
+
+
+def test_every_duplicate_is_in_the_list_and_the_first_ones_in_the_note(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 9)
+    for i in range(5):
+        shutil.copy(folder / "blue" / f"{i:03}.png", folder / "green" / f"wrong-{i}.png")
+
+    data = load(folder)
+    write_list(data.duplicates, tmp_path / "run" / "duplicates.csv")
+
+    (note,) = [note for note in data.notes if "two labels" in note]
+    assert note.startswith("5 x the same pixels under two labels")
+    assert note.count(".png") == 2 * 3
+    with (tmp_path / "run" / "duplicates.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    assert {frozenset((row["label"], row["first_label"])) for row in rows} == {
+        frozenset(("blue", "green"))
+    }
+    files = {Path(row[name]).name for row in rows for name in ("file", "first_file")}
+    assert files == {name for i in range(5) for name in (f"{i:03}.png", f"wrong-{i}.png")}
 
 
 def test_images_in_folders_below_a_class_are_left_out_and_named(tmp_path: Path) -> None:
@@ -224,6 +276,15 @@ def test_a_link_that_leads_nowhere_is_an_unreadable_image(tmp_path: Path) -> Non
 
     with pytest.raises(DataError, match=r"--skip-unreadable.*gone\.png"):
         load(folder)
+
+
+def test_a_link_to_itself_is_an_unreadable_image(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "photos", 5)
+    (folder / "red" / "loop.png").symlink_to("loop.png")
+
+    with pytest.raises(DataError, match=r"--skip-unreadable.*loop\.png"):
+        load(folder)
+    assert len(load(folder, skip_unreadable=True).classes) == 3
 
 
 def break_nothing_there(folder: Path) -> None:
@@ -286,12 +347,12 @@ def break_one_image(folder: Path) -> None:
     ids=lambda value: value.__name__.removeprefix("break_") if callable(value) else "",
 )
 def test_a_data_set_that_cannot_be_used_is_refused_with_the_reason(
-    tmp_path: Path, damage: object, text: str
+    tmp_path: Path, damage: Callable[[Path], None], text: str
 ) -> None:
     folder = tmp_path / "photos"
     write_images(folder / "train", 4)
     write_images(folder / "test", 2)
-    damage(folder)  # type: ignore[operator]
+    damage(folder)
 
     with pytest.raises(DataError, match=text):
         load(folder)

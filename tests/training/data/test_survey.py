@@ -40,7 +40,7 @@ def test_a_folder_without_one_readable_image_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for i in range(3):
-            (tmp_path / name / f"{i}.jpg").write_text("no picture")
+            (tmp_path / name / f"{i}.jpg").write_text("no image")
 
-    with pytest.raises(DataError, match=r"6 images were looked at, and none can be read.*0\.jpg"):
+    with pytest.raises(DataError, match=r"None of 6 sampled images can be read.*0\.jpg"):
         survey(tmp_path)

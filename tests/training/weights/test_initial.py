@@ -1,9 +1,10 @@
-"""Weights to start from: the networks must answer as the model did that the weights belong to."""
+"""Initial weights: a network gives the logits of the model that the weights come from."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,11 +44,13 @@ torch.save(theirs.state_dict(), folder / "resnet18.pth")
 made = trainer(config(arch="resnet18", image_size=65, init=str(folder / "resnet18.pth")))
 made.model.classifier.weight.data = theirs.fc.weight.data[:3]
 made.model.classifier.bias.data = theirs.fc.bias.data[:3]
-images = normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+images = normalize(images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 with torch.no_grad():
     found["difference"] = float(np.abs(made.predict(pixels) - theirs(images)[:, :3].numpy()).max())
 found["record"] = made.initial
-found["stem"] = error(lambda: trainer(config(arch="resnet18", image_size=32, init=str(folder / "resnet18.pth"))))
+small = config(arch="resnet18", image_size=32, init=str(folder / "resnet18.pth"))
+found["stem"] = error(lambda: trainer(small))
 (folder / "notes.pth").write_text("not weights")
 found["junk"] = error(lambda: trainer(config(init=str(folder / "notes.pth"))))
 cache = folder / "hub" / "checkpoints" / "resnet34-b627a593.pth"
@@ -59,9 +62,10 @@ found["list"] = error(lambda: trainer(config(init=str(folder / "list.pth"))))
 """
 KERAS = """
 import keras
-def difference(arch, theirs, preprocess, file, classes):
-    theirs.save_weights(folder / file)
-    made = trainer(config(arch=arch, image_size=65, init=str(folder / file)))
+def difference(arch, theirs, preprocess, name):
+    file = folder / f"{name}.weights.h5"
+    theirs.save_weights(file)
+    made = trainer(config(arch=arch, image_size=65, init=str(file)))
     features, _ = made.model(pixels, training=False)
     images = preprocess(pixels.astype("f4"))
     found["record"] = made.initial
@@ -69,14 +73,16 @@ def difference(arch, theirs, preprocess, file, classes):
 apps = keras.applications
 small = dict(weights=None, include_top=False, input_shape=(None, None, 3))
 found["difference"] = max(
-    difference("resnet50v2", apps.ResNet50V2(**small), apps.resnet_v2.preprocess_input, "v2.weights.h5", None),
-    difference("resnet50", apps.ResNet50(**small), apps.resnet.preprocess_input, "resnet50.weights.h5", None),
+    difference("resnet50v2", apps.ResNet50V2(**small), apps.resnet_v2.preprocess_input, "v2"),
+    difference("resnet50", apps.ResNet50(**small), apps.resnet.preprocess_input, "v1"),
 )
-module.build_network(config(), 10, module.Normalisation((0,) * 3, (1,) * 3)).save_weights(folder / "own.weights.h5")
+own = module.build_network(config(), 10, module.Normalisation((0,) * 3, (1,) * 3))
+own.save_weights(folder / "own.weights.h5")
 found["own"] = trainer(config(init=str(folder / "own.weights.h5"))).initial["classifier"]
 found["stem"] = error(lambda: trainer(config(arch="resnet32", init=str(folder / "own.weights.h5"))))
-says = weights.published("resnet50")
-found["published"] = [len(says.labels), says.labels[0], says.accuracy, weights.is_published("resnet50", folder / "own.weights.h5")]
+published = weights.published("resnet50")
+genuine = weights.is_published("resnet50", folder / "own.weights.h5")
+found["published"] = [len(published.labels), published.labels[0], published.accuracy, genuine]
 (folder / "notes.h5").write_text("not weights")
 found["junk"] = error(lambda: trainer(config(init=str(folder / "notes.h5"))))
 found["list"] = error(lambda: trainer(config(init=str(folder / "notes.h5").replace(".h5", ".pth"))))
@@ -88,15 +94,15 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize("framework", ["torch", "keras"])
-def test_weights_from_a_file_answer_as_the_model_that_they_belong_to(
+def test_weights_from_a_file_give_the_output_of_the_model_that_they_come_from(
     framework: str, warm: WarmOf, tmp_path: Path
 ) -> None:
-    """torchvision's and Keras's own preprocessing is the reference: the conventions lie inside our graph."""
+    """Against torchvision's and Keras's own preprocessing, which our graphs contain."""
     code = START.format(framework=framework)
     code += {"torch": TORCH, "keras": KERAS}[framework] + END
     (tmp_path / "notes.pth").touch()  # a name that Keras does not read
-    # A proxy where nobody listens: no internet, whatever the machine has.
-    proxy = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    # A closed port as the proxy: no internet, on any machine.
+    proxy: dict[str, Any] = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
     done = warm(framework).start(code, tmp_path, TORCH_HOME=tmp_path, **proxy).end()
 
@@ -126,7 +132,29 @@ def test_a_classifier_is_taken_over_for_the_same_labels_in_the_same_order_only()
     assert Initial().for_labels(["cat", "dog"]).record == {"from": "random"}
 
 
-def test_what_is_not_there_is_an_error_that_names_it() -> None:
+def test_a_dropped_classifier_is_reported_with_how_to_keep_it() -> None:
+    bundle = Initial("backbone", "classifier", ("cat", "dog"))
+    file = Initial("backbone", "classifier")
+
+    other = bundle.dropped_classifier("models/pets/1", ["dog", "cat"])
+    unknown = file.dropped_classifier("pets.pth", ["cat", "dog"])
+
+    assert other is not None
+    assert other.startswith("the classifier of models/pets/1 (2 classes) is not used")
+    assert "same labels in the same order" in other
+    assert unknown is not None
+    assert "the classifier of pets.pth is not used" in unknown
+    assert "does not name its classes" in unknown
+    assert bundle.dropped_classifier("models/pets/1", ["cat", "dog"]) is None
+    assert Initial("backbone").dropped_classifier("imagenet", ["cat"]) is None
+    assert Initial().dropped_classifier("random", ["cat"]) is None
+
+
+def test_a_missing_file_and_a_link_to_itself_are_errors_that_name_them(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+
     assert initial_path("random") is None
     with pytest.raises(ConfigError, match=r"no such file or folder.*weights/none\.pth"):
         initial_path("weights/none.pth")
+    with pytest.raises(ConfigError, match=r"no such file or folder.*loop"):
+        initial_path(str(tmp_path / "loop"))

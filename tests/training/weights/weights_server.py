@@ -1,4 +1,4 @@
-"""A stand-in for the server that weights are downloaded from: ranges, and connections that end too early."""
+"""A local stand-in for a server of weights, with connections that end too early."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class WeightsServer:
-    """Answers every path with `content`; `cut` answers end after that many bytes of the body."""
+    """Responds to every path with `content`."""
 
     content: bytes
     url: str = ""
-    cut: list[int] = field(default_factory=list)  # taken from the front, one for each answer
-    ranges: list[str | None] = field(default_factory=list)  # what was asked for
-    knows_ranges: bool = True
+    requests: int = 0
+    cut: list[int] = field(default_factory=list)  # lengths of the next bodies, which end there
 
 
 @contextmanager
@@ -27,24 +26,14 @@ def serve_weights(content: bytes) -> Iterator[WeightsServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = self.headers["Range"]
-            server.ranges.append(asked)
-            start = (
-                int(asked.removeprefix("bytes=").rstrip("-"))
-                if asked and server.knows_ranges
-                else 0
-            )
-            if start >= len(server.content):
-                self.send_error(416)
-                return
-            body = server.content[start:]
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(body)))
+            server.requests += 1
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(server.content)))
             self.end_headers()
-            self.wfile.write(body[: server.cut.pop(0)] if server.cut else body)
+            self.wfile.write(server.content[: server.cut.pop(0) if server.cut else None])
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
