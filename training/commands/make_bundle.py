@@ -62,8 +62,7 @@ def make_bundle(
         raise interrupted() from None
     if backend.devices.shut_down():
         raise typer.Exit
-    from training.export.calibration import why_not_fitted  # noqa: PLC0415 - scipy takes seconds to import
-    from training.export.export import export_bundle  # noqa: PLC0415 - likewise
+    from training.export.export import export_bundle  # noqa: PLC0415 - scipy takes seconds to import
 
     exported = export_bundle(
         trainer,
@@ -86,9 +85,9 @@ def make_bundle(
         f"{scaled}; logits within {exported.max_logit_difference:.1e} of the network's.",
         markup=False,
     )
-    if after is None:
+    if exported.uncalibrated:
         console.print(
-            f"Notice: the scores are not calibrated: {why_not_fitted(len(data_set.validation))}. More images help, or a "
+            f"Notice: the scores are not calibrated: {exported.uncalibrated}. More images help, or a "
             f"larger share of them in `train`: --validation-fraction, here {config.validation_fraction:g}.",
             markup=False,
         )

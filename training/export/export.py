@@ -29,7 +29,8 @@ from training.config import TrainConfig
 from training.data.dataset import DataSet
 from training.data.load import input_geometry
 from training.errors import StorageError, TrainingError
-from training.export.evaluate import calibration_error, evaluate
+from training.export.calibration import calibration_error
+from training.export.evaluate import Evaluation, evaluate
 from training.export.golden import golden_of
 from training.loop import predict
 from training.run import Run
@@ -78,6 +79,7 @@ class Exported:
     max_logit_difference: float
     serving: str  # which artifact a service on a CPU takes, and why
     by_class: list[tuple[str, int, int]]  # label, test images of it, how many of them are right
+    uncalibrated: str | None  # why the scores are not calibrated; None: they are
 
 
 def export_bundle(
@@ -107,8 +109,11 @@ def export_bundle(
     golden = golden or golden_of(data)
     compared = data.test.pixels[:COMPARED_SAMPLES]
 
+    evaluations: list[Evaluation] = []
+
     def measure(draft: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
         found = evaluate(draft, data.validation, data.test)
+        evaluations.append(found)
         return found.test_logits, {"metrics": found.metrics, "calibration": found.calibration}
 
     record = model_record(
@@ -143,6 +148,7 @@ def export_bundle(
         written.max_logit_difference,
         written.serving,
         list(zip(data.classes, images.tolist(), right_images.tolist(), strict=True)),
+        evaluations[0].uncalibrated,
     )
 
 
