@@ -61,31 +61,27 @@ def train(
             trainer.load(folder / f"checkpoint-{len(run.history)}")
             console.print(f"Resuming {folder} after epoch {len(run.history)} of {config.epochs}.")
         writer = EventWriter(folder, len(run.history)) if trainer.rank == 0 else None
-        try:
-            with make_progress(console) as progress:
-                epochs = _Epochs(trainer, config, data, progress, test_curve=test_curve)
-                while len(run.history) < config.epochs:
-                    if run.stopped_early:
-                        console.print(
-                            f"Stopped: the validation loss has not improved for {config.patience} "
-                            "epochs."
-                        )
-                        break
-                    scalars = trainer.broadcast_metrics(epochs.run(len(run.history)))
-                    run.history.append(scalars)
-                    if writer is not None:
-                        save_epoch(folder, run, trainer.save)
-                        writer.write(len(run.history), scalars)
+        with make_progress(console) as progress:
+            epochs = _Epochs(trainer, config, data, progress, len(run.history), test_curve)
+            while len(run.history) < config.epochs:
+                if run.stopped_early:
                     console.print(
-                        f"epoch {len(run.history)}/{config.epochs}: loss {scalars['loss']:.4f}, "
-                        f"training accuracy {scalars['train_accuracy']:.2%}, "
-                        f"validation accuracy {scalars['validation_accuracy']:.2%}, "
-                        f"validation loss {scalars['validation_loss']:.4f}, "
-                        f"{scalars['seconds']:.0f} s"
+                        f"Stopped: the validation loss has not improved for {config.patience} "
+                        "epochs."
                     )
-        finally:
-            if writer is not None:
-                writer.close()
+                    break
+                scalars = trainer.broadcast_metrics(epochs.run(len(run.history)))
+                run.history.append(scalars)
+                if writer is not None:
+                    save_epoch(folder, run, trainer.save)
+                    writer.write(len(run.history), scalars)
+                console.print(
+                    f"epoch {len(run.history)}/{config.epochs}: loss {scalars['loss']:.4f}, "
+                    f"training accuracy {scalars['train_accuracy']:.2%}, "
+                    f"validation accuracy {scalars['validation_accuracy']:.2%}, "
+                    f"validation loss {scalars['validation_loss']:.4f}, "
+                    f"{scalars['seconds']:.0f} s"
+                )
         if run.kept_epoch < len(run.history):
             trainer.load(folder / f"checkpoint-{run.kept_epoch}")
             console.print(
@@ -104,7 +100,7 @@ class _Epochs:
         config: TrainConfig,
         data: DataSet,
         progress: Progress,
-        *,
+        done: int,
         test_curve: bool,
     ) -> None:
         self._trainer, self._config, self._data = trainer, config, data
@@ -113,8 +109,10 @@ class _Epochs:
         self._steps = max(1, len(data.train) // min(config.batch_size, len(data.train)))
         self._progress = progress
         costs = [self._steps * step_cost(config, epoch) for epoch in range(config.epochs)]
-        self._cost_before = [sum(costs[:epoch]) for epoch in range(config.epochs)]
-        self._bar = progress.add_task("training", total=sum(costs))
+        self._cost_before = [sum(costs[:epoch]) for epoch in range(config.epochs + 1)]
+        self._bar = progress.add_task(
+            "training", total=sum(costs), completed=self._cost_before[done]
+        )
 
     def run(self, epoch: int) -> dict[str, float]:
         """Train for an epoch, counted from 0, and measure it; returns the scalars of its record."""

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
 import math
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import Progress
 
-from training.config import make_config
+from training.config import TrainConfig, make_config
 from training.data.dataset import DataSet, Split
+from training.errors import ConfigError, StorageError
 from training.loop import train
-from training.run import Run
+from training.run import Run, recorded_config
+from training.schedule import step_cost
 from training.weights.normalisation import Normalisation
 
 
 class Scripted:
-    """A trainer of one step an epoch, whose validation loss after each epoch is written down beforehand."""
+    """A trainer with one step an epoch and a given validation loss after each epoch."""
 
     parameters = 1
     feature_map = (1, 1, 1)
@@ -40,9 +46,8 @@ class Scripted:
         return metrics
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        wrong = math.log(
-            math.expm1(self.losses[self.epoch - 1])
-        )  # so that the loss of class 0 is as written
+        # So that the loss of class 0 is the given one.
+        wrong = math.log(math.expm1(self.losses[self.epoch - 1]))
         return np.tile(np.array([0, wrong], np.float32), (len(pixels), 1))
 
     def save(self, path: Path) -> None:
@@ -65,8 +70,14 @@ DATA = DataSet("data", ["a", "b"], split(0, 0, 1, 1), split(0, 0), split(0, 1), 
 LOSSES = [0.9, 0.5, 0.7, 0.6, 0.5, 0.1]  # with a patience of 3 the last one is never seen
 
 
-def run(trainer: Scripted, folder: Path, patience: int = 3) -> Run:
-    config = make_config(epochs=len(trainer.losses), batch_size=4, image_size=8, patience=patience)
+def run(trainer: Scripted, folder: Path, patience: int = 3, freeze_epochs: int = 0) -> Run:
+    config = make_config(
+        epochs=len(trainer.losses),
+        batch_size=4,
+        image_size=8,
+        patience=patience,
+        freeze_epochs=freeze_epochs,
+    )
     return train(trainer, config, DATA, folder, Console(quiet=True))
 
 
@@ -118,3 +129,116 @@ def test_a_loss_that_is_no_number_is_no_better(tmp_path: Path) -> None:
     record = run(Scripted([0.5, math.nan, math.nan, math.nan, 0.1]), tmp_path)
 
     assert (len(record.history), record.kept_epoch) == (4, 1)
+
+
+def test_frozen_epochs_do_not_count_for_the_patience_and_may_be_the_best(tmp_path: Path) -> None:
+    losses = [0.1, 0.9, 0.9, 0.8, 0.7, 0.7, 0.05]
+
+    record = run(Scripted(losses), tmp_path, patience=3, freeze_epochs=3)
+
+    assert (len(record.history), record.kept_epoch) == (6, 1)
+
+
+def test_in_a_linear_probe_all_epochs_count_for_the_patience(tmp_path: Path) -> None:
+    record = run(Scripted(LOSSES), tmp_path, freeze_epochs=len(LOSSES))
+
+    assert (len(record.history), record.kept_epoch) == (5, 2)
+
+
+class Clocked(Scripted):
+    """A trainer whose steps take the seconds that `step_cost` promises, by a clock of its own."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__([0.5] * config.epochs)
+        self.config, self.now = config, 0.0
+        self.estimates: list[tuple[float, float]] = []  # the time of each, and its ETA in seconds
+        self.progress: Progress
+
+    def train_step(self, *_: object) -> tuple[float, int]:
+        if (remaining := self.progress.tasks[0].time_remaining) is not None:
+            self.estimates.append((self.now, remaining))
+        self.now += 60 * step_cost(self.config, self.epoch)
+        return super().train_step()
+
+    def make_progress(self, console: Console) -> Progress:
+        self.progress = Progress(
+            console=console,
+            auto_refresh=False,
+            speed_estimate_period=math.inf,
+            get_time=lambda: self.now,
+        )
+        return self.progress
+
+
+@pytest.mark.parametrize(
+    "cheap", [{"freeze_epochs": 6}, {"small_crop": 4}], ids=["frozen", "small"]
+)
+def test_the_remaining_time_counts_what_the_epochs_cost(
+    cheap: dict[str, int], tmp_path: Path
+) -> None:
+    config = make_config(epochs=10, batch_size=4, image_size=8, **{"small_crop": 0, **cheap})
+    trainer = Clocked(config)
+
+    train(trainer, config, DATA, tmp_path, Console(quiet=True), make_progress=trainer.make_progress)
+
+    assert len(trainer.estimates) >= 8
+    for now, remaining in trainer.estimates:
+        assert remaining == pytest.approx(trainer.now - now, rel=0.1, abs=1)
+
+
+def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
+    with limited_files(0), pytest.raises(StorageError, match="can't be"):
+        run(Scripted(LOSSES), tmp_path)
+
+
+def test_a_checkpoint_on_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
+    class Large(Scripted):
+        def save(self, path: Path) -> None:
+            path.write_bytes(bytes(1_000_000))
+
+    with limited_files(100_000), pytest.raises(StorageError, match="checkpoint of epoch 1 can't"):
+        run(Large(LOSSES), tmp_path)
+
+
+@contextmanager
+def limited_files(size: int) -> Iterator[None]:
+    """Files grow to `size` bytes at most, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"config": {}, "data": ""}',
+        '{"config": {}, "data": "", "history": [{"loss": ""}]}',
+    ],
+    ids=["empty", "another type", "a field is missing", "a number is not one"],
+)
+def test_a_damaged_record_is_named_with_what_to_do(content: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(content)
+
+    for read in (lambda: run(Scripted(LOSSES), tmp_path), lambda: recorded_config(tmp_path)):
+        with pytest.raises(ConfigError, match=r"damaged: .*use another --run folder.*run\.json"):
+            read()
+
+
+def test_a_record_that_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()
+
+    with pytest.raises(StorageError, match="record of the run can't be read"):
+        run(Scripted(LOSSES), tmp_path)
+
+
+def test_a_link_to_itself_is_a_storage_error(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.symlink_to(folder)
+
+    with pytest.raises(StorageError, match="can't be made"):
+        run(Scripted(LOSSES), folder)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from training.config import make_config
-from training.schedule import average_decay, crop_size, rate_factor
+from training.schedule import average_decay, crop_size, rate_factor, step_cost
 
 
 def test_the_rate_climbs_to_its_peak_and_falls_to_zero() -> None:
@@ -65,3 +65,11 @@ def test_the_moving_average_forgets_its_beginning() -> None:
     assert share == 0
     assert average_decay(config, 100_000) == config.ema_decay == 0.999
     assert average_decay(make_config(), 100) == 0
+
+
+def test_a_step_costs_what_its_pixels_cost_and_a_third_with_a_frozen_backbone() -> None:
+    config = make_config(epochs=4, freeze_epochs=1, small_crop=16, small_crop_fraction=0.5)
+
+    costs = [step_cost(config, epoch) for epoch in range(4)]
+
+    assert costs == [0.25 / 3, 0.25, 1, 1]

@@ -105,7 +105,6 @@ def _print_notes(data_set: DataSet, run: Path) -> None:
 
 
 def _print_result(config: TrainConfig, data_set: DataSet, exported: Exported) -> None:
-    from training.export.calibration import why_not_fitted  # noqa: PLC0415 - as above
 
     low, high = exported.interval
     before, after = exported.calibration_error
@@ -123,10 +122,10 @@ def _print_result(config: TrainConfig, data_set: DataSet, exported: Exported) ->
             "test images are too few to judge the model by. Add images.",
             markup=False,
         )
-    if after is None:
+    if exported.uncalibrated:
         console.print(
-            f"Notice: the scores are not calibrated: {why_not_fitted(len(data_set.validation))}. "
-            "More images help, or a larger share of them in `train`: --validation-fraction, here "
+            f"Notice: the scores are not calibrated: {exported.uncalibrated}. More images help, or "
+            "a larger share of them in `train`: --validation-fraction, here "
             f"{config.validation_fraction:g}.",
             markup=False,
         )

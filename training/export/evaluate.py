@@ -10,12 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.acceleration.measure import TIMEOUT_S, accuracy_metric
-from bundle.scores import calibrated_softmax
 from bundle.worker.blocking import RuntimeProcess
 from training.data.dataset import Split
-from training.export.calibration import BINS, fit_temperature, reliability
-
-NOT_CALIBRATED = {"method": "none", "temperature": 1.0}
+from training.export.calibration import calibrate
 
 Progress = Callable[[str], object]
 
@@ -27,6 +24,7 @@ class Evaluation:
     logits: NDArray[np.float32]  # [N, C]
     metrics: list[dict[str, Any]]  # as in the manifest
     calibration: dict[str, Any]  # as in the manifest
+    uncalibrated: str | None  # why the scores are not calibrated; None: they are
 
 
 def evaluate(
@@ -41,31 +39,12 @@ def evaluate(
         runtime, validation.pixels, "calibrating on the validation split", progress
     )
     logits = artifact_logits(runtime, test.pixels, "measuring on the test split", progress)
-    temperature = fit_temperature(validation_logits, validation.labels)
-    calibration: dict[str, Any] = NOT_CALIBRATED
-    if temperature is not None:
-        calibration = {
-            "method": "temperature",
-            "temperature": temperature,
-            "split": "validation",
-            "samples": len(validation),
-            "expected_calibration_error_before": calibration_error(logits, test.labels, 1.0),
-            "expected_calibration_error_after": calibration_error(logits, test.labels, temperature),
-            "bins": BINS,
-        }
+    calibration, uncalibrated = calibrate(
+        (validation_logits, validation.labels), (logits, test.labels)
+    )
     info = runtime.info
     metric = accuracy_metric(logits, test.labels, info["runtime"], info["precision"])
-    return Evaluation(logits, [metric], calibration)
-
-
-def calibration_error(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
-) -> float:
-    """The expected calibration error of softmax(logits [N, C] / temperature) for labels [N]."""
-    error: float = reliability(calibrated_softmax(logits, temperature), labels)[
-        "expected_calibration_error"
-    ]
-    return error
+    return Evaluation(logits, [metric], calibration, uncalibrated)
 
 
 def artifact_logits(

@@ -18,7 +18,7 @@ from training.backend import Backend, TrainerLike
 from training.config import TrainConfig
 from training.data.dataset import DataSet
 from training.data.load import input_geometry
-from training.export.evaluate import NOT_CALIBRATED, calibration_error
+from training.export.calibration import NOT_CALIBRATED, calibration_error
 from training.export.golden import golden_of
 from training.export.publish import Network, publish
 from training.frameworks import FRAMEWORKS
@@ -52,6 +52,7 @@ class Exported:
     serving: str  # which artifact a service on a CPU takes, and why
     notes: list[str]  # see `training.export.publish.Written`
     by_class: list[tuple[str, int, int]]  # label, its test images, how many of them are correct
+    uncalibrated: str | None  # why the scores are not calibrated; None: they are
 
 
 def export_bundle(
@@ -116,6 +117,7 @@ def export_bundle(
         written.serving,
         written.notes,
         list(zip(data.classes, images.tolist(), correct_images.tolist(), strict=True)),
+        found.uncalibrated,
     )
 
 

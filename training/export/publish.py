@@ -27,7 +27,8 @@ from bundle.worker.selection import DEVICE_NAMES
 from training.backend import TrainerLike
 from training.data.dataset import Split
 from training.errors import StorageError, TrainingError
-from training.export.evaluate import NOT_CALIBRATED, Evaluation, artifact_logits, evaluate
+from training.export.calibration import NOT_CALIBRATED
+from training.export.evaluate import Evaluation, artifact_logits, evaluate
 from training.loop import predict
 
 # On scores: above the noise between processors, below any change that matters.
@@ -164,7 +165,7 @@ def _evaluate(process: RuntimeProcess, network: Network, progress: Progress) -> 
         logits = artifact_logits(
             process, network.compared, "comparing the artifact with the network", progress
         )
-        return Evaluation(logits, [], NOT_CALIBRATED)
+        return Evaluation(logits, [], NOT_CALIBRATED, None)
     return evaluate(process, *network.splits, progress)
 
 

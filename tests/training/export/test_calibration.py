@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.special import softmax
 
-from training.export.calibration import fit_temperature, reliability
+from training.export.calibration import calibrate, fit_temperature, reliability
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
-def overconfident(samples: int = 20_000, temperature: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
+def overconfident(samples: int = 20_000, temperature: float = 2.5) -> Labelled:
     """Labels drawn from softmax(true logits), and those logits multiplied by `temperature`."""
     generator = np.random.default_rng(0)
     logits = generator.normal(0, 1.5, (samples, 5))
@@ -69,3 +72,26 @@ def test_a_split_whose_best_temperature_is_a_bound_of_the_search_gives_none(
 
 def test_logits_that_say_nothing_give_no_temperature() -> None:
     assert fit_temperature(np.zeros((30, 3), np.float32), np.arange(30) % 3) is None
+
+
+def test_a_temperature_that_lowers_the_calibration_error_is_recorded() -> None:
+    validation, test = overconfident(200), overconfident()
+
+    calibration, reason = calibrate(validation, test)
+
+    assert reason is None
+    assert (calibration["method"], calibration["samples"]) == ("temperature", 200)
+    before, after = (
+        calibration[f"expected_calibration_error_{when}"] for when in ("before", "after")
+    )
+    assert after < before
+
+
+def test_a_temperature_that_raises_the_calibration_error_is_not_used() -> None:
+    validation, test = overconfident(temperature=2.5), overconfident(temperature=0.8)
+
+    calibration, reason = calibrate(validation, test)
+
+    assert calibration == {"method": "none", "temperature": 1.0}
+    assert reason is not None
+    assert "raises the calibration error on the test images from 0." in reason
