@@ -1,27 +1,23 @@
-"""The import arrows between packages and between the rooms of a package, held twice.
+"""The import arrows between packages and between the rooms of a package.
 
-Statically, from the syntax tree of every file, imports inside functions included: what a package
+They are read from the syntax tree of every file, imports inside functions included: what a package
 and a room may import, and that each third-party import is declared in pyproject.toml, in the extras
-that the package is installed with. Dynamically, in a fresh interpreter: what importing a package
-really loads (for training/ in tests/training/test_twins.py).
+that the package is installed with.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
-import json
 import re
-import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.sources import ROOT, files, imports
+
 MAX_LINES = 300  # of a file
 MAX_FILES = 14  # of a package folder, its __init__.py not counted
 
@@ -96,49 +92,6 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
 }
 
-# The only rooms that may import a framework, and whether only inside the function that needs it.
-FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras", "openvino", "nncf"}
-FRAMEWORK_ROOMS = {
-    "bundle/runtimes": ({"torch", "tensorflow", "openvino"}, "inside functions"),
-    "bundle/acceleration": ({"torch", "tensorflow", "nncf"}, "inside functions"),
-    "training/torch": ({"torch", "torchvision"}, "anywhere"),
-    "training/keras": ({"tensorflow", "keras"}, "anywhere"),
-    "training/data": ({"torchvision"}, "inside functions"),
-    "training/weights": ({"torchvision"}, "inside functions"),
-}
-
-
-def files(package: str) -> list[Path]:
-    """The files of a package; those of a peer run in an environment of their own."""
-    found = sorted((ROOT / package).rglob("*.py"))
-    return [path for path in found if not path.match("benchmarks/peers/*/server.py")]
-
-
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """The dotted name of each import and whether it happens when the file is imported."""
-    tree = ast.parse(path.read_text())
-    functions = [
-        n
-        for n in ast.walk(tree)
-        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-    ]
-    late = {id(node) for function in functions for node in ast.walk(function)}
-    typing_only = {
-        id(node)
-        for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and ast.unparse(branch.test).endswith("TYPE_CHECKING")
-        for node in ast.walk(branch)
-    }
-    for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            names = [f"{module}.{alias.name}" for alias in node.names]
-        for name in names:
-            yield name, id(node) not in late | typing_only
-
 
 def third_party(package: str) -> dict[str, set[Path]]:
     ours = {"", *RULES, *SCRIPTS}
@@ -179,26 +132,6 @@ def declared(extras: set[str]) -> set[str]:
 
 def normalised(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-def modules(package: str) -> list[str]:
-    paths = [path.relative_to(ROOT).with_suffix("") for path in files(package)]
-    return [
-        ".".join(path.parts).removesuffix(".__init__") for path in paths if path.name != "__main__"
-    ]
-
-
-def loaded_by(*names: str) -> set[str]:
-    """The top-level modules in a fresh interpreter that has imported `names`."""
-    program = (
-        f"import json, sys\nfor name in {names!r}: __import__(name)\n"
-        "print(json.dumps(sorted(sys.modules)))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    return {name.split(".")[0] for name in json.loads(result.stdout.splitlines()[-1])}
 
 
 @pytest.mark.parametrize("package", RULES)
@@ -260,52 +193,3 @@ def test_third_party_imports_are_declared_in_the_extras_of_the_package(package: 
     }
 
     assert not undeclared
-
-
-@pytest.mark.parametrize("package", [package for package in RULES if package != "benchmarks"])
-def test_frameworks_are_imported_in_their_own_rooms_only(package: str) -> None:
-    wrong = []
-    for path in files(package):
-        name = path.relative_to(ROOT).as_posix()
-        allowed, where = FRAMEWORK_ROOMS.get("/".join(name.split("/")[:2]), (set(), ""))
-        for module, at_import in imports(path):
-            framework = module.split(".")[0]
-            if framework in FRAMEWORKS and (
-                framework not in allowed or (at_import and where == "inside functions")
-            ):
-                wrong.append(f"{name} imports {module}")
-
-    assert not wrong
-
-
-def test_the_table_of_framework_rooms_holds_no_room_that_needs_none() -> None:
-    used = {
-        "/".join(path.relative_to(ROOT).parts[:2])
-        for package in ROOMS
-        for path in files(package)
-        for name, _ in imports(path)
-        if name.split(".")[0] in FRAMEWORKS
-    }
-
-    assert used == set(FRAMEWORK_ROOMS)
-
-
-def test_importing_the_service_loads_no_framework() -> None:
-    loaded = loaded_by("service.app")
-
-    assert not loaded & FRAMEWORKS
-    assert not loaded & {"training", "frontend", "streamlit"}
-
-
-def test_importing_every_module_of_bundle_loads_no_framework_and_nothing_else_of_ours() -> None:
-    loaded = loaded_by(*modules("bundle"))
-
-    assert not loaded & FRAMEWORKS
-    assert not loaded & {"service", "training", "frontend"}
-
-
-def test_importing_every_module_of_the_frontend_loads_nothing_else_of_ours() -> None:
-    loaded = loaded_by(*modules("frontend"))
-
-    assert not loaded & FRAMEWORKS
-    assert not loaded & {"bundle", "service", "training", "fastapi"}
