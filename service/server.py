@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import math
+import os
 import resource
 import socket
 import sys
@@ -109,14 +110,26 @@ def usable_settings() -> Settings:
         SettingsError: a setting is invalid or cannot be used here; the message names it.
     """
     settings = read_settings()
-    if not settings.models_dir.is_dir():
-        raise SettingsError(
-            "SERVICE_MODELS_DIR: the folder does not exist. Expected a model repository. "
-            f"Received: '{settings.models_dir}'"
-        )
+    _check_readable(settings)
     _check_writable(settings)
     _check_address(settings)
     return settings
+
+
+def _check_readable(settings: Settings) -> None:
+    """Check that the model repository can be listed.
+
+    Raises:
+        SettingsError: it does not exist, or its permissions forbid it.
+    """
+    try:
+        with os.scandir(settings.models_dir):
+            pass
+    except OSError as exc:
+        raise SettingsError(
+            "SERVICE_MODELS_DIR: the folder can't be read. Expected a model repository. "
+            f"Received: '{settings.models_dir}': {exc.strerror}"
+        ) from exc
 
 
 def _check_writable(settings: Settings) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,14 @@ def assert_ended(processes: list[psutil.Process]) -> None:
 
 
 class Server:
-    """A running service."""
+    """A running service, started by the command `prefix` if there is one."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, prefix: Sequence[str] = (), **settings: Any) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115 - lives as long as the server
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service"],
+            [*prefix, sys.executable, "-m", "service"],
             env=environment(port=self.port, **settings),
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -149,7 +149,11 @@ class Server:
         """Stop it by SIGTERM and return its exit code; no process may be left."""
         processes = self.tree() if self.process.poll() is None else []
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
         assert_ended(processes)
         return code
 
@@ -159,9 +163,9 @@ class Server:
 
 
 @contextmanager
-def serving(*, ready: bool = True, **settings: Any) -> Iterator[Server]:
+def serving(*, ready: bool = True, prefix: Sequence[str] = (), **settings: Any) -> Iterator[Server]:
     """A service with these settings, stopped at the end."""
-    server = Server(**settings)
+    server = Server(prefix, **settings)
     try:
         if ready:
             server.wait_ready()

@@ -407,12 +407,16 @@ def test_a_second_signal_ends_the_delay_and_no_request(torch_bundle_root: Path) 
         assert server.process.wait(60) == 0
 
 
-@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+@pytest.mark.parametrize(
+    ("drain_timeout_s", "numbers"),
+    [(1, [signal.SIGTERM]), (600, [signal.SIGINT, signal.SIGINT])],
+    ids=["timeout", "second signal"],
+)
 def test_requests_that_are_dropped_at_the_end_are_told_so(
-    torch_bundle_root: Path, numbers: list[signal.Signals]
+    torch_bundle_root: Path, drain_timeout_s: int, numbers: list[signal.Signals]
 ) -> None:
     with (
-        serving(models_dir=torch_bundle_root, drain_timeout_s=1) as server,
+        serving(models_dir=torch_bundle_root, drain_timeout_s=drain_timeout_s) as server,
         ThreadPoolExecutor(1) as pool,
     ):
         processes = server.tree()
@@ -421,9 +425,10 @@ def test_requests_that_are_dropped_at_the_end_are_told_so(
             reads_nothing.sendall(large * 20)
             in_flight = pool.submit(server.predict, coloured())
             server.wait_in_flight(1)
-            for number in numbers:
-                server.process.send_signal(number)
+            server.process.send_signal(numbers[0])
+            for number in numbers[1:]:
                 server.wait_closed()
+                server.process.send_signal(number)
             assert_problem(in_flight.result(), 503, "draining")
             assert server.process.wait(60) == 0
         assert_ended(processes)
