@@ -79,18 +79,11 @@ def test_a_requested_share_is_held_out_and_its_temperature_recorded(
         red.rename(folder / "other.png")
         green.rename(red)
         (folder / "other.png").rename(green)
-    places = (
-        "--data",
-        tmp_path / "photos",
-        "--out",
-        tmp_path,
-        "--run",
-        tmp_path / "run",
-        "--name",
-        "noisy",
-    )
+    places = ("--data", tmp_path / "photos", "--out", tmp_path, "--run", tmp_path / "run")
 
-    done = train(*places, *SMALL, "--epochs", "4", "--validation-fraction", "0.25")
+    done = train(
+        *places, *SMALL, "--name", "noisy", "--epochs", "4", "--validation-fraction", "0.25"
+    )
 
     assert done.returncode == 0, done.stdout + done.stderr
     manifest = read_manifest(tmp_path / "noisy" / "1")
@@ -108,18 +101,10 @@ def test_a_requested_share_is_held_out_and_its_temperature_recorded(
 def test_the_modern_recipe_trains_on_mixed_images(
     train: Run, colour_folder: Path, tmp_path: Path
 ) -> None:
-    folders = (
-        "--data",
-        colour_folder,
-        "--out",
-        tmp_path,
-        "--run",
-        tmp_path / "run",
-        "--name",
-        "modern",
-    )
+    places = ("--data", colour_folder, "--out", tmp_path, "--run", tmp_path / "run")
+    options = ("--name", "modern", "--recipe", "modern", "--precision", "fp32", "--epochs", "2")
 
-    done = train(*folders, "--recipe", "modern", "--precision", "fp32", "--epochs", "2", *SMALL)
+    done = train(*places, *options, *SMALL)
 
     assert done.returncode == 0, done.stdout + done.stderr
     config = read_manifest(tmp_path / "modern" / "1").training.config
@@ -134,15 +119,8 @@ def test_the_modern_recipe_trains_on_mixed_images(
 def test_a_run_has_one_process_and_ctrl_c_tells_how_to_resume(
     start: Start, train: Run, colour_folder: Path, tmp_path: Path
 ) -> None:
-    options = (
-        "--data",
-        colour_folder,
-        "--out",
-        tmp_path / "models",
-        "--run",
-        tmp_path / "run",
-        *SMALL,
-    )
+    places = ("--data", colour_folder, "--out", tmp_path / "models", "--run", tmp_path / "run")
+    options = (*places, *SMALL)
 
     process = start("train", *options, "--epochs", "500")
     wait_for_epochs(1, tmp_path / "run")
@@ -280,17 +258,8 @@ def test_a_wrong_option_is_an_error_without_a_traceback(
 def test_an_unreadable_image_is_named(train: Run, tmp_path: Path) -> None:
     folder = write_images(tmp_path / "photos", 8)
     (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
-    options = (
-        "--data",
-        folder,
-        "--out",
-        tmp_path / "models",
-        "--run",
-        tmp_path / "run",
-        *SMALL,
-        "--epochs",
-        "1",
-    )
+    places = ("--data", folder, "--out", tmp_path / "models", "--run", tmp_path / "run")
+    options = (*places, *SMALL, "--epochs", "1")
 
     refused = train(*options)
     skipped = train(*options, "--skip-unreadable")
