@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from bundle.format.writer import BundleWriter
     from bundle.imaging.decode import DecodedImage, ImageLimits, decode_image, read_input
     from bundle.scores import Prediction, calibrated_softmax, top_k
-    from bundle.worker.blocking import RuntimeInfo, RuntimeProcess
+    from bundle.worker.blocking import RuntimeProcess
+from bundle.worker.responses import RuntimeInfo
 
 __all__ = [
     "AccelerationFailed",

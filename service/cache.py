@@ -21,7 +21,7 @@ from cachetools import LRUCache
 
 from bundle.format.manifest import Manifest
 from bundle.imaging.decode import ImageInfo
-from bundle.worker.blocking import RuntimeInfo
+from bundle.worker.responses import RuntimeInfo
 from service.errors import Failure
 from service.models.batcher import InferenceResult, Logits
 from service.models.model import ServedModel

@@ -10,7 +10,8 @@ import pytest
 
 from bundle.acceleration.accelerate import Accelerated, accelerate
 from bundle.acceleration.measure import Acceleration, LabelledImages
-from tests.bundles import LABELS, colour_picture, make_keras_bundle, make_torch_bundle
+from tests.bundles import colour_picture, make_keras_bundle, make_torch_bundle
+from tests.tiny_networks import LABELS
 
 
 @pytest.fixture(scope="session")

@@ -10,40 +10,20 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from bundle.batches import in_batches
-from bundle.errors import BUNDLE_ERRORS, BundleError, RuntimeUnavailable, WorkerDied
+from bundle.errors import WorkerDied
 from bundle.runtimes import Device
 from bundle.worker.process import Child, environment
+from bundle.worker.responses import RuntimeInfo, check_shapes, raise_error
 from bundle.worker.selection import SOURCE
 from bundle.worker.wire import Array, WireClosed, WireTimeout
 
 Pixels = npt.NDArray[np.uint8]
-
-
-class RuntimeInfo(TypedDict):
-    """What a worker reports when it is ready."""
-
-    digest: str  # of the bundle's manifest, as the worker read it
-    runtime: str
-    runtime_version: str
-    precision: str
-    device: str
-    artifact_id: str
-    choice: str  # why this artifact
-    streams: int  # forward passes that run at once
-    batch_size: int | None  # the fastest in the bundle's measurement; None: not measured
-    height: int
-    width: int
-    classes: int
-    feature_height: int
-    feature_width: int
-    golden_max_difference: float
-    load_seconds: float
 
 
 class RuntimeProcess:
@@ -277,23 +257,6 @@ class RuntimeProcess:
                 f"Expected pixels uint8 [N, {', '.join(map(str, shape))}] with N >= 1. "
                 f"Received: {pixels.dtype} {list(pixels.shape)}"
             )
-
-
-def raise_error(header: dict[str, Any]) -> None:
-    """Raise the error that a worker's frame carries, if any."""
-    if "error" in header:
-        raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
-
-
-def check_shapes(results: list[Array], shapes: list[tuple[int, ...]]) -> None:
-    """Raise `RuntimeUnavailable` unless a worker's arrays are float32 of `shapes`."""
-    if [array.shape for array in results] != shapes or any(
-        array.dtype != np.float32 for array in results
-    ):
-        raise RuntimeUnavailable(
-            f"The model's output has another shape. Expected float32 {shapes}. "
-            f"Received: {[f'{array.dtype} {array.shape}' for array in results]}"
-        )
 
 
 def _died(child: Child, exc: WireClosed | WireTimeout) -> WorkerDied:

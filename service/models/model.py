@@ -16,8 +16,8 @@ from typing import Literal
 from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import BundleRef
-from bundle.worker.blocking import RuntimeInfo
 from bundle.worker.client import text_of
+from bundle.worker.responses import RuntimeInfo
 from service.errors import InternalError, ModelRefused, ModelUnavailable
 from service.models.batcher import InferenceResult, Pixels, Queue, QueuedImage, fail, hand_out
 from service.models.process import ModelProcess, check_artifact

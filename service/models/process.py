@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest
-from bundle.worker.blocking import RuntimeInfo, check_shapes, raise_error
 from bundle.worker.client import GRACE_S, FramedProcess
 from bundle.worker.process import environment
+from bundle.worker.responses import RuntimeInfo, check_shapes, raise_error
 from bundle.worker.selection import AUTO, SOURCE
 from bundle.worker.wire import WireClosed
 from service.settings import Settings

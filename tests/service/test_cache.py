@@ -16,7 +16,7 @@ import pytest
 
 from bundle.format.manifest import Manifest, parse_manifest
 from bundle.imaging.decode import ImageInfo
-from bundle.worker.blocking import RuntimeInfo
+from bundle.worker.responses import RuntimeInfo
 from service.cache import Cache, Classified, Result, Target
 from service.errors import QueueFull
 from service.models.batcher import InferenceResult

@@ -18,7 +18,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
-from tests.service.models.test_lifecycle import paused
+from tests.service.models.disturb import paused
 
 DOCS = Path(service.__file__).parent.parent / "docs" / "operation.md"
 MODEL = {"model": "tiny-torch", "version": "1"}

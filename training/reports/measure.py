@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from bundle.acceleration.measure import TIMEOUT_S
 from bundle.errors import BundleError
 from bundle.format.manifest import Manifest
-from bundle.worker.blocking import RuntimeInfo, RuntimeProcess
+from bundle.worker.blocking import RuntimeProcess
+from bundle.worker.responses import RuntimeInfo
 from training.reports.statistics import latency
 
 CALLS = 20  # with one image, per round

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from bundle.errors import ManifestInvalid
 from bundle.format import manifest as manifest_module
 from bundle.format.manifest import MANIFEST_FILE, Manifest, parse_manifest, read_manifest
-from tests.bundles import LABELS, manifest_fields
+from tests.bundles import manifest_fields
+from tests.tiny_networks import LABELS
 
 DIGEST = "0" * 64
 

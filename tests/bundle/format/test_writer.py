@@ -13,7 +13,8 @@ from bundle.errors import ManifestInvalid
 from bundle.format.manifest import read_manifest
 from bundle.format.repository import list_bundles, verify_files
 from bundle.format.writer import BundleWriter
-from tests.bundles import LABELS, manifest_fields
+from tests.bundles import manifest_fields
+from tests.tiny_networks import LABELS
 
 GOLDEN = [{"file": "golden.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
 FIELDS = manifest_fields("torch", LABELS, 32, GOLDEN)

@@ -28,7 +28,8 @@ from bundle.errors import (
 from bundle.format.manifest import MANIFEST_FILE
 from bundle.worker.blocking import Pixels, RuntimeProcess
 from bundle.worker.selection import SOURCE
-from tests.bundles import LABELS, colour_picture
+from tests.bundles import colour_picture
+from tests.tiny_networks import LABELS
 
 IMAGES = np.stack([colour_picture(label, (32, 32), seed=5) for label in LABELS])
 TIMEOUT_S = 120.0

@@ -8,7 +8,8 @@ import pytest
 from bundle.errors import RuntimeUnavailable
 from bundle.format.manifest import Manifest, parse_manifest
 from bundle.worker.selection import accuracy, candidates
-from tests.bundles import LABELS, manifest_fields
+from tests.bundles import manifest_fields
+from tests.tiny_networks import LABELS
 
 
 def derived(precision: str, images_per_second: float | None, difference: float) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from bundle.format.manifest import MANIFEST_FILE, GoldenSample, read_manifest
 from bundle.format.writer import BundleWriter
 from bundle.scores import calibrated_softmax
 from bundle.worker.selftest import golden_differences
-from tests.bundles import LABELS, TEMPERATURE, colour_picture, make_torch_bundle
+from tests.bundles import TEMPERATURE, colour_picture, make_torch_bundle
+from tests.tiny_networks import LABELS
 
 FLAT = 50.0  # a temperature at which every score of the tiny nets is about a third
 

@@ -12,7 +12,7 @@ import httpx
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
-from tests.service.models.test_lifecycle import ask_and_stay, edit_manifest, paused
+from tests.service.models.disturb import ask_and_stay, edit_manifest, paused
 
 HIT = "resnet-service; hit"
 STORED = "resnet-service; fwd=miss; stored"

@@ -22,7 +22,7 @@ from tests.bundles import input_record
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured, encode, scans_jpeg
-from tests.service.models.test_lifecycle import ask_and_stay
+from tests.service.models.disturb import ask_and_stay
 
 
 def decoders(service_pid: int) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import serving
 from tests.service.images import coloured
-from tests.service.models.test_lifecycle import edit_manifest
+from tests.service.models.disturb import edit_manifest
 
 # Permissions do not bind root unless it lacks these capabilities.
 CAPABILITIES = "-dac_override,-dac_read_search"

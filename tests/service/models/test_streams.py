@@ -16,9 +16,10 @@ import pytest
 from bundle.acceleration.accelerate import accelerate
 from bundle.acceleration.measure import Acceleration
 from bundle.format.manifest import MANIFEST_FILE
-from tests.bundles import LABELS, colour_picture, make_torch_bundle, png
+from tests.bundles import colour_picture, make_torch_bundle, png
 from tests.service.conftest import serving
-from tests.service.models.test_lifecycle import paused
+from tests.service.models.disturb import paused
+from tests.tiny_networks import LABELS
 
 # A side of the input, in pixels; a pass takes some milliseconds.
 SIZE = 800

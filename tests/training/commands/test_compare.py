@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
 
-from tests.bundles import GAIN, LABELS, RGB_CHANNEL, TEMPERATURE
+from tests.bundles import TEMPERATURE
+from tests.tiny_networks import GAIN, LABELS, RGB_CHANNEL
 from tests.training.conftest import run_command, write_images
 from training.__main__ import run
 from training.data.load import load_folder

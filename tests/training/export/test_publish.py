@@ -14,7 +14,8 @@ import pytest
 from bundle.acceleration.measure import Acceleration, LabelledImages
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.writer import BundleWriter
-from tests.bundles import LABELS, colour_picture, manifest_fields, png, tiny_logits
+from tests.bundles import colour_picture, manifest_fields, png
+from tests.tiny_networks import LABELS, tiny_logits
 from training.backend import TrainerLike
 from training.data.dataset import Split
 from training.errors import TrainingError
