@@ -110,9 +110,8 @@ class _Epochs:
         self._progress = progress
         costs = [self._steps * step_cost(config, epoch) for epoch in range(config.epochs)]
         self._cost_before = [sum(costs[:epoch]) for epoch in range(config.epochs + 1)]
-        self._bar = progress.add_task(
-            "training", total=sum(costs), completed=self._cost_before[done]
-        )
+        self._bar = progress.add_task("training", total=sum(costs))
+        progress.update(self._bar, completed=self._cost_before[done])
 
     def run(self, epoch: int) -> dict[str, float]:
         """Train for an epoch, counted from 0, and measure it; returns the scalars of its record."""

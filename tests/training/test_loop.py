@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import resource
 from collections.abc import Iterator
@@ -176,7 +177,8 @@ class Clocked(Scripted):
 def test_the_remaining_time_counts_what_the_epochs_cost(
     cheap: dict[str, int], tmp_path: Path
 ) -> None:
-    config = make_config(epochs=10, batch_size=4, image_size=8, **{"small_crop": 0, **cheap})
+    config = make_config(epochs=10, batch_size=4, image_size=8, small_crop=0)
+    config = dataclasses.replace(config, **cheap)
     trainer = Clocked(config)
 
     train(trainer, config, DATA, tmp_path, Console(quiet=True), make_progress=trainer.make_progress)

@@ -88,7 +88,8 @@ def why_not_fitted(samples: int) -> str:
     low, high = TEMPERATURES
     return (
         f"no temperature between {low:g} and {high:g} lowers the loss on the {samples:,} "
-        "validation images, which happens where nearly all predictions are correct, or no more than by chance"
+        "validation images, which happens where nearly all predictions are correct, or no more "
+        "than by chance"
     )
 
 

@@ -86,10 +86,10 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     assert reference.returncode == 0, reference.stderr
     for key in ("loss", "train_accuracy", "validation_loss"):
         # Before fine-tuning: batch normalisation has the statistics of its part of the batch.
-        first, second = (
+        shared, alone = (
             [epoch[key] for epoch in history(run)[:3]] for run in (two, tmp_path / "one")
         )
-        assert np.allclose(first, second, rtol=1e-3), key
+        assert np.allclose(shared, alone, rtol=1e-3), key
     manifest = read_manifest(tmp_path / "colours" / "1")
     assert manifest.training.config["devices"] == 2
     assert manifest.metrics[0].value > 0.9
