@@ -175,7 +175,7 @@ class Clocked(Scripted):
     "cheap", [{"freeze_epochs": 6}, {"small_crop": 4}], ids=["frozen", "small"]
 )
 def test_the_remaining_time_counts_what_the_epochs_cost(
-    cheap: dict[str, int], tmp_path: Path
+    cheap: dict[str, Any], tmp_path: Path
 ) -> None:
     config = make_config(epochs=10, batch_size=4, image_size=8, small_crop=0)
     config = dataclasses.replace(config, **cheap)
