@@ -51,7 +51,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "files": set(),
         "format": {"errors"},
         "imaging": {"errors", "format"},
-        "runtimes": {"errors", "format"},
+        "runtimes": {"errors", "machine", "format"},
         "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
         "acceleration": {"errors", "machine", "format", "imaging", "runtimes", "worker"},
         "cli": {"errors", "format", "worker", "acceleration"},
