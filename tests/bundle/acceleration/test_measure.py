@@ -1,3 +1,5 @@
+"""The measurement of artifacts, with processes whose output is known."""
+
 from __future__ import annotations
 
 from typing import cast
