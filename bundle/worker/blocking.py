@@ -21,7 +21,7 @@ from bundle.runtimes import Device
 from bundle.worker.process import Child, environment
 from bundle.worker.responses import RuntimeInfo, check_shapes, raise_error
 from bundle.worker.selection import SOURCE
-from bundle.worker.wire import Array, Frame, WireClosed, WireTimeout
+from bundle.worker.wire import Array, WireClosed, WireTimeout
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -147,14 +147,15 @@ class RuntimeProcess:
         """Classify a batch and explain it.
 
         Args:
-            pixels, timeout_s: As for `infer`.
+            pixels: uint8 [N, H, W, 3], N >= 1.
             class_index: int64 [N], the class to explain for each image.
+            timeout_s: Time limit in seconds, from when this call has the lock.
 
         Returns:
             Logits, float32 [N, C], and raw class activation maps, float32 [N, h, w].
 
         Raises:
-            ValueError: Also for an index outside [0, C).
+            ValueError: An array has another shape or dtype, or an index is outside [0, C).
             WorkerDied, RuntimeUnavailable: As `infer`.
         """
         self._check_pixels(pixels)
@@ -176,11 +177,14 @@ class RuntimeProcess:
         return logits, heatmap
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """End the child, killed after `timeout_s` seconds; a request in flight fails. Idempotent."""
+        """Close the child's socket, and kill it unless it exits within `timeout_s` seconds.
+
+        A request in flight fails with `WorkerDied`. Idempotent and thread-safe.
+        """
         self._end(timeout_s)
 
     def kill(self) -> None:
-        """Kill the child. Idempotent, and thread-safe like `stop`."""
+        """Kill the child. Idempotent and thread-safe."""
         self._end(0.0)
 
     def __enter__(self) -> Self:
@@ -226,7 +230,7 @@ class RuntimeProcess:
         except (WireClosed, WireTimeout) as exc:
             raise _died(child, exc) from exc
 
-    def _receive(self, deadline: float) -> Frame:
+    def _receive(self, deadline: float) -> tuple[dict[str, Any], list[Array]]:
         """Receive one frame; an error frame is raised as the error that it carries."""
         child = self._running()
         try:
@@ -243,7 +247,12 @@ class RuntimeProcess:
 
     def _check_pixels(self, pixels: npt.NDArray[np.uint8]) -> None:
         shape = (self.info["height"], self.info["width"], 3)
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or not pixels.size:
+        if (
+            pixels.dtype != np.uint8
+            or pixels.ndim != 4
+            or pixels.shape[1:] != shape
+            or not len(pixels)
+        ):
             raise ValueError(
                 f"Expected pixels uint8 [N, {', '.join(map(str, shape))}] with N >= 1. "
                 f"Received: {pixels.dtype} {list(pixels.shape)}"
