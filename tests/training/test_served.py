@@ -1,4 +1,4 @@
-"""From a folder of images to an answer over HTTP: what a user does with the two packages together."""
+"""From a folder of images to a prediction over HTTP: training and service together."""
 
 from __future__ import annotations
 

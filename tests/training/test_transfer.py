@@ -1,4 +1,4 @@
-"""A frozen backbone, then fine-tuning: what stays still, what moves, and a resumption between the two."""
+"""A frozen backbone, then fine-tuning: which weights move, and resuming between the two."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from training.config import make_config
 from training.schedule import average_decay
 from training.{framework}.trainer import Trainer
 config = make_config(
-    "transfer", framework={framework!r}, threads=1, precision="fp32", optimizer={optimizer!r}, ema_decay=0.2
+    "transfer",
+    framework={framework!r},
+    threads=1,
+    precision="fp32",
+    optimizer={optimizer!r},
+    ema_decay=0.2,
 )
 generator = np.random.default_rng(0)
 pixels = generator.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
@@ -28,11 +33,14 @@ def new():
     return Trainer(config, 3, np.full(3, 128, "f4"), np.full(3, 64, "f4"))
 def weights(network):
     if {framework!r} == "torch":
-        return {{k: v.numpy().copy() for k, v in network.state_dict().items() if "num_batches" not in k}}
+        state = network.state_dict()
+        return {{k: v.numpy().copy() for k, v in state.items() if "num_batches" not in k}}
     values = [v.numpy() for v in network.variables]  # the classifier's come last
-    return {{f"classifier {{i}}" if i >= len(values) - 2 else f"{{i}}": v for i, v in enumerate(values)}}
+    first = len(values) - 2
+    return {{f"classifier {{i}}" if i >= first else f"{{i}}": v for i, v in enumerate(values)}}
 def changed(before, after):
-    return sorted({{"classifier" if "classifier" in k else "backbone" for k in before if (before[k] != after[k]).any()}})
+    names = [k for k in before if (before[k] != after[k]).any()]
+    return sorted({{"classifier" if "classifier" in k else "backbone" for k in names}})
 average = None
 def steps(trainer, frozen, count):
     global average, updates
@@ -42,7 +50,8 @@ def steps(trainer, frozen, count):
         if trainer is whole:
             decay = average_decay(config, updates)
             reached = weights(trainer.trained)
-            average = {{k: decay * average[k] + (1 - decay) * reached[k] for k in reached}} if updates else reached
+            old = average if updates else reached
+            average = {{k: decay * old[k] + (1 - decay) * reached[k] for k in reached}}
             updates += 1
     trainer.predict(pixels)
     return weights(trainer.model)
@@ -56,7 +65,8 @@ resumed.load(Path(sys.argv[1]) / "boundary")
 again = steps(resumed, False, 2)
 off = max(float(np.abs(average[k] - tuned[k]).max()) for k in tuned)
 moved = max(float(np.abs(weights(whole.trained)[k] - tuned[k]).max()) for k in tuned)
-print(json.dumps([changed(first, probed), changed(probed, tuned), changed(tuned, again), off, moved]))
+phases = [(first, probed), (probed, tuned), (tuned, again)]
+print(json.dumps([*(changed(*phase) for phase in phases), off, moved]))
 """
 
 

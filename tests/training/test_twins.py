@@ -36,7 +36,7 @@ def printed(warm: WarmOf, framework: str, code: str, *arguments: str | Path) -> 
 
 @pytest.fixture(scope="module")
 def measured(warm: WarmOf) -> dict[str, dict[str, tuple[int, list[int]]]]:
-    """By framework and `arch@image_size`: the number of parameters and the size of the feature map."""
+    """By framework and `arch@image_size`: number of parameters and feature map size."""
     return {
         framework: json.loads(
             printed(warm, framework, MEASURE.format(framework=framework), json.dumps(MEASURED))
@@ -59,7 +59,7 @@ def test_networks_have_the_parameters_of_the_paper(
 
 
 def test_both_frameworks_have_the_same_networks(measured: dict[str, Any]) -> None:
-    # keras.applications gives the convolutions biases, which the normalisation after each takes out again.
+    # keras.applications gives the convolutions biases, which the normalisation after each removes.
     biases = 26_560
     measured["keras"]["resnet50@65"][0] -= biases
 
@@ -70,7 +70,7 @@ def test_both_frameworks_have_the_same_networks(measured: dict[str, Any]) -> Non
     assert measured["torch"]["resnet50@65"][1] == [3, 3, 2048]
 
 
-ANSWER_OF_TORCH = """
+TORCH_LOGITS = """
 import sys
 import numpy as np, torch
 from training.config import make_config
@@ -81,10 +81,12 @@ network = build_network(make_config(arch="resnet18", image_size=96), 10, TORCHVI
 pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
 with torch.no_grad():
     logits = network(torch.from_numpy(pixels)).numpy()
-weights = [v.numpy() for k, v in network.state_dict().items() if "num_batches" not in k and k not in ("mean", "scale")]
+state = network.state_dict()
+names = [k for k in state if "num_batches" not in k and k not in ("mean", "scale")]
+weights = [state[k].numpy() for k in names]
 np.savez(sys.argv[1], pixels, logits, *weights)
 """
-ANSWER_OF_KERAS = """
+KERAS_LOGITS = """
 import re, sys
 import numpy as np
 from training.config import make_config
@@ -92,9 +94,12 @@ from training.weights.normalisation import TORCHVISION
 from training.keras.networks import build_network
 with np.load(sys.argv[1]) as arrays:
     pixels, logits, *weights = (arrays[name] for name in arrays.files)
-network = build_network(make_config(framework="keras", arch="resnet18", image_size=96), 10, TORCHVISION)
+config = make_config(framework="keras", arch="resnet18", image_size=96)
+network = build_network(config, 10, TORCHVISION)
 made = [layer for layer in network.layers if "conv2d" in layer.name or "batch" in layer.name]
-number = lambda layer: (int((re.findall(r"(?<=_)\\d+$", layer.name) or [0])[0]), "batch" in layer.name)
+def number(layer):
+    found = re.findall(r"(?<=_)\\d+$", layer.name) or [0]
+    return int(found[0]), "batch" in layer.name
 for layer in [*sorted(made, key=number), network.get_layer("classifier")]:
     for variable in layer.weights:
         value = weights.pop(0)
@@ -103,12 +108,12 @@ print(float(np.abs(network(pixels, training=False)[1] - logits).max()), len(weig
 """
 
 
-def test_with_the_same_weights_both_frameworks_answer_the_same(
+def test_with_the_same_weights_both_frameworks_give_the_same_logits(
     warm: WarmOf, tmp_path: Path
 ) -> None:
-    """The networks that Keras does not bring: torchvision's are the original, strides and padding included."""
-    printed(warm, "torch", ANSWER_OF_TORCH, tmp_path / "answer.npz")
-    difference, left = printed(warm, "keras", ANSWER_OF_KERAS, tmp_path / "answer.npz").split()
+    """ResNet-18 is not in Keras: torchvision's is the original, strides and padding included."""
+    printed(warm, "torch", TORCH_LOGITS, tmp_path / "logits.npz")
+    difference, left = printed(warm, "keras", KERAS_LOGITS, tmp_path / "logits.npz").split()
 
     assert float(difference) < 1e-3
     assert int(left) == 0
