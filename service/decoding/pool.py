@@ -1,4 +1,4 @@
-"""A pool of decoder processes beside the event loop, each of which can be killed.
+"""A pool of killable decoder processes, driven by the event loop.
 
 A legal progressive JPEG of 433 KB can keep a decoder busy for 15 s. A thread cannot be stopped; a
 process can. Why the pool is not a library's: docs/decisions/0007-own-pool-of-decoders.md.
