@@ -1,20 +1,20 @@
 """TensorBoard event files of a run.
 
-Each epoch is appended in one write: the background thread of `tensorboardX.SummaryWriter` dies when
-the disk is full, and training then waits for it forever.
+Each epoch is appended in one write. The writers of the libraries have a background thread that dies
+when the disk is full, and training then waits for it forever.
 """
 
 from __future__ import annotations
 
 import socket
-import struct
 import time
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
-from tensorboardX.summary import scalar
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class EventWriter:
@@ -35,17 +35,14 @@ class EventWriter:
 
     def write(self, epoch: int, scalars: Mapping[str, float]) -> None:
         """Append the scalars of `epoch`, counted from 1."""
-        self._append(
-            *(Event(step=epoch, summary=scalar(name, value)) for name, value in scalars.items())
-        )
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        self._append(Event(step=epoch, summary=Summary(value=values)))
 
     def _append(self, *events: Event) -> None:
-        records = bytearray()
+        records = BytesIO()
+        writer = RecordWriter(records)
         for event in events:
             event.wall_time = time.time()
-            content = event.SerializeToString()
-            length = struct.pack("<Q", len(content))
-            for part in (length, content):  # the format of a TFRecord
-                records += part + struct.pack("<I", masked_crc32c(part))
+            writer.write(event.SerializeToString())
         with self._path.open("ab") as file:
-            file.write(records)
+            file.write(records.getvalue())
