@@ -38,7 +38,7 @@ SCRATCH_EPOCHS = (30, 120)  # min and max
 # of images is less noisy. In one run (154 training, 38 validation images) the best epoch by that
 # loss had 87.7 % of 400 test images right with averaging, 86.0 % without.
 AVERAGED_EPOCHS = 5
-MIN_PATIENCE = 5  # epochs; more than the frozen ones of a transfer, to give fine-tuning a chance
+MIN_PATIENCE = 5  # epochs; frozen ones do not count
 NAMED_CLASSES = 6  # that the table lists with their counts
 IMBALANCE = 1.5  # ratio of the largest class to the smallest, up to which nothing is done
 OVERSAMPLING = 10.0

@@ -1,4 +1,4 @@
-"""A frozen backbone, then fine-tuning: which weights move, and resuming between the two."""
+"""A frozen backbone, then fine-tuning: what changes in each, stability, resumption."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bundle.format.manifest import read_manifest
-from tests.training.conftest import SMALL, Run, WarmOf, Whole
+from tests.training.conftest import FRAMEWORKS, SMALL, Run, WarmOf, Whole
 
 PHASES = """
 import json, sys
@@ -19,12 +19,8 @@ from training.config import make_config
 from training.schedule import average_decay
 from training.{framework}.trainer import Trainer
 config = make_config(
-    "transfer",
-    framework={framework!r},
-    threads=1,
-    precision="fp32",
-    optimizer={optimizer!r},
-    ema_decay=0.2,
+    "transfer", framework={framework!r}, threads=1, precision="fp32", optimizer={optimizer!r},
+    ema_decay=0.2
 )
 generator = np.random.default_rng(0)
 pixels = generator.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
@@ -36,8 +32,8 @@ def weights(network):
         state = network.state_dict()
         return {{k: v.numpy().copy() for k, v in state.items() if "num_batches" not in k}}
     values = [v.numpy() for v in network.variables]  # the classifier's come last
-    first = len(values) - 2
-    return {{f"classifier {{i}}" if i >= first else f"{{i}}": v for i, v in enumerate(values)}}
+    names = [f"{{i}}" for i in range(len(values) - 2)] + ["classifier kernel", "classifier bias"]
+    return dict(zip(names, values, strict=True))
 def changed(before, after):
     names = [k for k in before if (before[k] != after[k]).any()]
     return sorted({{"classifier" if "classifier" in k else "backbone" for k in names}})
@@ -50,8 +46,8 @@ def steps(trainer, frozen, count):
         if trainer is whole:
             decay = average_decay(config, updates)
             reached = weights(trainer.trained)
-            old = average if updates else reached
-            average = {{k: decay * old[k] + (1 - decay) * reached[k] for k in reached}}
+            before = average if updates else reached
+            average = {{k: decay * before[k] + (1 - decay) * reached[k] for k in reached}}
             updates += 1
     trainer.predict(pixels)
     return weights(trainer.model)
@@ -65,8 +61,8 @@ resumed.load(Path(sys.argv[1]) / "boundary")
 again = steps(resumed, False, 2)
 off = max(float(np.abs(average[k] - tuned[k]).max()) for k in tuned)
 moved = max(float(np.abs(weights(whole.trained)[k] - tuned[k]).max()) for k in tuned)
-phases = [(first, probed), (probed, tuned), (tuned, again)]
-print(json.dumps([*(changed(*phase) for phase in phases), off, moved]))
+changes = [changed(first, probed), changed(probed, tuned), changed(tuned, again)]
+print(json.dumps([*changes, off, moved]))
 """
 
 
@@ -84,6 +80,50 @@ def test_the_backbone_stays_still_then_moves_and_a_resumed_run_does_the_same(
     assert tuned == ["backbone", "classifier"]
     assert resumed == [], "bit for bit"
     assert off < 1e-5 < 1e-3 < moved, "what is evaluated is the average, not the last weights"
+
+
+LARGE_FEATURES = """
+import json
+import numpy as np
+from training.config import make_config
+from training.schedule import rate_factor
+from training.{framework}.trainer import Trainer
+config = make_config(
+    "transfer", framework={framework!r}, epochs=8, image_size=16, threads=1, precision="fp32"
+)
+generator = np.random.default_rng(0)
+labels = generator.integers(0, 3, 64)
+colours = 128 + 30 * np.eye(3)[labels][:, None, None]
+pixels = np.clip(generator.normal(colours, 50, (64, 16, 16, 3)), 0, 255).astype("u1")
+targets = np.eye(3, dtype="f4")[labels]
+trainer = Trainer(config, 3, np.full(3, 128, "f4"), np.full(3, 50, "f4"))
+if {framework!r} == "torch":
+    trainer.model.blocks[-1].norm2.weight.data.fill_(10)
+else:
+    norms = [layer for layer in trainer.model.layers if "batch_normalization" in layer.name]
+    norms[-1].gamma.assign(np.full(64, 10))
+losses = []
+for step in range(32):  # 4 an epoch
+    trainer.freeze(step < 16)
+    batch = slice(step % 4 * 16, step % 4 * 16 + 16)
+    trainer.train_step(pixels[batch], targets[batch], rate_factor(config, step, 32))
+    if step % 4 == 3:
+        logits = trainer.predict(pixels).astype("f8")
+        right = logits[np.arange(64), labels]
+        losses.append(float((np.logaddexp.reduce(logits, 1) - right).mean()))
+print(json.dumps(losses))
+"""
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_large_features_do_not_make_fine_tuning_diverge(framework: str, warm: WarmOf) -> None:
+    """With a rate of 0.05 and no clipping: 300 when the frozen epochs end, then up to 54,000."""
+    done = warm(framework).start(LARGE_FEATURES.format(framework=framework)).end()
+
+    assert done.returncode == 0, done.stderr
+    losses = json.loads(done.stdout)
+    assert losses[3] < 3, "the loss of the last frozen epoch"
+    assert max(losses[4:]) < losses[3] + 0.5
 
 
 @pytest.mark.parametrize("whole", ["torch"], indirect=True)

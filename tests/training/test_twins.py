@@ -36,7 +36,7 @@ def printed(warm: WarmOf, framework: str, code: str, *arguments: str | Path) -> 
 
 @pytest.fixture(scope="module")
 def measured(warm: WarmOf) -> dict[str, dict[str, tuple[int, list[int]]]]:
-    """By framework and `arch@image_size`: number of parameters and feature map size."""
+    """Parameters and size of the feature map, by framework and `arch@image_size`."""
     return {
         framework: json.loads(
             printed(warm, framework, MEASURE.format(framework=framework), json.dumps(MEASURED))
@@ -59,7 +59,7 @@ def test_networks_have_the_parameters_of_the_paper(
 
 
 def test_both_frameworks_have_the_same_networks(measured: dict[str, Any]) -> None:
-    # keras.applications gives the convolutions biases, which the normalisation after each removes.
+    # keras.applications gives the convolutions biases, which batch normalisation cancels.
     biases = 26_560
     measured["keras"]["resnet50@65"][0] -= biases
 
@@ -70,7 +70,7 @@ def test_both_frameworks_have_the_same_networks(measured: dict[str, Any]) -> Non
     assert measured["torch"]["resnet50@65"][1] == [3, 3, 2048]
 
 
-TORCH_LOGITS = """
+LOGITS_OF_TORCH = """
 import sys
 import numpy as np, torch
 from training.config import make_config
@@ -81,12 +81,11 @@ network = build_network(make_config(arch="resnet18", image_size=96), 10, TORCHVI
 pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), dtype=np.uint8)
 with torch.no_grad():
     logits = network(torch.from_numpy(pixels)).numpy()
-state = network.state_dict()
-names = [k for k in state if "num_batches" not in k and k not in ("mean", "scale")]
-weights = [state[k].numpy() for k in names]
-np.savez(sys.argv[1], pixels, logits, *weights)
+own = ("mean", "scale")
+state = {k: v.numpy() for k, v in network.state_dict().items() if "num_batches" not in k}
+np.savez(sys.argv[1], pixels, logits, *(v for k, v in state.items() if k not in own))
 """
-KERAS_LOGITS = """
+LOGITS_OF_KERAS = """
 import re, sys
 import numpy as np
 from training.config import make_config
@@ -96,11 +95,11 @@ with np.load(sys.argv[1]) as arrays:
     pixels, logits, *weights = (arrays[name] for name in arrays.files)
 config = make_config(framework="keras", arch="resnet18", image_size=96)
 network = build_network(config, 10, TORCHVISION)
+def order(layer):
+    number = re.findall(r"(?<=_)\\d+$", layer.name) or [0]
+    return int(number[0]), "batch" in layer.name
 made = [layer for layer in network.layers if "conv2d" in layer.name or "batch" in layer.name]
-def number(layer):
-    found = re.findall(r"(?<=_)\\d+$", layer.name) or [0]
-    return int(found[0]), "batch" in layer.name
-for layer in [*sorted(made, key=number), network.get_layer("classifier")]:
+for layer in [*sorted(made, key=order), network.get_layer("classifier")]:
     for variable in layer.weights:
         value = weights.pop(0)
         variable.assign(value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T)
@@ -108,12 +107,12 @@ print(float(np.abs(network(pixels, training=False)[1] - logits).max()), len(weig
 """
 
 
-def test_with_the_same_weights_both_frameworks_give_the_same_logits(
+def test_with_the_same_weights_both_frameworks_compute_the_same(
     warm: WarmOf, tmp_path: Path
 ) -> None:
-    """ResNet-18 is not in Keras: torchvision's is the original, strides and padding included."""
-    printed(warm, "torch", TORCH_LOGITS, tmp_path / "logits.npz")
-    difference, left = printed(warm, "keras", KERAS_LOGITS, tmp_path / "logits.npz").split()
+    """Keras has no resnet18; torchvision's is the original, strides and padding included."""
+    printed(warm, "torch", LOGITS_OF_TORCH, tmp_path / "logits.npz")
+    difference, left = printed(warm, "keras", LOGITS_OF_KERAS, tmp_path / "logits.npz").split()
 
     assert float(difference) < 1e-3
     assert int(left) == 0
@@ -135,7 +134,7 @@ print(json.dumps(losses))
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "sgd"])
-def test_both_frameworks_learn_one_batch_by_heart(optimizer: str, warm: WarmOf) -> None:
+def test_both_frameworks_overfit_one_batch(optimizer: str, warm: WarmOf) -> None:
     losses = {}
     for framework in FRAMEWORKS:
         code = STEP.format(framework=framework, optimizer=optimizer)
