@@ -46,10 +46,9 @@ def service_state(url: str) -> str:
         ready = json.loads(get(f"{url}/readyz"))
     except NotYet as exc:
         raise NotYet(_loading(url) or str(exc)) from exc
-    models = ", ".join(f"{model['name']} version {model['version']}" for model in ready["models"])
+    models = ", ".join(map(_model, filter(_serves, ready["models"])))
     refused = "".join(
-        f"\n         refused {m['name']} version {m['version']}: {m['reason']}"
-        for m in ready["refused"]
+        f"\n         refused {_model(model)}: {model['reason']}" for model in ready["refused"]
     )
     return f"serving {models}{refused}"
 
@@ -59,7 +58,15 @@ def _loading(url: str) -> str:
         models = json.loads(get(f"{url}/models"))["models"]
     except NotYet:
         return ""
-    return ", ".join(f"{model['name']} is {model['state']}" for model in models)
+    return ", ".join(f"{_model(model)} is {model['state']}" for model in models)
+
+
+def _model(model: dict[str, Any]) -> str:
+    return f"{model['name']} version {model['version']}"
+
+
+def _serves(model: dict[str, Any]) -> bool:
+    return str(model["state"]) == "ready"
 
 
 def _detail(body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""From a bundle to the same bundle with faster artifacts: convert, quantise, measure, write.
+"""From a bundle to the same bundle with faster artifacts: convert, quantize, measure, write.
 
     source artifact --convert--> openvino/fp32.xml (fp32, bf16) --quantize--> openvino/int8.xml
     TorchScript source, the same file --autocast--> bf16, and on a CUDA device fp16
@@ -193,7 +193,7 @@ def add_artifacts(
     _run(CONVERT, source.format, directory / source.path, *size, folder / "fp32.xml")
     wanted = [("fp32", "fp32.xml"), ("bf16", "fp32.xml")]
     if options.calibration is not None:
-        progress(f"quantising to int8 with {len(options.calibration)} images")
+        progress(f"quantizing to int8 with {len(options.calibration)} images")
         with tempfile.NamedTemporaryFile(suffix=".npy") as images:
             np.save(images, options.calibration)
             images.flush()

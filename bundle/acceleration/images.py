@@ -1,4 +1,4 @@
-"""Folders of images to measure and quantise a bundle with, preprocessed as the service does."""
+"""Folders of images to measure and quantize a bundle with, preprocessed as the service does."""
 
 from __future__ import annotations
 

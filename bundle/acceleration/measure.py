@@ -257,12 +257,12 @@ def _derivation(
 ) -> dict[str, Any]:
     observed = max(result.golden_difference for result in own)
     best = of_source.logits.argmax(1)
-    quantised_with = calibration if artifact.precision == "int8" else None
+    quantized_with = calibration if artifact.precision == "int8" else None
     packages = ["openvino"] if artifact.format == "openvino" else ["torch"]
-    packages += [] if quantised_with is None else ["nncf"]
+    packages += [] if quantized_with is None else ["nncf"]
     return {
         "versions": {package: importlib.metadata.version(package) for package in packages},
-        "calibration_samples": 0 if quantised_with is None else len(quantised_with),
+        "calibration_samples": 0 if quantized_with is None else len(quantized_with),
         "compared_samples": len(of_source.logits),
         "max_logit_difference": max(
             float(np.abs(result.logits - of_source.logits).max()) for result in own

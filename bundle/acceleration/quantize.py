@@ -1,6 +1,6 @@
-"""Quantise fp32 IR to int8: `python -m bundle.acceleration.quantize SOURCE TARGET CALIBRATION`.
+"""Quantize fp32 IR to int8: `python -m bundle.acceleration.quantize SOURCE TARGET CALIBRATION`.
 
-Post-training quantisation by NNCF. CALIBRATION is a `.npy` of uint8 [N, H, W, 3]: training images
+Post-training quantization by NNCF. CALIBRATION is a `.npy` of uint8 [N, H, W, 3]: training images
 after preprocessing, for the ranges of the activations. A process of its own, because NNCF imports
 torch where that is installed.
 """
@@ -16,21 +16,21 @@ from bundle.runtimes.openvino import import_openvino
 
 
 def main(source: Path, target: Path, calibration: Path) -> None:
-    """Quantise the IR at `source` and write it to `target`."""
+    """Quantize the IR at `source` and write it to `target`."""
     ov = import_openvino()
     import nncf  # noqa: PLC0415 - heavy, and for this process only
 
     pixels = np.load(calibration)
     index = np.zeros(1, np.int64)
     items = [{"pixels": image[None], "class_index": index} for image in pixels]
-    quantised = nncf.quantize(
+    quantized = nncf.quantize(
         ov.Core().read_model(source),
         nncf.Dataset(items),
         # Activations after ReLU are not negative: asymmetric for them, symmetric for the weights.
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(pixels),
     )
-    ov.save_model(quantised, target, compress_to_fp16=False)
+    ov.save_model(quantized, target, compress_to_fp16=False)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class Registry:
         """Scan the repository; nothing is loaded yet."""
         bundles, self._ignored = scan(settings.models_dir)
         for folder in self._ignored:
-            log.warning("not a model: %s: %s", folder.path, folder.reason)
+            log.warning("ignored folder %s: %s", folder.path, folder.reason)
         self._settings = settings
         self._models: dict[str, dict[int, ServedModel]] = {}
         for bundle in bundles:
