@@ -14,6 +14,17 @@ from tests.bundles import colour_picture, make_keras_bundle, make_torch_bundle
 from tests.tiny_networks import LABELS
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each file to one worker of pytest-xdist, so that its fixtures are made once.
+
+    Tests of the long training runs share a worker too, whatever file they are in.
+    """
+    for item in items:
+        runs = "wholes" in getattr(item, "fixturenames", ())
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group("training runs" if runs else item.path.name))
+
+
 @pytest.fixture(scope="session")
 def torch_bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with `tiny-torch/1`. Tests do not change it; they copy."""
