@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.conftest import FRAMEWORKS, WarmOf
+from tests.training.conftest import FRAMEWORKS, WarmOf, Whole
 
 MEASURE = """
 import json, sys
@@ -153,3 +153,10 @@ def test_what_trains_in_one_framework_never_loads_the_other(
 
     assert f"training.{framework}.trainer" in loaded
     assert twins not in loaded
+
+
+START_UP = ("absl", "oneDNN", "cpu_feature_guard", "cuInit", "cudart_stub")
+
+
+def test_no_start_up_line_of_a_framework_reaches_the_user(whole: Whole) -> None:
+    assert [text for text in START_UP if text in whole.resumed.stderr] == []
