@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bundle.imaging.decode import DecodedImage, ImageLimits, decode_image, read_input
     from bundle.scores import Prediction, calibrated_softmax, top_k
     from bundle.worker.blocking import RuntimeProcess
-from bundle.worker.responses import RuntimeInfo
+    from bundle.worker.responses import RuntimeInfo
 
 __all__ = [
     "AccelerationFailed",
@@ -81,6 +81,7 @@ _MODULES = (
     "bundle.format.repository",
     "bundle.format.writer",
     "bundle.imaging.decode",
+    "bundle.worker.responses",
     "bundle.worker.blocking",
 )
 
