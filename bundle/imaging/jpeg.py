@@ -1,4 +1,4 @@
-"""JPEG markers: size, number of scans, and whether the last scan is complete."""
+"""JPEG markers: size, scan count (`decode.py` holds it to the limit), and truncation."""
 
 from __future__ import annotations
 

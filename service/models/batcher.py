@@ -4,6 +4,7 @@ The queue counts images still being decoded. While more are decoding than queued
 delayed by at most `GATHER_S`: a pass of a few images costs nearly as much as one of many. Each
 inference stream of the model has one batch. While all are busy one more batch is prefetched, but
 only a full one: a partial one could not take the images that arrive before a stream is free.
+`model.py` sets the maximum batch size: the bundle's measured best, up to `SERVICE_MAX_BATCH`.
 """
 
 from __future__ import annotations

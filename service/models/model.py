@@ -1,4 +1,4 @@
-"""A loaded model: its process is restarted when it ends; an invalid bundle is refused."""
+"""A loaded model: its process, restarted when it ends; its batch size; its refusal."""
 
 from __future__ import annotations
 
