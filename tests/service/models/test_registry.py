@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_read_is_a_refused_model_and_the_rest_serves(
         detail = response.json()["detail"]
         assert "Permission denied" in detail
         assert "let the service's user read it, and restart the service" in detail
-    assert f"not a model: {model}: cannot be read: Permission denied" in log
+    assert f"ignored folder {model}: cannot be read: Permission denied" in log
 
 
 def test_a_default_model_that_cannot_be_read_keeps_the_service_unready(
