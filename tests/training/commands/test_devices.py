@@ -57,7 +57,6 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     two = tmp_path / "two"
     options: tuple[str | Path, ...] = ("--data", colour_folder, "--out", tmp_path, "--run", two)
     options = (*options, "--name", "colours", *SMALL, "--recipe", "transfer", "--epochs", "6")
-    options = (*options, "--learning-rate", "0.05")
     options = (*options, "--freeze-epochs", "3", "--precision", "fp32", "--devices", "2")
 
     command = [sys.executable, "-m", "training", "train", *map(str, options)]
@@ -93,7 +92,7 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
         assert np.allclose(shared, alone, rtol=1e-3), key
     manifest = read_manifest(tmp_path / "colours" / "1")
     assert manifest.training.config["devices"] == 2
-    assert manifest.metrics[0].value > 0.9
+    assert manifest.metrics[0].value > 0.7
 
 
 def test_two_logical_devices_reach_the_result_of_one_in_keras(
