@@ -21,8 +21,14 @@ from rich.table import Table
 
 from bundle.acceleration.images import calibration_pixels, labelled_pixels
 from bundle.errors import BundleError, RuntimeUnavailable
-from bundle.format.manifest import Artifact, Manifest, Speed, read_manifest
-from bundle.format.repository import verify_files
+from bundle.format.manifest import (
+    MANIFEST_FILE,
+    Artifact,
+    Manifest,
+    Speed,
+    read_manifest,
+)
+from bundle.format.repository import check_folder, verify_files
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.selection import DEVICE_NAMES, accuracy
 from bundle.worker.selftest import golden_tolerance
@@ -58,6 +64,11 @@ def check(
     """Verify the manifest and every file, load each artifact, and run its self-test."""
     report = _Report(directory)
     manifest = report.step("manifest", lambda: read_manifest(directory), _describe_manifest)
+    report.step(
+        "folder",
+        lambda: check_folder(directory, manifest),
+        lambda _: f"{manifest.name}/{manifest.version}, as in the manifest",
+    )
     report.step(
         "files", lambda: verify_files(directory, manifest), lambda _: f"{len(manifest.files)} files"
     )
@@ -97,6 +108,9 @@ def show(directory: Directory) -> None:
         if field == "files":
             total = sum(file.size for file in manifest.files.values())
             value = f"{len(manifest.files)} files, {total:,} bytes"
+        if field == "training" and "history" in value["config"]:
+            epochs = len(value["config"]["history"])
+            value["config"]["history"] = f"{epochs} epochs, in {MANIFEST_FILE}"
         table.add_row(
             field,
             escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)),
@@ -215,12 +229,12 @@ class _Report:
         return result
 
     def may_fail_here(self, name: str, run: Callable[[], str]) -> None:
-        """A step that may be impossible on this machine only."""
+        """A step that may be impossible on this machine only, which is no fault of the bundle."""
         with self._running(name) as add:
             try:
                 add("[green]ok[/green]", run())
             except RuntimeUnavailable as exc:
-                add("[yellow]not here[/yellow]", str(exc))
+                add("[yellow]skipped[/yellow]", str(exc))
 
     def print(self) -> None:
         self._console.print(self._table)

@@ -265,7 +265,7 @@ def _why_network(machine: Machine, overrides: Mapping[str, Any], transfer: bool)
 def _why_epochs(config: TrainConfig) -> str:
     reasons = [f"early stopping after {config.patience} without a lower validation loss"]
     if config.ema_decay:
-        reasons.insert(0, f"weights averaged over {AVERAGED_EPOCHS}")
+        reasons.insert(0, f"weights averaged over the last {min(AVERAGED_EPOCHS, config.epochs)}")
     if config.freeze_epochs:
         reasons.insert(0, f"the first {config.freeze_epochs} train the classifier only")
     return "; ".join(reasons)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.errors import IntegrityFailed
+from bundle.errors import IntegrityFailed, ManifestInvalid
 from bundle.format.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest
 
 _NAME = re.compile(NAME_PATTERN)
@@ -100,6 +100,21 @@ def _is_absent(path: Path) -> bool:
     except OSError as exc:
         return isinstance(exc, FileNotFoundError)
     return False
+
+
+def check_folder(path: Path, manifest: Manifest) -> None:
+    """Check that a bundle lies in `<name>/<version>`, where the service looks for it.
+
+    Raises:
+        ManifestInvalid: Its folders are called otherwise.
+    """
+    name, version = path.absolute().parts[-2:]
+    if (manifest.name, str(manifest.version)) != (name, version):
+        raise ManifestInvalid(
+            "The manifest is of another model. Expected that of the folders, "
+            f"{name}/{version}; rename them, or copy the right bundle there. "
+            f"Received: {manifest.name}/{manifest.version}"
+        )
 
 
 def verify_files(path: Path, manifest: Manifest) -> None:

@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Literal
 
-from bundle.errors import BundleError, ManifestInvalid, RuntimeUnavailable, WorkerDied
+from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest, read_manifest
-from bundle.format.repository import BundleRef
+from bundle.format.repository import BundleRef, check_folder
 from bundle.worker.client import text_of
 from bundle.worker.responses import RuntimeInfo
 from service.errors import InternalError, ModelRefused, ModelUnavailable
@@ -186,11 +186,7 @@ class ServedModel:
         """
         try:
             manifest = await asyncio.to_thread(read_manifest, self.path)
-            if (manifest.name, manifest.version) != (self.name, self.version):
-                raise ManifestInvalid(
-                    f"The manifest is of another model. Expected {self.name}/{self.version}, as "
-                    f"the folders are called. Received: {manifest.name}/{manifest.version}"
-                )
+            check_folder(self.path, manifest)
             check_artifact(manifest, self._settings.runtime)
             self._process = process = self._new_process(self.path, self._settings)
             info = await process.start(self._settings.load_timeout_s)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from bundle.errors import RuntimeUnavailable, WorkerDied
 from service.errors import InternalError, ModelRefused
 
@@ -13,7 +16,7 @@ REMEDIES = {
     RuntimeUnavailable.code: "Fix that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what "
     "the bundle and this machine have",
 }
-BUNDLE_REMEDY = "Fix the bundle, or let the service's user read it"
+UNREADABLE = os.strerror(errno.EACCES)
 
 
 def refusal(model: str, reason: str, code: str | None = None) -> ModelRefused:
@@ -24,8 +27,9 @@ def refusal(model: str, reason: str, code: str | None = None) -> ModelRefused:
         reason: what is wrong with it.
         code: of the error that it was refused for.
     """
+    bundle = "Let the service's user read it" if UNREADABLE in reason else "Replace the bundle"
     # Most reasons end with what was received, and without a full stop.
     return ModelRefused(
         f"The model {model} is refused{f' ({code})' if code else ''}: {reason.removesuffix('.')}. "
-        f"{REMEDIES.get(code or '', BUNDLE_REMEDY)}, and restart the service."
+        f"{REMEDIES.get(code or '', bundle)}, and restart the service."
     )

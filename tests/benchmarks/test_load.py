@@ -133,7 +133,7 @@ def test_a_closed_loop_counts_the_responses_of_its_time(tmp_path: Path) -> None:
     assert report.requests_per_second == report.statuses["200"]
     assert sum(report.statuses.values()) < received, "the warm-up is not in it"
     assert report.failed == 0
-    assert report.latency_ms["p50"] == pytest.approx(2 * 1000 * SERVICE_S), "two take turns"
+    assert report.latency_ms["p50"] == pytest.approx(2 * 1000 * SERVICE_S), "two share one slot"
     assert report.refusal_ms["max"] == 0
 
 

@@ -23,7 +23,7 @@ def test_check_accepts_a_good_bundle(torch_bundle_root: Path) -> None:
 def test_check_refuses_a_damaged_bundle_with_the_reason(
     torch_bundle_root: Path, tmp_path: Path
 ) -> None:
-    path = shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "1")
+    path = shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "tiny-torch" / "1")
     (path / "model.pt").write_bytes(b"x")
 
     code, output = run("check", str(path))
@@ -31,6 +31,19 @@ def test_check_refuses_a_damaged_bundle_with_the_reason(
     assert code == 1
     assert "integrity_failed" in output
     assert "model.pt" in output
+
+
+def test_check_refuses_a_bundle_in_the_folder_of_another_one(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "mine" / "2")
+
+    code, output = run("check", str(path))
+
+    assert code == 1
+    assert "manifest_invalid" in output
+    assert "Expected that of the folders, mine/2" in output
+    assert "Received: tiny-torch/1" in output
 
 
 def test_show_prints_the_record(torch_bundle_root: Path) -> None:

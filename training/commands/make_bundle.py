@@ -124,9 +124,9 @@ def _print_result(config: TrainConfig, data_set: DataSet, exported: Exported) ->
         )
     if exported.uncalibrated:
         console.print(
-            f"Notice: the scores are not calibrated: {exported.uncalibrated}. More images help, or "
-            "a larger share of them in `train`: --validation-fraction, here "
-            f"{config.validation_fraction:g}.",
+            f"Notice: the scores are not calibrated: {exported.uncalibrated}. Add images, or "
+            "hold out more of them with `train --validation-fraction` (now "
+            f"{config.validation_fraction:g}).",
             markup=False,
         )
     worst_first = sorted(exported.by_class, key=lambda found: found[2] / found[1])

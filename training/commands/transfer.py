@@ -41,7 +41,7 @@ def transfer(
     target: Annotated[str, typer.Option(help="Data with few images.")],
     framework: Framework = "torch",
     arch: Annotated[
-        str | None, typer.Option(help="The network, as in `train`; default resnet20.")
+        str | None, typer.Option(help="The network, one of those of `train`; default resnet20.")
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Number of repetitions, each with its own seed.")

@@ -101,7 +101,7 @@ def list_classes(folder: Path) -> Listing:
             [file for found in nested.values() for file in found],
         ),
         (
-            "not a class, because the name begins with a dot, left out; rename it to include it",
+            "hidden (the name begins with a dot), not taken as a class; rename it to include it",
             [entry for entry in sorted(folder.iterdir()) if _is_hidden_class(entry)],
         ),
         (f"a link out of {folder}, followed", _links_out(folder, [*images, *entries])),

@@ -29,7 +29,7 @@ def one_device(data, folder, recipe, **options):
     trainer = backend.Trainer(config, len(data_set.classes), *data_set.mean_and_std(), Initial())
     train(trainer, config, data_set, Path(folder), Console(quiet=True))
 """
-TORCH = 'one_device(*sys.argv[1:], "transfer", epochs=6, freeze_epochs=3)'
+TORCH = 'one_device(*sys.argv[1:], "transfer", epochs=6, freeze_epochs=3, learning_rate=0.05)'
 # The command runs first, because TensorFlow must divide the CPU before it computes.
 KERAS = """
 from training.__main__ import app
@@ -58,6 +58,8 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
     options: tuple[str | Path, ...] = ("--data", colour_folder, "--out", tmp_path, "--run", two)
     options = (*options, "--name", "colours", *SMALL, "--recipe", "transfer", "--epochs", "6")
     options = (*options, "--freeze-epochs", "3", "--precision", "fp32", "--devices", "2")
+    # The recipe's rate is for 2,048 features; SMALL has fewer and learns little at it.
+    options = (*options, "--learning-rate", "0.05")
 
     command = [sys.executable, "-m", "training", "train", *map(str, options)]
     launcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
@@ -92,7 +94,7 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
         assert np.allclose(shared, alone, rtol=1e-3), key
     manifest = read_manifest(tmp_path / "colours" / "1")
     assert manifest.training.config["devices"] == 2
-    assert manifest.metrics[0].value > 0.7
+    assert manifest.metrics[0].value > 0.9
 
 
 def test_two_logical_devices_reach_the_result_of_one_in_keras(

@@ -46,7 +46,7 @@ def test_a_class_folder_with_a_hidden_name_is_left_out_and_named(tmp_path: Path)
 
     assert data.classes == ["blue", "green", "red"]
     (note,) = data.notes
-    assert note.startswith("not a class, because the name begins with a dot, left out")
+    assert note.startswith("hidden (the name begins with a dot), not taken as a class")
     assert note.endswith(f": {folder / '.violet'}")
 
 
