@@ -39,11 +39,6 @@ def list_bundles(root: Path) -> list[BundleRef]:
     return scan(root)[0]
 
 
-def list_ignored(root: Path) -> list[IgnoredFolder]:
-    """The folders below `root` that are not bundles; see `scan`."""
-    return scan(root)[1]
-
-
 def scan(root: Path) -> tuple[list[BundleRef], list[IgnoredFolder]]:
     """The bundles below `root`, and the folders that are not bundles, both sorted.
 

@@ -51,7 +51,8 @@ def fit(
         ),
     ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="The network, one of those of `train`; default: chosen by the data.")
+        str | None,
+        typer.Option(help="The network, one of those of `train`; default: chosen by the data."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Max passes over the training images.")] = None,
     seed: Seed = None,

@@ -16,7 +16,6 @@ from bundle.format.repository import (
     BundleRef,
     IgnoredFolder,
     list_bundles,
-    list_ignored,
     scan,
     verify_files,
 )
@@ -116,7 +115,7 @@ def test_bundles_are_listed_by_name_and_version_as_a_number(tmp_path: Path) -> N
         ("b", 9),
         ("b", 10),
     ]
-    assert [folder.path.relative_to(tmp_path).as_posix() for folder in list_ignored(tmp_path)] == [
+    assert [folder.path.relative_to(tmp_path).as_posix() for folder in scan(tmp_path)[1]] == [
         "Bad Name",
         "c/01",
         "c/latest",
