@@ -1,8 +1,8 @@
 """How models in TorchScript share the cores of a CPU: `python -m benchmarks.sharing`.
 
 A ResNet-18 at 224 pixels in fp32, one image a request, in a closed loop, with each OpenMP wait
-policy in three situations. The policies are interleaved, idle processes are stopped, and the ratios are
-the medians of those of the rounds, so that other load on the machine affects all policies alike.
+policy in three situations. The policies are interleaved, idle processes are stopped, and the ratios
+are the medians of those of the rounds, so that other load on the machine affects all alike.
 """
 
 from __future__ import annotations

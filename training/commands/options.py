@@ -160,7 +160,7 @@ def check_writable(folder: Path, what: str) -> None:
         elif folder.is_file():
             reason = "it is a file"
         raise StorageError(
-            f"The {what} can't be written to: {reason}. Choose another folder, or put this one right. "
+            f"The {what} can't be written to: {reason}. Choose another folder, or fix this one. "
             f"Received: {str(folder)!r}"
         ) from exc
 
