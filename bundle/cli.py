@@ -128,12 +128,17 @@ def accelerate(
     test: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of test images, one sub-folder per label, to measure the accuracy on."
+            help="Folder of test images to measure the accuracy on, in sub-folders named by label, "
+            "WordNet id or index; some of the labels are enough."
         ),
     ] = None,
     models: Annotated[
         Path | None,
         typer.Option(help="Model repository for the new version; default: the one of DIR."),
+    ] = None,
+    precisions: Annotated[
+        str | None,
+        typer.Option(help="Artifacts to make: some of fp32,bf16,fp16,int8; default: all."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the measurements; default: all.")
@@ -142,9 +147,19 @@ def accelerate(
     """Write the next version of a bundle, with faster artifacts for CPU and CUDA, each measured."""
     # scipy takes seconds to import, and the service's image does not have it.
     from bundle.acceleration.accelerate import accelerate as run  # noqa: PLC0415
-    from bundle.acceleration.measure import Acceleration, LabelledImages  # noqa: PLC0415
+    from bundle.acceleration.measure import (  # noqa: PLC0415
+        PRECISIONS,
+        Acceleration,
+        LabelledImages,
+    )
 
     console = Console()
+    wanted = tuple(precisions.split(",")) if precisions else PRECISIONS
+    if not set(wanted) <= set(PRECISIONS):
+        raise typer.BadParameter(
+            f"expected some of {','.join(PRECISIONS)}. Received: {precisions}",
+            param_hint="--precisions",
+        )
     try:
         manifest = read_manifest(directory)
         images = calibration_pixels(calibration, manifest.input) if calibration else None
@@ -153,7 +168,7 @@ def accelerate(
             done = run(
                 directory,
                 models or directory.absolute().parent.parent,
-                Acceleration(images, labelled, threads),
+                Acceleration(images, labelled, wanted, threads),
                 progress=lambda text: status.update(escape(text)),
             )
     except BundleError as exc:
@@ -162,6 +177,8 @@ def accelerate(
         console.print(f"[red]storage[/red]: The new version can't be written: {escape(str(exc))}")
         raise typer.Exit(1) from exc
     console.print(_artifact_table(done.path, done.manifest, console.width))
+    if basis := _accuracy_basis(done.manifest):
+        console.print(escape(basis))
     for reason in done.left_out:
         console.print(f"Left out: {escape(reason)}")
     for device, chosen in done.chosen.items():
@@ -195,6 +212,18 @@ def _artifact_table(path: Path, manifest: Manifest, width: int) -> Table:
         for speed in artifact.speeds:
             table.add_row(*_artifact_row(manifest, artifact, speed))
     return table
+
+
+def _accuracy_basis(manifest: Manifest) -> str:
+    """A sentence on the test images where they have only some of the labels."""
+    for metric in manifest.metrics:
+        if metric.labels is not None:
+            return (
+                f"The accuracy rests on {metric.samples:,} images of {len(metric.labels):,} of the "
+                f"{len(manifest.labels):,} labels: {', '.join(metric.labels[:10])}"
+                f"{', ...' if len(metric.labels) > 10 else ''}"
+            )
+    return ""
 
 
 def _artifact_row(manifest: Manifest, artifact: Artifact, speed: Speed) -> tuple[str, ...]:

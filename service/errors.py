@@ -126,7 +126,7 @@ class ModelRefused(ServiceError):
 
 
 class NotReady(ServiceError):
-    """Models are loading, or the default model is not available."""
+    """Models are loading, or there is no default model that serves."""
 
     code = "not_ready"
 

@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     )
     default_model: str | None = Field(
         default=None,
-        description="Model used when a request names none; unset: the first PyTorch model by name.",
+        description="Model used when a request names none; unset: the one that the file `default` "
+        "in the model repository names, or its only model.",
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")

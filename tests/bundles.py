@@ -93,6 +93,7 @@ def manifest_fields(
         "description": "Recognises blue, green and red images; made by tests/bundles.py.",
         "task": "image-classification",
         "labels": list(labels),
+        "label_ids": None,
         "input": input_record(size),
         "artifacts": [
             {
@@ -109,11 +110,9 @@ def manifest_fields(
             "name": "pytorch" if torch else "tensorflow",
             "versions": {"numpy": np.__version__},
         },
-        "architecture": {
-            "name": "tiny",
-            "parameters": 24,
-            "feature_map": {"height": size, "width": size, "channels": 3},
-        },
+        "architecture": {"name": "tiny", "parameters": 24},
+        "heatmap": {"method": "class_activation", "height": size, "width": size, "channels": 3},
+        "imported": None,
         "training": {
             "command": f"python -m tests.bundles {framework} ROOT",
             "dataset": "none: the weights are set by hand",
@@ -132,6 +131,7 @@ def manifest_fields(
                 "value": 1.0,
                 "split": "test",
                 "samples": 3,
+                "labels": None,
                 "interval_95": [0.438, 1.0],
                 "runtime": "torchscript" if torch else "tensorflow",
                 "precision": "fp32",

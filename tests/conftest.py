@@ -49,6 +49,7 @@ def both_root(
     root = tmp_path_factory.mktemp("models")
     for source in (torch_bundle_root, keras_bundle_root):
         shutil.copytree(source, root, dirs_exist_ok=True)
+    (root / "default").write_text("tiny-torch\n")
     return root
 
 

@@ -51,6 +51,13 @@ class TrainerLike(Protocol):
     def load(self, path: Path) -> None:
         """Read a checkpoint that `save` wrote for the same configuration."""
 
+    def round_to_half(self) -> None:
+        """Round the weights to fp16, which `export` then stores; the artifact computes in fp32.
+
+        Raises:
+            ConfigError: The framework's artifact has no such form.
+        """
+
     def export(self, directory: Path) -> None:
         """Write the artifact of a bundle into `directory`."""
 

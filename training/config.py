@@ -24,6 +24,11 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
 # Architectures with published ImageNet weights.
 IMAGENET_WEIGHTS = {"torch": IMAGENET_NETWORKS, "keras": (*IMAGENET_NETWORKS[2:], *V2_NETWORKS)}
 IMAGENET_SIZE = 224  # default input side of the ImageNet networks, in pixels
+# Networks of bottlenecks, in two variants with the same parameters. v1, of He et al. 2016 and
+# keras.applications, strides in a bottleneck's first convolution, v1.5, of torchvision, in its
+# second.
+BOTTLENECKS = IMAGENET_NETWORKS[2:]
+VARIANTS: dict[str, tuple[str, ...]] = {"torch": ("v1.5", "v1"), "keras": ("v1",)}
 SMALL_STEM = ("resnet18", "resnet34")  # networks with a different stem for small images
 SMALL_IMAGE = 64  # the largest side that counts as small, in pixels
 MIN_VALIDATION = 20  # images needed to fit a temperature; fewer say almost nothing about it
@@ -36,6 +41,7 @@ class TrainConfig:
     # model
     framework: FrameworkOption = "torch"
     arch: str = "resnet20"  # one of ARCHITECTURES[framework]
+    variant: str = ""  # of BOTTLENECKS: one of VARIANTS[framework], the first by default
     init: str = "random"  # random, imagenet, a weights file, or a bundle folder
     # data
     image_size: int = 32  # input side at evaluation and in service, in pixels
@@ -85,6 +91,8 @@ class TrainConfig:
                 f"--framework {self.framework} has the architectures "
                 f"{', '.join(ARCHITECTURES[self.framework])}. Received: {self.arch!r}"
             )
+        variants = VARIANTS[self.framework] if self.arch in BOTTLENECKS else ("",)
+        self._check(("variant",), lambda value: value in variants, " or ".join(variants) or "unset")
         if self.init == "imagenet":
             self._check_imagenet_weights()
         counts = ("epochs", "batch_size", "image_size")
@@ -125,12 +133,23 @@ class TrainConfig:
                 f"--framework {self.framework} has ImageNet weights for "
                 f"{', '.join(IMAGENET_WEIGHTS[self.framework])}. Received: {self.arch!r}"
             )
+        if self.variant not in ("", VARIANTS[self.framework][0]):
+            raise ConfigError(
+                f"The ImageNet weights of torchvision for {self.arch} are those of v1.5, which has "
+                "the same parameters as v1 and another stride. For weights of v1 pass their file. "
+                f"Received: variant {self.variant!r}"
+            )
         if self.small_stem:
             raise ConfigError(
                 f"The ImageNet weights of {self.arch} begin with a 7x7 convolution, which the "
                 f"network has for an --image-size of {SMALL_IMAGE + 1} or more. "
                 f"Received: {self.image_size}"
             )
+
+    @property
+    def network(self) -> str:
+        """The name of the network in full, as in the manifest: resnet50-v1.5."""
+        return f"{self.arch}-{self.variant}" if self.variant else self.arch
 
     @property
     def family(self) -> Literal["cifar", "imagenet"]:
@@ -238,6 +257,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+def network_options(network: str) -> dict[str, str]:
+    """The options of `make_config` for a network by its full name: resnet50-v1.5, resnet20."""
+    arch, _, variant = network.partition("-")
+    return {"arch": arch} | ({"variant": variant} if variant else {})
+
+
 def make_config(recipe: str = "fast", **options: Any) -> TrainConfig:
     """Build a configuration: the defaults, overridden by the recipe, overridden by `options`.
 
@@ -260,6 +285,9 @@ def make_config(recipe: str = "fast", **options: Any) -> TrainConfig:
     values = {**RECIPES[recipe], **overrides}
     if values.get("arch") in (*IMAGENET_NETWORKS, *V2_NETWORKS):
         values.setdefault("image_size", IMAGENET_SIZE)
+    if values.get("arch") in BOTTLENECKS:
+        framework = values.get("framework", TrainConfig.framework)
+        values.setdefault("variant", VARIANTS.get(framework, ("",))[0])
     image_size = values.get("image_size", TrainConfig.image_size)
     values.setdefault("small_crop", image_size * 3 // 4)
     values.setdefault("crop_padding", max(TrainConfig.crop_padding, image_size // 8))

@@ -190,21 +190,29 @@ def add_artifacts(
     folder.mkdir()
     progress("converting to OpenVINO")
     size = (str(geometry.height), str(geometry.width))
-    _run(CONVERT, source.format, directory / source.path, *size, folder / "fp32.xml")
-    wanted = [("fp32", "fp32.xml"), ("bf16", "fp32.xml")]
-    if options.calibration is not None:
+    fp32 = f"{FOLDER}/fp32.xml"
+    made = [("openvino", "fp32", fp32), ("openvino", "bf16", fp32)]
+    if source.format == "openvino":
+        fp32 = source.path
+        made = [("openvino", "bf16", fp32)]
+    else:
+        _run(CONVERT, source.format, directory / source.path, *size, directory / fp32)
+    if options.calibration is not None and "int8" in options.precisions:
         progress(f"quantizing to int8 with {len(options.calibration)} images")
         with tempfile.NamedTemporaryFile(suffix=".npy") as images:
             np.save(images, options.calibration)
             images.flush()
-            _run(QUANTIZE, folder / "fp32.xml", folder / "int8.xml", images.name)
-        wanted.append(("int8", "int8.xml"))
-    made = [_artifact("openvino", precision, f"{FOLDER}/{file}") for precision, file in wanted]
+            _run(QUANTIZE, directory / fp32, folder / "int8.xml", images.name)
+        made.append(("openvino", "int8", f"{FOLDER}/int8.xml"))
     if source.format == "torchscript":
         # A CPU emulates fp16; it pays on CUDA only.
         halves = ("bf16", "fp16") if "cuda" in options.devices else ("bf16",)
-        made += [_artifact("torchscript", half, source.path) for half in halves]
-    return [source.model_dump(mode="json"), *made]
+        made += [("torchscript", half, source.path) for half in halves]
+    wanted = [artifact for artifact in made if artifact[1] in options.precisions]
+    if fp32 not in {path for _, _, path in wanted} and fp32 != source.path:
+        for suffix in (".xml", ".bin"):
+            (directory / fp32).with_suffix(suffix).unlink()
+    return [source.model_dump(mode="json"), *(_artifact(*artifact) for artifact in wanted)]
 
 
 def _measure(

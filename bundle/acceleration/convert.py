@@ -15,11 +15,12 @@ from typing import Any
 
 from bundle.runtimes.openvino import import_openvino
 
-NAMES = ("pixels", "class_index", "logits", "heatmap")  # of the inputs and the outputs, in order
+# In the order of the model's; one without heat maps has the first of each alone.
+INPUTS, OUTPUTS = ("pixels", "class_index"), ("logits", "heatmap")
 
 
 def main(form: str, source: Path, size: tuple[int, int], target: Path) -> None:
-    """Write the IR of a source artifact: `pixels`, `class_index` to `logits`, `heatmap`.
+    """Write the IR of a source artifact: from INPUTS to OUTPUTS.
 
     Args:
         form: `torchscript` or `savedmodel`.
@@ -30,8 +31,9 @@ def main(form: str, source: Path, size: tuple[int, int], target: Path) -> None:
     ov = import_openvino()
     convert = _from_torchscript if form == "torchscript" else _from_savedmodel
     model = convert(ov, source, size)
-    for port, name in zip((*model.inputs, *model.outputs), NAMES, strict=True):
-        port.get_tensor().set_names({name})
+    for ports, names in ((model.inputs, INPUTS), (model.outputs, OUTPUTS)):
+        for port, name in zip(ports, names, strict=False):
+            port.get_tensor().set_names({name})
     # fp32 weights: this file computes the same function as the source, and int8 is made from it.
     ov.save_model(model, target, compress_to_fp16=False)
 
@@ -55,9 +57,12 @@ def _from_torchscript(ov: Any, path: Path, size: tuple[int, int]) -> Any:
     with warnings.catch_warnings():
         # TorchScript is deprecated upstream (torch 2.9) but is the format of the source artifact.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.(load|script)` is deprecated")
-        scripted = torch.jit.script(Explain(torch.jit.load(str(path)).eval()).eval())  # type: ignore[no-untyped-call]
+        # Weights may be stored in fp16.
+        loaded = torch.jit.load(str(path)).eval().float()  # type: ignore[no-untyped-call]
+        explains = hasattr(loaded, "explain")
+        scripted = torch.jit.script(Explain(loaded).eval()) if explains else loaded
     _, *names = [value.debugName() for value in scripted.graph.inputs()]  # the first is the module
-    inputs = [(name, *rest) for name, rest in zip(names, _inputs(ov, size), strict=True)]
+    inputs = [(name, *rest) for name, rest in zip(names, _inputs(ov, size), strict=explains)]
     return ov.convert_model(scripted, input=inputs)
 
 
@@ -68,18 +73,20 @@ def _from_savedmodel(ov: Any, path: Path, size: tuple[int, int]) -> Any:
     )
 
     loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures["explain"]
+    explains = "explain" in loaded.signatures
+    signature = loaded.signatures["explain" if explains else "serving_default"]
 
-    def explain(pixels: Any, class_index: Any) -> Any:
-        output = signature(pixels=pixels, class_index=class_index)
-        return output["logits"], output["heatmap"]
+    def run(*inputs: Any) -> Any:
+        found = signature(**dict(zip(INPUTS, inputs, strict=False)))
+        return tuple(found[name] for name in OUTPUTS if name in found)
 
-    # OpenVINO's reader of SavedModel folders does not find the variables of ours (2026.4); it can
-    # read constants.
-    concrete = tf.function(explain).get_concrete_function(
+    specs = (
         tf.TensorSpec((None, *size, 3), tf.uint8, name="pixels"),
         tf.TensorSpec([None], tf.int64, name="class_index"),
     )
+    # OpenVINO's reader of SavedModel folders does not find the variables of ours (2026.4); it can
+    # read constants.
+    concrete = tf.function(run).get_concrete_function(*specs[: 2 if explains else 1])
     frozen = convert_variables_to_constants_v2(concrete)
     with tempfile.NamedTemporaryFile(suffix=".pb") as file:
         file.write(frozen.graph.as_graph_def().SerializeToString())
@@ -88,7 +95,7 @@ def _from_savedmodel(ov: Any, path: Path, size: tuple[int, int]) -> Any:
             file.name,
             input=[
                 (tensor.name, *rest)
-                for tensor, rest in zip(frozen.inputs, _inputs(ov, size), strict=True)
+                for tensor, rest in zip(frozen.inputs, _inputs(ov, size), strict=explains)
             ],
             output=[tensor.name for tensor in frozen.outputs],
         )

@@ -38,24 +38,32 @@ def calibration_pixels(
 def labelled_pixels(
     folder: Path, manifest: Manifest
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """The images in `folder`/<label>/: pixels, uint8 [N, H, W, 3], and labels, int64 [N].
+    """The images in the sub-folders of `folder`: uint8 [N, H, W, 3], and labels, int64 [N].
+
+    A sub-folder is named by a label, by its id (of WordNet, for example) or by its index. Labels
+    without a folder have no images.
 
     Raises:
-        AccelerationFailed: The sub-folders are not the labels, one is empty, or an image can't be
-            read.
+        AccelerationFailed: A sub-folder is of no label or of one that another one has, one is
+            empty, there is none, or an image can't be read.
     """
+    named = {str(index): index for index in range(len(manifest.labels))}
+    for names in (manifest.label_ids or [], manifest.labels):
+        named |= {name: index for index, name in enumerate(names)}
     found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    if found != sorted(manifest.labels):
+    unknown = [name for name in found if name not in named]
+    indices = [named[name] for name in found if name in named]
+    if unknown or not found or len(set(indices)) < len(indices):
         raise AccelerationFailed(
-            f"The test images do not belong to this model. Expected in {str(folder)!r} one folder "
-            "for each label: "
+            f"The test images do not belong to this model. Expected in {str(folder)!r} at most one "
+            "folder for each label, named by the label, its id or its index: "
             f"{', '.join(manifest.labels[:10])}{' ...' if len(manifest.labels) > 10 else ''}. "
-            f"Received: {', '.join(found[:10]) or 'none'}"
+            f"Received: {', '.join((unknown or found)[:10]) or 'none'}"
         )
     files: list[Path] = []
     labels: list[int] = []
-    for index, label in enumerate(manifest.labels):
-        of_label = _files(folder / label)
+    for name, index in zip(found, indices, strict=True):
+        of_label = _files(folder / name)
         files += of_label
         labels += [index] * len(of_label)
     return _pixels(files, manifest.input), np.array(labels, np.int64)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
+from bundle.acceleration.accuracy import accuracy_metric
 from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Artifact, Manifest
 from bundle.machine import cuda_device_name, cuda_devices, processor, usable_cores
@@ -37,6 +37,8 @@ ROUNDS = 3
 TURN_S = 0.1
 # A batch size with this share of the best throughput is as good, and has the shorter latency.
 GOOD_ENOUGH = 0.97
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
@@ -68,6 +70,7 @@ class Acceleration:
     calibration: Pixels | None = None
     # None: no accuracy is measured; artifacts are compared on the calibration or golden images.
     test: LabelledImages | None = None
+    precisions: tuple[str, ...] = PRECISIONS  # of the artifacts to make
     threads: int | None = None  # CPU threads; None: all
     devices: tuple[Device, ...] = field(default_factory=measured_devices)
     turn_s: float = TURN_S  # seconds
@@ -159,7 +162,9 @@ def measure(
         if test:
             worst = min((result.logits for result in own), key=lambda each: _correct(each, test))
             runtime = RUNTIME_NAMES[artifact.format]
-            metrics.append(accuracy_metric(worst, test.labels, runtime, artifact.precision))
+            metrics.append(
+                accuracy_metric(worst, test.labels, runtime, artifact.precision, manifest.labels)
+            )
     return Measured(records, metrics)
 
 
@@ -168,28 +173,6 @@ def leave_out(artifact: Artifact, device: str, error: BundleError, left_out: lis
     if artifact.source and device == "cpu":
         raise error
     left_out.append(f"{artifact.id} on {DEVICE_NAMES[device]}: {error}")
-
-
-def interval_95(correct: int, samples: int) -> list[float]:
-    """The 95 % interval, low and high end, of the share correct / samples (Wilson 1927)."""
-    interval = binomtest(correct, samples).proportion_ci(0.95, method="wilson")
-    return [float(interval.low), float(interval.high)]
-
-
-def accuracy_metric(
-    logits: Logits, labels: npt.NDArray[np.int64], runtime: str, precision: str
-) -> dict[str, Any]:
-    """Top-1 accuracy of `logits` [N, C] for the labels [N] of the test images, as a Metric."""
-    correct = int((logits.argmax(1) == labels).sum())
-    return {
-        "name": "accuracy",
-        "value": correct / len(labels),
-        "split": "test",
-        "samples": len(labels),
-        "interval_95": interval_95(correct, len(labels)),
-        "runtime": runtime,
-        "precision": precision,
-    }
 
 
 def measure_speed(

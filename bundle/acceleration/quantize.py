@@ -21,10 +21,11 @@ def main(source: Path, target: Path, calibration: Path) -> None:
     import nncf  # noqa: PLC0415 - heavy, and for this process only
 
     pixels = np.load(calibration)
-    index = np.zeros(1, np.int64)
-    items = [{"pixels": image[None], "class_index": index} for image in pixels]
+    model = ov.Core().read_model(source)
+    index = {"class_index": np.zeros(1, np.int64)} if len(model.inputs) > 1 else {}
+    items = [{"pixels": image[None]} | index for image in pixels]
     quantized = nncf.quantize(
-        ov.Core().read_model(source),
+        model,
         nncf.Dataset(items),
         # Activations after ReLU are not negative: asymmetric for them, symmetric for the weights.
         preset=nncf.QuantizationPreset.MIXED,

@@ -25,19 +25,21 @@ from bundle.format.schema import (
     Artifact,
     BundlePath,
     Calibration,
+    ClassActivation,
     Crop,
     Derivation,
     Export,
-    FeatureMap,
     FileRecord,
     Framework,
     Golden,
     GoldenSample,
     GoldenScore,
+    Import,
     Input,
     Metric,
     Name,
     NoCalibration,
+    NoHeatmap,
     Record,
     Resize,
     ShorterSide,
@@ -49,12 +51,13 @@ from bundle.format.schema import (
 
 __all__ = [
     "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Calibration",
-    "Crop", "Derivation", "Export", "FeatureMap", "FileRecord", "Framework", "Golden",
-    "GoldenSample", "GoldenScore", "Input", "Manifest", "Metric", "NoCalibration", "Resize",
-    "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest", "read_manifest",
+    "ClassActivation", "Crop", "Derivation", "Export", "FileRecord", "Framework", "Golden",
+    "GoldenSample", "GoldenScore", "Import", "Input", "Manifest", "Metric", "NoCalibration",
+    "NoHeatmap", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest",
+    "read_manifest",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MAX_MANIFEST_BYTES = 4_000_000
 """Larger manifests are refused unread; 1,000 labels with 100 golden samples need about 100 kB."""
 
@@ -62,19 +65,22 @@ MAX_MANIFEST_BYTES = 4_000_000
 class Manifest(Record):
     """The whole record of one model version."""
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     name: Name
     version: Annotated[int, Field(ge=1)]
     created: AwareDatetime
     description: Text
     task: Literal["image-classification"]
     labels: Annotated[list[Text], Field(min_length=2)]
+    label_ids: list[Text] | None
     input: Input
     artifacts: Annotated[list[Artifact], Field(min_length=1)]
     files: dict[BundlePath, FileRecord]
     framework: Framework
     architecture: Architecture
-    training: Training
+    heatmap: Annotated[ClassActivation | NoHeatmap, Field(discriminator="method")]
+    training: Training | None
+    imported: Import | None
     metrics: list[Metric]
     calibration: Annotated[Calibration | NoCalibration, Field(discriminator="method")]
     export: Export
@@ -84,11 +90,19 @@ class Manifest(Record):
     def _parts_agree(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: each label occurs once")
+        if self.label_ids is not None and len(set(self.label_ids)) != len(self.labels):
+            raise ValueError("label_ids: one for each label, and each occurs once")
+        if self.training is not None and self.imported is not None:
+            raise ValueError("a model is trained or imported, not both")
         ids = [artifact.id for artifact in self.artifacts]
         if len(set(ids)) != len(ids):
             raise ValueError(f"artifacts: each id occurs once, found {ids}")
         if sum(artifact.source for artifact in self.artifacts) != 1:
             raise ValueError("artifacts: exactly one has source true")
+        labels = set(self.labels)
+        for metric in self.metrics:
+            if not labels.issuperset(metric.labels or []):
+                raise ValueError(f"metrics: {metric.name} has a label that the model has not")
         for artifact in self.artifacts:
             if artifact.format == "torchscript" and artifact.path != self.source.path:
                 raise ValueError(
@@ -113,6 +127,26 @@ class Manifest(Record):
     def digest(self) -> str:
         """The sha256 (hex) of the record, which lists that of every file: identifies the bundle."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def trained(self) -> Training:
+        """How the model was trained.
+
+        Raises:
+            ManifestInvalid: It was imported.
+        """
+        if self.training is None:
+            raise ManifestInvalid(
+                "The model was imported, so how it was trained is not known. Expected a model that "
+                f"`python -m training` wrote. Received: {self.name}/{self.version}"
+            )
+        return self.training
+
+    @property
+    def heatmap_size(self) -> tuple[int, int] | None:
+        """Height and width of the heat maps; None: the model has none."""
+        found = self.heatmap
+        return (found.height, found.width) if isinstance(found, ClassActivation) else None
 
     def artifact(self, artifact_id: str) -> Artifact | None:
         """The artifact with this id, or None."""
@@ -150,7 +184,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Validate the bytes of a manifest of schema version 1 to 3.
+    """Validate the bytes of a manifest of schema version 1 to 4.
 
     Raises:
         ManifestInvalid: They are not JSON, or not of the schema; the message names the field.
@@ -160,7 +194,7 @@ def parse_manifest(data: bytes) -> Manifest:
             data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
         )
         version = fields.get("schema_version") if isinstance(fields, dict) else None
-        if type(version) is int and version in (1, 2):
+        if type(version) is int and version in (1, 2, 3):
             data = json.dumps(_from_earlier(fields)).encode()
         return Manifest.model_validate_json(data)
     except ValidationError as exc:
@@ -170,13 +204,25 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def _from_earlier(fields: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 had the source artifact only, without speeds; version 2 one speed, on the CPU."""
-    artifacts = fields.get("artifacts")
-    if fields["schema_version"] == 1:
+    """The fields of an earlier version as those of this one; the validation finds what is wrong.
+
+    Version 1 had the source artifact only, without speeds; version 2 one speed, on the CPU; version
+    3 trained models with heat maps only, measured on all of their labels.
+    """
+    version, artifacts = fields["schema_version"], fields.get("artifacts")
+    if version == 1:
         artifacts = _each(artifacts, lambda artifact: artifact | {"derivation": None, "speeds": []})
-    else:
+    elif version == 2:
         artifacts = _each(artifacts, _with_speeds)
-    return fields | {"schema_version": SCHEMA_VERSION, "artifacts": artifacts}
+    metrics = _each(fields.get("metrics"), lambda metric: metric | {"labels": None})
+    new = {"artifacts": artifacts, "metrics": metrics, "label_ids": None, "imported": None}
+    architecture = fields.get("architecture")
+    if isinstance(architecture, dict) and isinstance(size := architecture.get("feature_map"), dict):
+        new["heatmap"] = {"method": "class_activation"} | size
+        new["architecture"] = {
+            key: value for key, value in architecture.items() if key != "feature_map"
+        }
+    return fields | new | {"schema_version": SCHEMA_VERSION}
 
 
 def _with_speeds(artifact: dict[str, Any]) -> dict[str, Any]:

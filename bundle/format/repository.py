@@ -13,6 +13,7 @@ from pathlib import Path
 from bundle.errors import IntegrityFailed, ManifestInvalid
 from bundle.format.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest
 
+DEFAULT_FILE = "default"
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -70,6 +71,18 @@ def scan(root: Path) -> tuple[list[BundleRef], list[IgnoredFolder]]:
             else:
                 bundles.append(BundleRef(model.name, int(version.name), version))
     return sorted(bundles), sorted(ignored)
+
+
+def default_model(root: Path) -> str | None:
+    """The model for requests that name none, as the file `default` says; None: there is no file.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeDecodeError: It is not text.
+    """
+    file = root / DEFAULT_FILE
+    # A folder of this name is a model.
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
 def _folders(path: Path) -> list[Path]:

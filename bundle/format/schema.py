@@ -122,7 +122,7 @@ class Speed(Record):
     images_per_second: Annotated[float, Field(gt=0)]
 
 
-_SOURCES = (("torchscript", "fp32"), ("savedmodel", "fp32"))
+_SOURCES = (("torchscript", "fp32"), ("savedmodel", "fp32"), ("openvino", "fp32"))
 _DERIVED = (
     *(("openvino", precision) for precision in ("fp32", "bf16", "int8")),
     *(("torchscript", precision) for precision in ("bf16", "fp16")),
@@ -130,7 +130,7 @@ _DERIVED = (
 
 
 class Artifact(Record):
-    """One runnable form of the model: exported by the training framework, or derived from that."""
+    """One runnable form of the model: exported or imported, or derived from that."""
 
     id: Name
     format: Literal["torchscript", "savedmodel", "openvino"]
@@ -146,8 +146,8 @@ class Artifact(Record):
             raise ValueError("derivation is null for the source, and for it alone")
         if (self.format, self.precision) not in (_SOURCES if self.source else _DERIVED):
             raise ValueError(
-                "the source is torchscript or savedmodel in fp32; derived from it are openvino in "
-                "fp32, bf16 or int8 and torchscript in bf16 or fp16"
+                "the source is torchscript, savedmodel or openvino in fp32; derived from it are "
+                "openvino in fp32, bf16 or int8 and torchscript in bf16 or fp16"
             )
         if len({speed.device for speed in self.speeds}) != len(self.speeds):
             raise ValueError("speeds: one of each device")
@@ -166,26 +166,44 @@ class FileRecord(Record):
 
 
 class Framework(Record):
-    """The framework that trained the model, and the versions of its packages."""
+    """The framework of the model, and the versions of its packages."""
 
-    name: Literal["pytorch", "tensorflow"]
+    name: Literal["pytorch", "tensorflow", "onnx"]
     versions: dict[Text, Text]
 
 
-class FeatureMap(Record):
-    """Size of the last feature map, which is also the size of the heat map of `explain`."""
+class ClassActivation(Record):
+    """Heat maps by class activation (Zhou et al. 2016), of the size of the last feature map."""
 
+    method: Literal["class_activation"]
     height: Side
     width: Side
     channels: Annotated[int, Field(ge=1)]
 
 
-class Architecture(Record):
-    """The network."""
+class NoHeatmap(Record):
+    """The network does not end in global average pooling and one linear layer."""
 
-    name: Text
-    parameters: Count
-    feature_map: FeatureMap
+    method: Literal["none"]
+
+
+class Architecture(Record):
+    """The network; what an import could not find out is null."""
+
+    name: Text | None
+    parameters: Count | None
+
+
+class Import(Record):
+    """Where an imported model comes from, and how its numbers are to be read."""
+
+    command: Text
+    file: Text
+    sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")] | None
+    kind: Text
+    normalisation: Text
+    outputs: Literal["logits", "probabilities"]
+    assumed: list[Text]
 
 
 class Training(Record):
@@ -210,6 +228,7 @@ class Metric(Record):
     value: float
     split: Text
     samples: Annotated[int, Field(ge=1)]
+    labels: list[Text] | None
     interval_95: tuple[float, float]
     runtime: Text
     precision: Text

@@ -7,6 +7,7 @@ removes.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -27,7 +28,7 @@ from bundle.format.manifest import (
     Manifest,
     parse_manifest,
 )
-from bundle.format.repository import file_digest
+from bundle.format.repository import DEFAULT_FILE, file_digest, scan
 
 _PREFIX = ".writing-"
 
@@ -176,7 +177,19 @@ class BundleWriter:
             raise
         self._directory = None
         self._sync(self._home)
+        self._become_default()
         return target
+
+    def _become_default(self) -> None:
+        """The first model of a repository is its default, also once there are others."""
+        if not self._durable:
+            return
+        root = self._home.parent
+        # Nothing is lost without the file: the only model is the default anyway.
+        with contextlib.suppress(OSError):
+            if {bundle.name for bundle in scan(root)[0]} == {self.name}:
+                with (root / DEFAULT_FILE).open("x", encoding="utf-8") as file:
+                    file.write(f"{self.name}\n")
 
     def _sync(self, path: Path) -> None:
         if not self._durable:

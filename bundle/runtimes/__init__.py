@@ -39,7 +39,8 @@ class Model(Protocol):
     ) -> tuple[Logits, Heatmap]:
         """Logits [N, C], and the raw class activation maps of `class_index` int64 [N].
 
-        The maps are float32 [N, h, w] (Zhou et al. 2016).
+        The maps are float32 [N, h, w] (Zhou et al. 2016). Not called where the manifest has no
+        heat maps.
         """
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO artifacts: an IR from `pixels` and `class_index` to `logits` and `heatmap`."""
+"""OpenVINO artifacts: an IR from `pixels` to `logits`, and from `class_index` to `heatmap`."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def load(
         config["CACHE_DIR"] = str(compiled)
     model = core.read_model(path)
     alone = Stream({1: _compile(core, model, 1, config | {"PERFORMANCE_HINT": "LATENCY"})})
-    image, class_index = np.zeros((1, *_image_shape(model)), np.uint8), np.zeros(1, np.int64)
-    if is_short(lambda: alone.run(image, class_index), short_s):
+    image = np.zeros((1, *_image_shape(model)), np.uint8)
+    if is_short(lambda: alone.run(image), short_s):
         config |= {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
         sizes = SHORT_SIZES
     else:
@@ -99,7 +99,10 @@ def load(
 
 def _compile(core: Any, model: Any, images: int, config: dict[str, Any]) -> Any:
     """The model compiled for batches of `images` images."""
-    model.reshape({"pixels": [images, *_image_shape(model)], "class_index": [images]})
+    shapes = {"pixels": [images, *_image_shape(model)]}
+    if len(model.inputs) > 1:
+        shapes["class_index"] = [images]
+    model.reshape(shapes)
     return core.compile_model(model, "CPU", config)
 
 
@@ -133,11 +136,24 @@ class Stream:
         self._requests = {
             size: compiled[size].create_infer_request() for size in sorted(compiled, reverse=True)
         }
+        # An IR without heat maps has the first of each alone.
+        self._inputs, self._outputs = (
+            names[: len(ports)]
+            for names, ports in (
+                (("pixels", "class_index"), compiled[1].inputs),
+                (("logits", "heatmap"), compiled[1].outputs),
+            )
+        )
 
     def run(
-        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
-    ) -> tuple[Logits, Heatmap]:
-        """Logits [N, C] and heat maps [N, h, w] of N images, in the largest batches that fit."""
+        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64] | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """Logits [N, C] and any heat maps [N, h, w] of N images, in the largest batches that fit.
+
+        Without `class_index`, int64 [N], the heat maps are those of class 0.
+        """
+        if class_index is None:
+            class_index = np.zeros(len(pixels), np.int64)
         found = []
         start = 0
         while start < len(pixels):
@@ -147,13 +163,12 @@ class Stream:
                 if size <= len(pixels) - start
             )
             part = slice(start, start + size)
-            request.infer(
-                {"pixels": pixels[part], "class_index": class_index[part]}, share_inputs=True
-            )
-            found.append([request.get_tensor(name).data.copy() for name in ("logits", "heatmap")])
+            # Strict would refuse the inputs of an IR without heat maps.
+            inputs = zip(self._inputs, (pixels[part], class_index[part]), strict=False)
+            request.infer(dict(inputs), share_inputs=True)
+            found.append([request.get_tensor(name).data.copy() for name in self._outputs])
             start += size
-        logits, heatmaps = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-        return logits, heatmaps
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
 
 
 class OpenVinoModel:
@@ -177,25 +192,31 @@ class OpenVinoModel:
 
     def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """See `bundle.runtimes.Model`. The heat map is computed too: it costs one small product."""
-        return self.explain(pixels, np.zeros(len(pixels), np.int64))[0]
+        return self._run(pixels, np.zeros(len(pixels), np.int64))[0]
 
     def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
         """See `bundle.runtimes.Model`."""
         with self._streams(1) as (stream,):
-            return stream.run(pixels, np.zeros(len(pixels), np.int64))[0]
+            return stream.run(pixels)[0]
 
     def explain(
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> tuple[Logits, Heatmap]:
-        """See `bundle.runtimes.Model`. A batch is divided between the streams."""
+        """See `bundle.runtimes.Model`."""
+        logits, heatmaps = self._run(pixels, class_index)
+        return logits, heatmaps
+
+    def _run(
+        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
+    ) -> list[npt.NDArray[np.float32]]:
+        """The outputs for a batch, which is divided between the streams."""
         with self._streams(self.streams) as streams:
             streams = streams[: len(pixels)]
             if len(streams) == 1:
                 return (self._alone if len(pixels) == 1 else streams[0]).run(pixels, class_index)
             parts = (np.array_split(array, len(streams)) for array in (pixels, class_index))
             found = list(self._pool.map(Stream.run, streams, *parts))
-        logits, heatmaps = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-        return logits, heatmaps
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
 
     @contextmanager
     def _streams(self, count: int) -> Iterator[list[Stream]]:

@@ -1,4 +1,4 @@
-"""SavedModel artifacts: the signatures `serving_default` and `explain` on TensorFlow."""
+"""SavedModel artifacts: the signatures `serving_default` and perhaps `explain` on TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bundle.runtimes import Device, Heatmap, Logits, no_cuda
 def load(
     path: Path, device: Device, threads: int | None, _precision: str, _compiled: Path | None
 ) -> SavedModel:
-    """Load the SavedModel folder at `path` and its two signatures."""
+    """Load the SavedModel folder at `path` and its signatures."""
     # The one heavy import, here so that this package never loads it in the web process.
     import tensorflow as tf  # noqa: PLC0415
 
@@ -41,16 +41,15 @@ class SavedModel:
     streams = 1
 
     def __init__(self, tf: Any, loaded: Any, device: str) -> None:
-        missing = {"serving_default", "explain"} - set(loaded.signatures)
-        if missing:
+        if "serving_default" not in loaded.signatures:
             raise RuntimeUnavailable(
-                "The SavedModel lacks a signature. Export both 'serving_default' and 'explain'. "
-                f"Missing: {sorted(missing)}"
+                "The SavedModel lacks a signature. Export 'serving_default', and 'explain' for "
+                f"heat maps. Received: {sorted(loaded.signatures)}"
             )
         self._tf = tf
         self._loaded = loaded  # the signatures have only weak references to their variables
         self._serve = loaded.signatures["serving_default"]
-        self._explain = loaded.signatures["explain"]
+        self._explain = loaded.signatures.get("explain")
         self.runtime_version = str(tf.__version__)
         self.device = device
 

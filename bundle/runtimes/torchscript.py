@@ -1,4 +1,4 @@
-"""TorchScript artifacts: `forward(pixels)` and `explain(pixels, class_index)` on PyTorch.
+"""TorchScript artifacts: `forward(pixels)` and perhaps `explain(pixels, class_index)` on PyTorch.
 
 In bf16 and fp16 the same archive runs under autocast: convolutions and the classifier compute in
 half precision; the normalisation of the pixels and the stored weights stay fp32.
@@ -43,7 +43,9 @@ def load(
         module = torch.jit.load(str(path), map_location=where).eval()  # type: ignore[no-untyped-call]
         # Freezing folds batch normalisation into the convolutions; "explain" would be dropped
         # unless named.
-        module = torch.jit.freeze(module, preserved_attrs=["explain"])
+        kept = ["explain"] if hasattr(module, "explain") else []
+        # Weights may be stored in fp16.
+        module = torch.jit.freeze(module.float(), preserved_attrs=kept)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     return TorchScriptModel(torch, module, where, half)
 

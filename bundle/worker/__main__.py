@@ -124,8 +124,7 @@ def _load(
         "height": manifest.input.height,
         "width": manifest.input.width,
         "classes": len(manifest.labels),
-        "feature_height": manifest.architecture.feature_map.height,
-        "feature_width": manifest.architecture.feature_map.width,
+        "heatmap": manifest.heatmap_size,
         "golden_max_difference": difference,
         "load_seconds": time.monotonic() - started,
     }

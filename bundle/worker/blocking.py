@@ -155,7 +155,8 @@ class RuntimeProcess:
             Logits, float32 [N, C], and raw class activation maps, float32 [N, h, w].
 
         Raises:
-            ValueError: An array has another shape or dtype, or an index is outside [0, C).
+            ValueError: The model has no heat maps, an array has another shape or dtype, or an index
+                is outside [0, C).
             WorkerDied, RuntimeUnavailable: As `infer`.
         """
         self._check_pixels(pixels)
@@ -169,10 +170,9 @@ class RuntimeProcess:
             raise ValueError(
                 f"A class index is from 0 to {classes - 1}. Received: {class_index.tolist()}"
             )
-        shapes = [
-            (count, classes),
-            (count, self.info["feature_height"], self.info["feature_width"]),
-        ]
+        if self.info["heatmap"] is None:
+            raise ValueError("The model has no heat maps.")
+        shapes = [(count, classes), (count, *self.info["heatmap"])]
         logits, heatmap = self._call("explain", [pixels, class_index], timeout_s, shapes)
         return logits, heatmap
 

@@ -25,8 +25,7 @@ class RuntimeInfo(TypedDict):
     height: int
     width: int
     classes: int
-    feature_height: int
-    feature_width: int
+    heatmap: tuple[int, int] | None  # height and width; None: the model has no heat maps
     golden_max_difference: float
     load_seconds: float
 

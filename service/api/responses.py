@@ -14,8 +14,8 @@ from service.models.model import ServedModel
 CACHE_NAME = "resnet-service"
 # Fields of the manifest that a model's record has unchanged.
 COPIED = (
-    *("created", "description", "labels", "input", "training", "metrics", "calibration"),
-    *("export", "artifacts", "files"),
+    *("created", "description", "labels", "label_ids", "input", "heatmap", "training", "imported"),
+    *("metrics", "calibration", "export", "artifacts", "files"),
 )
 
 

@@ -10,11 +10,14 @@ from pydantic import BaseModel, Field
 from bundle.format.manifest import (
     Artifact,
     Calibration,
+    ClassActivation,
     Export,
     FileRecord,
+    Import,
     Input,
     Metric,
     NoCalibration,
+    NoHeatmap,
     Training,
 )
 from bundle.imaging.decode import ImageInfo
@@ -131,8 +134,13 @@ class ModelRecord(ModelSummary):
     created: datetime | None
     description: str | None
     labels: list[str] | None
+    label_ids: list[str] | None = Field(
+        description="An identifier for each label, for example of WordNet; null: there are none."
+    )
     input: Input | None
+    heatmap: ClassActivation | NoHeatmap | None
     training: Training | None
+    imported: Import | None
     metrics: list[Metric] | None
     calibration: Calibration | NoCalibration | None
     export: Export | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from bundle.format.repository import scan
+from bundle.format.repository import DEFAULT_FILE, default_model, scan
 from service.errors import Draining, ModelRefused, NotReady, UnknownModel, UnknownVersion
 from service.models.model import ServedModel
 from service.models.refusal import refusal
@@ -32,6 +32,17 @@ class Registry:
             self._models.setdefault(bundle.name, {})[bundle.version] = model
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
+        # The model for requests that name none.
+        self.default_name = settings.default_model or self._written_default()
+
+    def _written_default(self) -> str | None:
+        """The default model that the repository names, or its only model."""
+        try:
+            if name := default_model(self._settings.models_dir):
+                return name
+        except (OSError, UnicodeDecodeError) as exc:
+            log.warning("the file %s can't be read: %s", DEFAULT_FILE, exc)
+        return next(iter(self._models)) if len(self._models) == 1 else None
 
     def start(self) -> None:
         """Load all models concurrently; their tasks run until `stop`."""
@@ -56,26 +67,18 @@ class Registry:
             for version in sorted(self._models[name])
         ]
 
-    @property
-    def default_name(self) -> str | None:
-        """The model for requests that name none: configured, first PyTorch, or first."""
-        if self._settings.default_model is not None:
-            return self._settings.default_model
-        serving = [model for model in self.all() if model.state != "refused"]
-        pytorch = [model for model in serving if model.framework == "pytorch"]
-        chosen = pytorch or serving
-        return chosen[0].name if chosen else None
-
     def find(self, name: str | None, version: int | None) -> ServedModel:
         """Find a version: the requested one, or the newest that is not refused.
 
         Raises:
             UnknownModel, UnknownVersion: it does not exist; the text names those that do.
             ModelRefused: the folder of the model cannot be read.
+            NotReady: no model is requested, and there is no default one.
         """
-        # If all are refused, the error is that of one of them.
         if name is None:
-            name = self.default_name or next((model.name for model in self.all()), None)
+            name = self.default_name
+            if name is None and self._models:
+                raise NotReady(self._no_default)
         versions = self._models.get(name or "")
         if not versions:
             if refused := self._refused_folder(name):
@@ -116,15 +119,18 @@ class Registry:
             )
         if loading := [f"{m.name}/{m.version}" for m in models if m.state == "loading"]:
             raise NotReady(f"Models are being loaded: {', '.join(loading)}.")
-        name = self.default_name
-        if name is None:
+        if all(model.state == "refused" for model in models):
             reasons = "; ".join(f"{m.name}/{m.version}: {m.reason}" for m in models)
             raise NotReady(f"Every model is refused. {reasons}{self._ignored_folders}")
+        name = self.default_name
+        if name is None:
+            raise NotReady(self._no_default)
         if name not in self._models:
             if refused := self._refused_folder(name):
                 raise NotReady(f"The default model is not ready. {refused}")
             raise NotReady(
-                f"The default model does not exist. Expected SERVICE_DEFAULT_MODEL to be one of "
+                f"The default model does not exist. Expected SERVICE_DEFAULT_MODEL, or the file "
+                f"{DEFAULT_FILE} in {self._settings.models_dir}, to be one of "
                 f"{', '.join(sorted(self._models))}. Received: {name!r}"
             )
         default = self.find(name, None)
@@ -140,6 +146,14 @@ class Registry:
             if folder.path == self._settings.models_dir / (name or ""):
                 return refusal(folder.path.name, f"Its folder is ignored: {folder.reason}")
         return None
+
+    @property
+    def _no_default(self) -> str:
+        return (
+            "There is no default model. Name a model in the request; or set SERVICE_DEFAULT_MODEL, or "
+            f"write the name of one into {self._settings.models_dir / DEFAULT_FILE}, "
+            f"and restart the service. Expected one of: {', '.join(sorted(self._models))}."
+        )
 
     @property
     def _ignored_folders(self) -> str:

@@ -155,9 +155,9 @@ def test_a_bundle_is_a_start_that_knows_the_colours(
 
     assert done.returncode == 0, done.stdout + done.stderr
     manifest = read_manifest(tmp_path / "tuned" / "1")
-    config: Any = manifest.training.config
+    config: Any = manifest.trained.config
     assert (config["initial"]["from"], config["initial"]["classifier"]) == ("bundle", "taken over")
-    assert config["mean"] == read_manifest(whole.bundle).training.config["mean"]
+    assert config["mean"] == read_manifest(whole.bundle).trained.config["mean"]
     assert config["freeze_epochs"] == 1
     assert config["history"][0]["train_accuracy"] > 0.9
-    assert manifest.training.train_samples + manifest.training.validation_samples == 60
+    assert manifest.trained.train_samples + manifest.trained.validation_samples == 60

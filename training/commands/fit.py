@@ -29,7 +29,7 @@ from training.commands.options import (
     load_backend,
     load_data,
 )
-from training.config import TrainConfig, make_config
+from training.config import TrainConfig, make_config, network_options
 from training.data.survey import Survey, survey
 from training.errors import WeightsError
 from training.run import recorded_config
@@ -78,8 +78,8 @@ def fit(
     start = initial_path(init) if init else None
     if start is not None and start.is_dir():
         manifest = read_manifest(start)
-        bundle = {"arch": manifest.architecture.name, "image_size": manifest.input.height}
-        overrides = bundle | overrides
+        network = network_options(str(manifest.architecture.name))
+        overrides = network | {"image_size": manifest.input.height} | overrides
     seen = survey(data)
     name = name or default_name(data_name(str(data)), framework)
     folder = run or Path("runs") / f"{name}-{seen.digest[:8]}"

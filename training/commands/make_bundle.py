@@ -46,12 +46,14 @@ def make_bundle(config: TrainConfig, data_set: DataSet, run: Path, options: Expo
     backend = load_backend(config)
     mean, std = data_set.mean_and_std()
     initial = read_initial(config, backend.weights)
+    if initial.note:
+        console.print(f"Note: {initial.note}", markup=False)
     if dropped := initial.dropped_classifier(config.init, data_set.classes):
         console.print(f"Note: {dropped}", markup=False)
     initial = initial.for_labels(data_set.classes)
     trainer = backend.Trainer(config, len(data_set.classes), mean, std, initial)
     console.print(
-        f"{config.arch} in {config.framework}: {trainer.parameters:,} parameters, "
+        f"{config.network} in {config.framework}: {trainer.parameters:,} parameters, "
         f"{len(data_set.train):,} training and {len(data_set.validation):,} validation images, "
         f"{len(data_set.classes)} classes. Checkpoints and curves: {run} "
         f"(tensorboard --logdir {run})",

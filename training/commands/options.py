@@ -41,6 +41,13 @@ ImageSize = Annotated[int | None, typer.Option(help="Side of the network's input
 SkipUnreadable = Annotated[
     bool, typer.Option(help="Leave unreadable images out instead of stopping.")
 ]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        help="Of resnet50, resnet101 and resnet152: v1.5, as torchvision's, or v1, as those of He "
+        "et al. and keras.applications; default v1.5 in torch, v1 in keras, which has no other."
+    ),
+]
 Accelerate = Annotated[
     bool,
     typer.Option(

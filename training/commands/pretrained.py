@@ -12,6 +12,7 @@ from training.commands.options import (
     Framework,
     Out,
     Threads,
+    Variant,
     check_name,
     check_writable,
     command_line,
@@ -34,6 +35,7 @@ def pretrained(
             f"keras: {', '.join(IMAGENET_WEIGHTS['keras'])}."
         ),
     ] = "resnet50",
+    variant: Variant = None,
     out: Out = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default imagenet-<arch>-<framework>.")
@@ -44,6 +46,14 @@ def pretrained(
             help="A file of weights or its URL; default: the framework's published weights."
         ),
     ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option(help="Publisher and licence of --weights, for the record of the bundle."),
+    ] = None,
+    half_weights: Annotated[
+        bool,
+        typer.Option(help="Store the weights in fp16, in half the space; computed is in fp32."),
+    ] = False,
     threads: Threads = None,
     golden_images: Annotated[
         Path | None,
@@ -52,8 +62,15 @@ def pretrained(
     accelerate: Accelerate = True,
 ) -> None:
     """Write a bundle for the 1,000 classes of ImageNet from published weights, without training."""
+    # The published weights of torchvision are refused for another variant; those of a file are not.
+    init = "imagenet" if weights is None else "random"
     config = make_config(
-        framework=framework, arch=arch, init="imagenet", threads=threads, precision="fp32"
+        framework=framework,
+        arch=arch,
+        variant=variant,
+        init=init,
+        threads=threads,
+        precision="fp32",
     )
     if weights is not None and "://" not in weights and not Path(weights).is_file():
         raise ConfigError(
@@ -69,12 +86,18 @@ def pretrained(
     from training.export.pretrained import write_pretrained  # noqa: PLC0415
 
     golden = read_golden(golden_images) if golden_images else None
-    options = ExportOptions(out, name, command_line(), golden, accelerate)
+    options = ExportOptions(out, name, command_line(), golden, accelerate, half_weights)
     with console.status("exporting") as status:
-        written = write_pretrained(config, backend, weights, options, progress=status.update)
-    if written.genuine:
-        published = written.published
-        accuracy = f"published accuracy {published.accuracy:.2%} ({published.source}), not measured"
+        written = write_pretrained(
+            config, backend, weights, options, origin=origin, progress=status.update
+        )
+    if written.note:
+        console.print(f"Note: {written.note}", markup=False)
+    if written.published:
+        accuracy = (
+            f"published accuracy {written.published.accuracy:.2%} ({written.published.source}), "
+            "not measured"
+        )
     else:
         accuracy = "these are not the published weights, so no accuracy is quoted"
     console.print(

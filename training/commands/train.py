@@ -20,6 +20,7 @@ from training.commands.options import (
     TestLimit,
     Threads,
     TrainLimit,
+    Variant,
     check_name,
     check_writable,
     command_line,
@@ -46,6 +47,7 @@ def train(
             "default resnet20."
         ),
     ] = None,
+    variant: Variant = None,
     out: Out = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model; default <data>-<arch>-<framework>.")
@@ -108,6 +110,7 @@ def train(
         recipe,
         framework=framework,
         arch=arch,
+        variant=variant,
         init=init,
         freeze_epochs=freeze_epochs,
         finetune_factor=finetune_factor,

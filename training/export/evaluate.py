@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.acceleration.measure import TIMEOUT_S, accuracy_metric
+from bundle.acceleration.accuracy import accuracy_metric
+from bundle.acceleration.measure import TIMEOUT_S
 from bundle.worker.blocking import RuntimeProcess
 from training.data.dataset import Split
 from training.export.calibration import calibrate
@@ -28,7 +29,11 @@ class Evaluation:
 
 
 def evaluate(
-    runtime: RuntimeProcess, validation: Split, test: Split, progress: Progress
+    runtime: RuntimeProcess,
+    validation: Split,
+    test: Split,
+    labels: Sequence[str],
+    progress: Progress,
 ) -> Evaluation:
     """Measure a loaded artifact on the test split, and fit its temperature on the validation split.
 
@@ -43,7 +48,7 @@ def evaluate(
         (validation_logits, validation.labels), (logits, test.labels)
     )
     info = runtime.info
-    metric = accuracy_metric(logits, test.labels, info["runtime"], info["precision"])
+    metric = accuracy_metric(logits, test.labels, info["runtime"], info["precision"], labels)
     return Evaluation(logits, [metric], calibration, uncalibrated)
 
 

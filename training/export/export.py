@@ -37,6 +37,7 @@ class ExportOptions:
     # File name and content of the golden images; None: chosen from the test split, or drawn.
     golden: list[tuple[str, bytes]] | None = None
     accelerated: bool = True  # with artifacts in other runtimes and precisions too
+    half_weights: bool = False  # rounded to fp16, and stored so; the artifact computes in fp32
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def export_bundle(
         acceleration = Acceleration(
             data.train.pixels[order[:CALIBRATION_IMAGES]],
             LabelledImages(data.test.pixels, data.test.labels),
-            config.threads or None,
+            threads=config.threads or None,
         )
     network = Network(
         trainer,
@@ -134,6 +135,7 @@ def model_record(
         "name": name,
         "task": "image-classification",
         "labels": labels,
+        "label_ids": None,
         "input": geometry.model_dump(),
         "artifacts": [backend.ARTIFACT],
         "framework": {
@@ -142,13 +144,10 @@ def model_record(
                 package: importlib.metadata.version(package) for package in backend.PACKAGES
             },
         },
-        "architecture": {
-            "name": config.arch,
-            "parameters": trainer.parameters,
-            "feature_map": dict(
-                zip(("height", "width", "channels"), trainer.feature_map, strict=True)
-            ),
-        },
+        "architecture": {"name": config.network, "parameters": trainer.parameters},
+        "heatmap": {"method": "class_activation"}
+        | dict(zip(("height", "width", "channels"), trainer.feature_map, strict=True)),
+        "imported": None,
         "metrics": [],
         "calibration": NOT_CALIBRATED,
         "export": {"max_logit_difference": 0.0, "samples": 1},

@@ -11,6 +11,7 @@ import numpy as np
 
 from bundle.acceleration.accelerate import Progress
 from bundle.acceleration.measure import Acceleration
+from bundle.format.labels import imagenet_labels
 from bundle.imaging.decode import read_input
 from bundle.machine import processor
 from training.backend import Backend
@@ -22,7 +23,7 @@ from training.export.golden import drawn_images
 from training.export.publish import Network, publish
 from training.weights.download import download
 from training.weights.initial import read_file, read_imagenet
-from training.weights.published import Published
+from training.weights.published import USUAL_PIXELS, Published
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Pretrained:
     """A bundle that has been written, with the figures that the command line prints."""
 
     path: Path
-    published: Published
-    genuine: bool  # whether the weights are those that were published
+    published: Published | None  # None: the weights are not those that were published
+    note: str | None  # what was assumed of the weights
     max_logit_difference: float
     serving: str  # which artifact a service on a CPU takes, and why
     notes: list[str]  # see `training.export.publish.Written`
@@ -49,6 +50,7 @@ def write_pretrained(
     source: str | None,
     options: ExportOptions,
     *,
+    origin: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Pretrained:
     """Write the next version of a model with published weights.
@@ -58,6 +60,7 @@ def write_pretrained(
         backend: The framework.
         source: A file of weights or the URL of one; None: where the framework publishes them.
         options: Where to, and with what.
+        origin: Publisher and licence of the weights, where `source` is a file.
         progress: Is called with what is being done.
 
     Raises:
@@ -66,31 +69,41 @@ def write_pretrained(
         TrainingError, StorageError, BundleError: As `export_bundle`.
     """
     golden = drawn_images() if options.golden is None else options.golden
-    published = backend.weights.published(config.arch)
-    config = dataclasses.replace(config, image_size=published.crop)
-    genuine = True
+    published: Published | None = backend.weights.published(config.arch)
     if source is None:
         initial = read_imagenet(config, backend.weights, with_classifier=True)
     else:
         path = Path(source)
         if "://" in source:
             path = download(source, cache_folder(), backend.weights.fetch)
-        genuine = backend.weights.is_published(config.arch, path)
+        if not backend.weights.is_published(config.arch, path):
+            published = None
         initial = read_file(config, path, backend.weights)
     if initial.classifier is None:
         raise WeightsError(
             f"The weights have no classifier. Expected those of all of {config.arch}, for the "
             f"1,000 classes of ImageNet. Received: {initial.record}"
         )
-    initial = dataclasses.replace(initial, labels=published.labels).for_labels(published.labels)
+    labels, wordnet_ids = imagenet_labels()
+    initial = dataclasses.replace(initial, labels=tuple(labels)).for_labels(labels)
+    pixels = published.pixels if published else USUAL_PIXELS
+    config = dataclasses.replace(config, image_size=pixels.crop)
     unused = np.ones(3, np.float32)  # the weights have their own normalisation
-    trainer = backend.Trainer(config, len(published.labels), unused, unused, initial)
-    geometry = input_geometry(published.crop, published.resize, published.interpolation)
-    record = model_record(trainer, backend, config, options.name, list(published.labels), geometry)
+    trainer = backend.Trainer(config, len(labels), unused, unused, initial)
+    if options.half_weights:
+        trainer.round_to_half()
+    geometry = input_geometry(pixels.crop, pixels.resize, pixels.interpolation)
+    record = model_record(trainer, backend, config, options.name, labels, geometry)
+    record["label_ids"] = wordnet_ids
     record["description"] = (
-        f"{config.arch} for the 1,000 classes of ImageNet, published weights in {config.framework}"
+        f"{config.network} for the 1,000 classes of ImageNet. Weights: "
+        f"{origin or (published.source if published else initial.record['file'])}"
     )
-    figure = {"name": "accuracy", "value": published.accuracy, "source": published.source}
+    figure = published and {
+        "name": "accuracy",
+        "value": published.accuracy,
+        "source": published.source,
+    }
     record["training"] = {
         "command": options.command,
         "dataset": "ImageNet (ILSVRC 2012), by the publisher of the weights",
@@ -105,8 +118,9 @@ def write_pretrained(
             "framework": config.framework,
             "arch": config.arch,
             "initial": trainer.initial,
-            # The figure is of the published weights only.
-            "published": figure if genuine else None,
+            "variant": config.variant,
+            "half_weights": options.half_weights,
+            "published": figure,
             **trainer.normalisation.as_dict(),
         },
     }
@@ -118,7 +132,7 @@ def write_pretrained(
     return Pretrained(
         written.path,
         published,
-        genuine,
+        initial.note,
         written.max_logit_difference,
         written.serving,
         written.notes,

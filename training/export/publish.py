@@ -166,7 +166,7 @@ def _evaluate(process: RuntimeProcess, network: Network, progress: Progress) -> 
             process, network.compared, "comparing the artifact with the network", progress
         )
         return Evaluation(logits, [], NOT_CALIBRATED, None)
-    return evaluate(process, *network.splits, progress)
+    return evaluate(process, *network.splits, network.record["labels"], progress)
 
 
 def _checked_difference(found: Evaluation, expected: NDArray[np.float32]) -> float:

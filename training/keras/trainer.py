@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from training.backend import source_artifact
 from training.config import TrainConfig
+from training.errors import ConfigError
 from training.keras import devices
 from training.keras.muon import ConvMuon
 from training.keras.networks import build_network, count_parameters, feature_map
@@ -189,6 +190,13 @@ class Trainer:
             for variable, name in zip(self._state(), arrays.files, strict=True):
                 variable.assign(arrays[name])
         self.stale = True
+
+    def round_to_half(self) -> None:
+        """See `training.backend.TrainerLike`."""
+        raise ConfigError(
+            "The variables of a SavedModel are stored as they are computed, in fp32. Expected "
+            "--framework torch with --half-weights. Received: keras"
+        )
 
     def export(self, directory: Path) -> None:
         """Write the artifact `saved_model/` (fp32, with a bundle's signatures) into `directory`."""

@@ -10,10 +10,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import multiprocessing
 import warnings
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from training.errors import WeightsError
 from training.keras.networks import APPLICATIONS, build_network
 from training.weights.initial import Initial
 from training.weights.normalisation import CAFFE, MINUS_ONE_TO_ONE, Normalisation
-from training.weights.published import Published, imagenet_labels
+from training.weights.published import USUAL_PIXELS, Published
 
 # Top-1 accuracy on the validation set of ImageNet, https://keras.io/api/applications/
 ACCURACY = {
@@ -70,19 +68,11 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
 
 def published(arch: str) -> Published:
     """The metadata of the weights of keras.applications, from keras.io."""
-    # The same 1,000 classes in the same order as torchvision's, which has their names without a
-    # download; in a process of its own, because a process that imports both torch and tensorflow
-    # crashes in their compilers.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        labels = process.submit(imagenet_labels).result()
     return Published(
-        labels=labels,
         accuracy=ACCURACY[arch],
         source="https://keras.io/api/applications/",
         # keras.io states a central crop of 224 pixels, but not of which size: 256 as in He et al.
-        resize=256,
-        crop=224,
-        interpolation="bilinear",
+        pixels=USUAL_PIXELS,
     )
 
 
@@ -133,7 +123,7 @@ def from_file(config: TrainConfig, path: Path) -> Initial:
 
 def from_bundle(config: TrainConfig, directory: Path, manifest: Manifest) -> Initial:
     """The weights of the SavedModel of a bundle whose files have been verified."""
-    normalisation = Normalisation.from_dict(manifest.training.config)
+    normalisation = Normalisation.from_dict(manifest.trained.config)
     # The image size decides about the stem.
     recorded = dataclasses.replace(
         config, init="random", image_size=manifest.input.height, small_crop=0

@@ -174,7 +174,8 @@ def _not_comparable(candidate: Candidate, test: HeldOut) -> LeftOut | None:
         )
     training = manifest.training
     if (
-        test.split_seed is not None
+        training is not None
+        and test.split_seed is not None
         and training.dataset == test.name
         and training.seed != test.split_seed
     ):

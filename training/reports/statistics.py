@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from bundle.acceleration.measure import interval_95
+from bundle.acceleration.accuracy import interval_95
 
 CONFIDENCE = 0.95  # of the interval of a difference
 

@@ -87,7 +87,10 @@ def _artifact_bytes(manifest: Manifest) -> int:
     )
 
 
-def _training(training: Training) -> dict[str, Any]:
+def _training(training: Training | None) -> dict[str, Any]:
+    if training is None:  # the model was imported
+        unknown = ("dataset", "train_samples", "epochs", "seconds", "images_per_second", "hardware")
+        return {**dict.fromkeys(unknown), "history": []}
     seen = training.train_samples * training.epochs
     return {
         "dataset": training.dataset,

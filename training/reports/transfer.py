@@ -43,7 +43,7 @@ def finished_bundle(
     found = [ref.path for ref in list_bundles(repository) if ref.name == name]
     if not found or not (run / RUN_FILE).exists():
         return None
-    training = read_manifest(found[-1]).training
+    training = read_manifest(found[-1]).trained
     open_run(run, config, data, cast("dict[str, Any]", training.config["initial"]))
     return found[-1] if training.epochs == config.epochs else None
 
@@ -78,9 +78,7 @@ def results(trained: Sequence[Seeded]) -> dict[str, Any]:
         "source": _data(first["source"]),
         "target": _data(first["transferred"]),
         "configs": {
-            name: {
-                key: value for key, value in manifest.training.config.items() if key != "history"
-            }
+            name: {key: value for key, value in manifest.trained.config.items() if key != "history"}
             for name, manifest in first.items()
         },
         "runs": runs,
@@ -140,7 +138,7 @@ def _accuracy(manifest: Manifest) -> dict[str, Any]:
 
 
 def _data(manifest: Manifest) -> dict[str, Any]:
-    training = manifest.training
+    training = manifest.trained
     return {
         "name": training.dataset,
         "classes": list(manifest.labels),

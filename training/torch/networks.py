@@ -27,6 +27,9 @@ def build_network(config: TrainConfig, classes: int, normalisation: Normalisatio
         network = cifar_resnet(config.depth, classes, normalisation, config.residual)
     else:
         network = imagenet_resnet(config.arch, classes, normalisation, config.small_stem)
+        if config.variant == "v1":
+            for stage in (network.layer2, network.layer3, network.layer4):
+                stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -40,7 +43,7 @@ def cifar_resnet(depth: int, classes: int, normalisation: Normalisation, residua
 
 def imagenet_resnet(
     arch: str, classes: int, normalisation: Normalisation, small_stem: bool
-) -> ResNet:
+) -> _ImageNetResNet:
     """ResNet-18 to ResNet-152: the feature map is [N, 512 or 2048, H/32, W/32].
 
     `small_stem` replaces the 7x7 convolution and the pooling, which leave too little of a small
@@ -56,6 +59,15 @@ def imagenet_resnet(
 def count_parameters(network: nn.Module) -> int:
     """The number of trainable parameters, frozen ones included."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def stored_in_half(network: nn.Module) -> list[Tensor]:
+    """The parameters and statistics that lose nothing of note in fp16; not the normalisation."""
+    return [
+        tensor
+        for name, tensor in (*network.named_parameters(), *network.named_buffers())
+        if tensor.is_floating_point() and name not in ("mean", "scale")
+    ]
 
 
 @torch.no_grad()

@@ -24,7 +24,12 @@ from training.config import TrainConfig
 from training.schedule import average_decay
 from training.torch import devices
 from training.torch.muon import ConvMuon
-from training.torch.networks import build_network, count_parameters, feature_map
+from training.torch.networks import (
+    build_network,
+    count_parameters,
+    feature_map,
+    stored_in_half,
+)
 from training.torch.weights import load_weights
 from training.weights.initial import Initial
 from training.weights.normalisation import Normalisation
@@ -86,7 +91,7 @@ class Trainer:
             # original is exported.
             copied = copy.deepcopy(self.trained)
             self.trained = nn.SyncBatchNorm.convert_sync_batchnorm(copied)  # type: ignore[no-untyped-call]
-        self.frozen = False
+        self.frozen = self.half = False
         self.parallel = self._parallel()
         kernels = [
             p for p in self.trained.parameters() if p.ndim == 4 and config.optimizer == "muon"
@@ -199,12 +204,24 @@ class Trainer:
         parts = [self.trained, *(optimizer for optimizer, _ in self.optimizers)]
         return parts if self.average is None else [*parts, self.average]
 
+    def round_to_half(self) -> None:
+        """See `training.backend.TrainerLike`."""
+        self._sync_eval_weights()
+        for tensor in stored_in_half(self.model):
+            tensor.data.copy_(tensor.data.half())
+        self.half = True
+
     def export(self, directory: Path) -> None:
         """Write the artifact `model.pt` (TorchScript, fp32, on the CPU) into `directory`."""
         self._sync_eval_weights()
+        model = self.model.eval().cpu()
+        if self.half:
+            model = copy.deepcopy(model)
+            for tensor in stored_in_half(model):
+                tensor.data = tensor.data.half()
         with warnings.catch_warnings():
             # TorchScript is deprecated upstream (torch 2.9) but is the format of a bundle.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
-            script = torch.jit.script(self.model.eval().cpu())
+            script = torch.jit.script(model)
         script.save(str(directory / ARTIFACT["path"]))  # type: ignore[no-untyped-call]
         self.model.to(self.device)

@@ -16,13 +16,14 @@ import torch
 import torchvision
 from torch import nn
 
+from bundle.format.labels import imagenet_labels
 from bundle.format.manifest import Manifest
 from bundle.format.repository import file_digest
 from training.config import TrainConfig
 from training.errors import WeightsError
 from training.weights.initial import Initial
 from training.weights.normalisation import TORCHVISION, Normalisation
-from training.weights.published import Published
+from training.weights.published import Pixels, Published
 
 # The keys of the state dict in checkpoints of timm and of torchvision's reference scripts.
 WRAPPERS = ("state_dict", "model")
@@ -59,7 +60,7 @@ def imagenet(config: TrainConfig, with_classifier: bool) -> Initial:
     return Initial(
         initial.backbone,
         initial.classifier if with_classifier else None,
-        tuple(weights.meta["categories"]),
+        tuple(imagenet_labels()[0]),
         initial.normalisation,
         {"from": "imagenet", "weights": f"torchvision {weights}", "url": weights.url},
     )
@@ -70,12 +71,11 @@ def published(arch: str) -> Published:
     weights = torchvision.models.get_model_weights(arch).DEFAULT
     transforms = weights.transforms()
     return Published(
-        labels=tuple(weights.meta["categories"]),
         accuracy=weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100,
         source=f"torchvision {torchvision.__version__}, {weights}",
-        resize=transforms.resize_size[0],
-        crop=transforms.crop_size[0],
-        interpolation=transforms.interpolation.value,
+        pixels=Pixels(
+            transforms.resize_size[0], transforms.crop_size[0], transforms.interpolation.value
+        ),
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import file_digest, verify_files
-from training.config import TrainConfig
-from training.errors import ConfigError
+from training.config import VARIANTS, TrainConfig
+from training.errors import ConfigError, WeightsError
 from training.frameworks import FRAMEWORKS
 from training.weights.download import read_timeout
 from training.weights.normalisation import Normalisation
@@ -29,6 +29,7 @@ class Initial:
         labels: the classes of the classifier; None: unknown.
         normalisation: the one that the weights were trained with; None: that of the training data.
         record: the source of the weights, as in the manifest.
+        note: what was assumed of them, for the user.
     """
 
     backbone: Any = None
@@ -36,6 +37,7 @@ class Initial:
     labels: tuple[str, ...] | None = None
     normalisation: Normalisation | None = None
     record: dict[str, Any] = field(default_factory=lambda: {"from": "random"})
+    note: str | None = None
 
     def for_labels(self, labels: Sequence[str]) -> Initial:
         """The weights for a network with `labels`; a classifier of other labels is dropped."""
@@ -129,16 +131,40 @@ def read_file(config: TrainConfig, path: Path, weights: WeightsLike) -> Initial:
     """
     initial = weights.from_file(config, path)
     digest = file_digest(path.resolve())[1]
-    return dataclasses.replace(
-        initial, record={"from": "file", "file": path.name, "sha256": digest}
-    )
+    record = {"from": "file", "file": path.name, "sha256": digest}
+    return dataclasses.replace(initial, record=record, note=_variant_note(config, path, weights))
+
+
+def _variant_note(config: TrainConfig, path: Path, weights: WeightsLike) -> str | None:
+    """A sentence where the file does not show which variant of the network its weights are of.
+
+    Raises:
+        WeightsError: they are known to be of the other one.
+    """
+    variants = VARIANTS[config.framework]
+    if not config.variant or len(variants) == 1:
+        return None
+    if not weights.is_published(config.arch, path):
+        others = " or ".join(each for each in variants if each != config.variant)
+        return (
+            f"the weights in {path.name} are taken for those of {config.network}; the file looks "
+            f"the same for {others}, which needs --variant {others} and would be silently wrong "
+            "without it."
+        )
+    if config.variant != variants[0]:
+        raise WeightsError(
+            f"The file has torchvision's weights of {config.arch}-{variants[0]}, and the network "
+            f"is {config.network}. Expected --variant {variants[0]}. Received: {str(path)!r}"
+        )
+    return None
 
 
 def _read_bundle(config: TrainConfig, directory: Path, weights: WeightsLike) -> Initial:
     manifest = read_manifest(directory)
-    found = (manifest.framework.name, manifest.architecture.name)
-    expected = (FRAMEWORKS[config.framework].manifest_name, config.arch)
-    if found != expected:
+    found = [manifest.framework.name, str(manifest.architecture.name)]
+    expected = [FRAMEWORKS[config.framework].manifest_name, config.network]
+    # Bundles of schema version 3 and earlier name no variant.
+    if found != expected and found != [expected[0], config.arch]:
         raise ConfigError(
             "A network starts from a bundle of its own framework and architecture. Expected "
             f"{' '.join(expected)}. Received: {directory} with {' '.join(found)}"

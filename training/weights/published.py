@@ -9,20 +9,22 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True)
-class Published:
-    """What the publisher of ImageNet weights states about them."""
+class Pixels:
+    """The preprocessing that weights were evaluated with."""
 
-    labels: tuple[str, ...]
-    accuracy: float  # top-1 on the validation set of ImageNet, 0 to 1
-    source: str  # where that is stated
     resize: int  # of the shorter side, in pixels
     crop: int  # side of the centre crop, in pixels
     interpolation: Interpolation
 
 
-def imagenet_labels() -> tuple[str, ...]:
-    """The names of the 1,000 classes of ImageNet, from the metadata of torchvision."""
-    # It imports torch, which must not share a process with tensorflow.
-    from torchvision.models import ResNet50_Weights  # noqa: PLC0415
+# For weights of which nothing is stated: as in He et al. 2016, section 3.4, at one scale.
+USUAL_PIXELS = Pixels(256, 224, "bilinear")
 
-    return tuple(ResNet50_Weights.DEFAULT.meta["categories"])
+
+@dataclass(frozen=True)
+class Published:
+    """What the publisher of ImageNet weights states about them."""
+
+    accuracy: float  # top-1 on the validation set of ImageNet, 0 to 1
+    source: str  # where that is stated
+    pixels: Pixels

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import stat
@@ -22,7 +23,7 @@ DIGEST = "0" * 64
 def record() -> dict[str, Any]:
     golden = [{"file": "golden/blue.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
     files = {name: {"size": 1, "sha256": DIGEST} for name in ("model.pt", "golden/blue.png")}
-    start = {"schema_version": 3, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
+    start = {"schema_version": 4, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
     return start | manifest_fields("torch", LABELS, 32, golden) | {"files": files}
 
 
@@ -50,10 +51,27 @@ def test_a_manifest_survives_writing_and_reading() -> None:
     assert manifest.source.id == "torchscript-fp32"
 
 
+def earlier(fields: dict[str, Any], version: int) -> dict[str, Any]:
+    """The record as a manifest of schema version 1 to 3 has it."""
+    fields = copy.deepcopy(fields) | {"schema_version": version}
+    size = {key: value for key, value in fields.pop("heatmap").items() if key != "method"}
+    fields["architecture"]["feature_map"] = size
+    for name in ("label_ids", "imported"):
+        del fields[name]
+    for metric in fields["metrics"]:
+        del metric["labels"]
+    return fields
+
+
+def test_a_manifest_of_version_3_is_read_as_one_of_a_trained_model() -> None:
+    expected = parse_manifest(json.dumps(record()).encode())
+
+    assert parse_manifest(json.dumps(earlier(record(), 3)).encode()) == expected
+
+
 def test_a_manifest_of_version_1_is_read_as_one_whose_artifact_was_not_measured() -> None:
-    fields = record()
-    expected = parse_manifest(json.dumps(fields).encode())
-    fields["schema_version"] = 1
+    expected = parse_manifest(json.dumps(record()).encode())
+    fields = earlier(record(), 1)
     for name in ("derivation", "speeds"):
         del fields["artifacts"][0][name]
 
@@ -71,7 +89,7 @@ def test_a_manifest_of_version_2_is_read_as_one_that_was_measured_on_a_cpu() -> 
     }
     fields["artifacts"][0]["speeds"] = [{"device": "cpu"} | speed]
     expected = parse_manifest(json.dumps(fields).encode())
-    fields["schema_version"] = 2
+    fields = earlier(fields, 2)
     del fields["artifacts"][0]["speeds"]
 
     with pytest.raises(ManifestInvalid, match="speeds: the field is missing"):
@@ -139,7 +157,7 @@ def test_an_unsafe_path_is_refused(path: str, where: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema_version",), 4),
+        (("schema_version",), 5),
         (("version",), "1"),
         (("version",), 0),
         (("name",), "../tiny"),

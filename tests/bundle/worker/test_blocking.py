@@ -256,13 +256,13 @@ def test_a_wrong_bundle_is_refused_with_its_own_error(torch_bundle: Path, tmp_pa
     (tmp_path / "extra" / "more").write_bytes(b"")
     record = json.loads((torch_bundle / MANIFEST_FILE).read_text())
     record["golden"]["samples"][2]["top"][0]["score"] = 0.9
-    size = record["architecture"] | {"feature_map": {"height": 4, "width": 4, "channels": 3}}
+    size = record["heatmap"] | {"height": 4, "width": 4}
     wrong: list[tuple[Path, str, type[BundleError], str]] = [
         (tmp_path / "none", SOURCE, ManifestInvalid, "cannot be read"),
         (tmp_path / "extra", SOURCE, IntegrityFailed, "not listed"),
         (torch_bundle, "onnx", RuntimeUnavailable, "torchscript-fp32"),
         (
-            changed(torch_bundle, tmp_path / "map", {"architecture": size}),
+            changed(torch_bundle, tmp_path / "map", {"heatmap": size}),
             SOURCE,
             RuntimeUnavailable,
             "another shape",

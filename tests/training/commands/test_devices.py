@@ -93,7 +93,7 @@ def test_two_processes_end_with_one_that_is_killed_and_then_reach_the_result_of_
         )
         assert np.allclose(shared, alone, rtol=1e-3), key
     manifest = read_manifest(tmp_path / "colours" / "1")
-    assert manifest.training.config["devices"] == 2
+    assert manifest.trained.config["devices"] == 2
     assert manifest.metrics[0].value > 0.9
 
 

@@ -97,18 +97,18 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
     assert "wrong.png" in listed.read_text()
     manifest = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "1")
     metric = manifest.metrics[0]
-    config: Any = manifest.training.config
+    config: Any = manifest.trained.config
     assert metric.split == "test"
     assert f"test accuracy {metric.value:.2%} (95 % interval" in done.stdout
     assert (config["arch"], config["image_size"], config["init"]) == ("resnet20", 64, "random")
-    assert 1 <= config["kept_epoch"] <= manifest.training.epochs <= config["epochs"]
+    assert 1 <= config["kept_epoch"] <= manifest.trained.epochs <= config["epochs"]
     assert "SERVICE_MODELS_DIR=models SERVICE_DEFAULT_MODEL=my-photos-pytorch" in done.stdout
 
     again = fit("My photos", tmp_path, "--epochs", "120")
 
     assert again.returncode == 0, again.stdout + again.stderr
     assert "with the choices of its first start" in again.stdout
-    assert f"after epoch {manifest.training.epochs} of 120" in again.stdout
+    assert f"after epoch {manifest.trained.epochs} of 120" in again.stdout
     second = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "2")
     assert second.metrics[0].value == metric.value
 
@@ -121,7 +121,7 @@ def test_the_announced_images_are_held_out_and_few_test_images_are_noticed(tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
     announced = {row[1]: row[2] for row in rows if len(row) > 2}
-    training = read_manifest(tmp_path / "models" / "colours-pytorch" / "1").training
+    training = read_manifest(tmp_path / "models" / "colours-pytorch" / "1").trained
     assert announced["test split"] == f"{training.test_samples} images"
     assert announced["validation split"] == f"{training.validation_samples} images"
     assert "Notice: there are fewer than 5 test images of 3 of 3 classes" in done.stdout

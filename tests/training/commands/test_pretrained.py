@@ -52,7 +52,7 @@ def test_one_command_makes_a_photo_classifier_even_after_a_download_that_was_cut
     check = CliRunner().invoke(app, ["check", str(bundle)])
     assert check.exit_code == 0, check.output
     manifest = read_manifest(bundle)
-    config: Any = manifest.training.config
+    config: Any = manifest.trained.config
     assert (len(manifest.labels), manifest.labels[0], manifest.labels[999]) == (
         1000,
         "tench",

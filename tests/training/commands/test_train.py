@@ -38,10 +38,10 @@ def test_one_command_trains_and_writes_a_bundle_that_passes_the_check(whole: Who
     assert accuracy.value > 0.9, "three colours are learnt in a few epochs"
     assert (accuracy.split, accuracy.samples) == ("test", 30)
     assert manifest.export.max_logit_difference < 1e-3
-    assert manifest.training.config["batch_size"] == 10
-    epochs: Any = manifest.training.config["history"]
+    assert manifest.trained.config["batch_size"] == 10
+    epochs: Any = manifest.trained.config["history"]
     assert "test_accuracy" not in epochs[-1], "test images are for the end"
-    assert "--framework" in manifest.training.command
+    assert "--framework" in manifest.trained.command
     assert list(whole.folder.glob("events.out.tfevents.*"))
 
 
@@ -61,8 +61,8 @@ def test_too_few_images_leave_the_scores_uncalibrated_with_a_notice(whole: Whole
 
     assert manifest.calibration.method == "none"
     # A tenth of 120 training images: the maximum by default, and fewer than twenty.
-    assert manifest.training.config["validation_fraction"] == 0.1
-    assert (manifest.training.train_samples, manifest.training.validation_samples) == (108, 12)
+    assert manifest.trained.config["validation_fraction"] == 0.1
+    assert (manifest.trained.train_samples, manifest.trained.validation_samples) == (108, 12)
     assert "108 training and 12 validation images" in whole.resumed.stdout
     (line,) = (line for line in whole.resumed.stdout.splitlines() if "not calibrated" in line)
     assert "20 validation images or more, and there are 12" in line
@@ -94,7 +94,7 @@ def test_a_requested_share_is_held_out_and_its_temperature_recorded(
 
     assert done.returncode == 0, done.stdout + done.stderr
     manifest = read_manifest(tmp_path / "noisy" / "1")
-    assert manifest.training.config["validation_fraction"] == 0.25
+    assert manifest.trained.config["validation_fraction"] == 0.25
     assert isinstance(manifest.calibration, Calibration)
     assert 0.05 < manifest.calibration.temperature < 20
     assert manifest.calibration.samples == 30
@@ -112,7 +112,7 @@ def test_the_modern_recipe_trains_on_mixed_images(
     done = train(*places, *options, *SMALL)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    config = read_manifest(tmp_path / "modern" / "1").training.config
+    config = read_manifest(tmp_path / "modern" / "1").trained.config
     assert (config["augment"], config["cutmix_alpha"], config["precision"]) == (
         "trivial",
         1.0,
@@ -225,7 +225,7 @@ def test_a_classifier_of_other_labels_is_dropped_with_a_note_and_a_rate_can_be_g
     (note,) = (line for line in done.stdout.splitlines() if "is not used" in line)
     assert note.startswith(f"Note: the classifier of {whole.bundle} (3 classes)")
     assert "To keep it, start from a bundle" in note
-    config: Any = read_manifest(tmp_path / "other" / "1").training.config
+    config: Any = read_manifest(tmp_path / "other" / "1").trained.config
     assert config["initial"]["classifier"] == "random"
     assert (config["optimizer"], config["learning_rate"]) == ("muon", 0.004)
     assert "muon trains the convolutions at its own rate, 0.02" in done.stdout

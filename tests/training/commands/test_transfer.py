@@ -51,11 +51,11 @@ def test_one_command_trains_both_ways_and_reports_the_gain_and_again_trains_noth
             kind: manifest.metrics[0].value for kind, manifest in made.items()
         }
         assert run["gain"] == run["transferred"]["value"] - run["scratch"]["value"]
-        initial = {kind: manifest.training.config["initial"] for kind, manifest in made.items()}
+        initial = {kind: manifest.trained.config["initial"] for kind, manifest in made.items()}
         assert initial["scratch"] == {"from": "random"}
         assert isinstance(initial["transferred"], dict)
         assert initial["transferred"]["name"] == f"source-{run['seed']}"
-        transferred, scratch = made["transferred"].training, made["scratch"].training
+        transferred, scratch = made["transferred"].trained, made["scratch"].trained
         for name in ("epochs", "train_samples", "validation_samples", "test_samples", "seed"):
             assert getattr(transferred, name) == getattr(scratch, name)
         assert scratch.train_samples + scratch.validation_samples == 40
@@ -102,7 +102,7 @@ def test_the_three_networks_are_alike_whatever_the_recipes(
     assert done.returncode == 0, done.stdout + done.stderr
     made = [of(tmp_path / "r", kind) for kind in KINDS]
     assert {manifest.architecture.name for manifest in made} == {"resnet20"}
-    configs = [manifest.training.config for manifest in made]
+    configs = [manifest.trained.config for manifest in made]
     assert [config["train_limit"] for config in configs] == [0, 0, 0]
     assert configs[2]["freeze_epochs"] == 0
 
