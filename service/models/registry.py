@@ -150,9 +150,9 @@ class Registry:
     @property
     def _no_default(self) -> str:
         return (
-            "There is no default model. Name a model in the request; or set SERVICE_DEFAULT_MODEL, or "
-            f"write the name of one into {self._settings.models_dir / DEFAULT_FILE}, "
-            f"and restart the service. Expected one of: {', '.join(sorted(self._models))}."
+            "There is no default model. Name a model in the request; or set SERVICE_DEFAULT_MODEL "
+            f"or write the name of one into {self._settings.models_dir / DEFAULT_FILE}, and "
+            f"restart the service. Expected one of: {', '.join(sorted(self._models))}."
         )
 
     @property

@@ -58,6 +58,9 @@ class Scripted:
     def load(self, path: Path) -> None:
         self.epoch = int(path.read_text())
 
+    def round_to_half(self) -> None:
+        raise NotImplementedError
+
     def export(self, directory: Path) -> None:
         raise NotImplementedError
 
