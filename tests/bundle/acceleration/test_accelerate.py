@@ -190,12 +190,47 @@ def test_a_savedmodel_is_accelerated_on_the_command_line_and_without_images_as_f
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny-keras"]
 
 
+def test_int8_alone_is_made_and_measured_on_images_of_some_labels(
+    torch_bundle_root: Path, tmp_path: Path
+) -> None:
+    with BundleWriter(tmp_path / "models", "tiny-torch") as writer:
+        source = torch_bundle_root / "tiny-torch" / "1"
+        shutil.copytree(source, writer.directory, dirs_exist_ok=True)
+        (writer.directory / "manifest.json").unlink()
+        record = read_manifest(source).model_dump(mode="json")
+        bundle = writer.commit(record | {"label_ids": ["n1", "n2", "n3"]})
+    for folder, label in (("n1", "blue"), ("2", "red")):  # an id and an index
+        (tmp_path / "test" / folder).mkdir(parents=True)
+        for seed in range(4):
+            image = Image.fromarray(colour_picture(label, seed=seed))
+            image.save(tmp_path / "test" / folder / f"{seed}.png")
+    images = ["--test", str(tmp_path / "test"), "--calibration", str(tmp_path / "test")]
+
+    result = CliRunner().invoke(
+        app, ["accelerate", str(bundle), *images, "--precisions", "int8"], env={"COLUMNS": "200"}
+    )
+
+    assert result.exit_code == 0, result.output
+    assert "The accuracy rests on 8 images of 2 of the 3 labels: blue, red" in result.output
+    made = read_manifest(tmp_path / "models" / "tiny-torch" / "2")
+    assert [artifact.id for artifact in made.artifacts] == [SOURCE, "openvino-int8"]
+    assert sorted(f for f in made.files if f.startswith("openvino")) == [
+        "openvino/int8.bin",
+        "openvino/int8.xml",
+    ]
+    assert [(m.value, m.samples, m.labels) for m in made.metrics] == [(1.0, 8, ["blue", "red"])] * 2
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
         (["--calibration", "{empty}"], "Expected images. Found none"),
         (["--calibration", "{broken}"], "An image can't be read"),
-        (["--test", "{empty}"], "one folder for each label: blue, green, red. Received: none"),
+        (["--test", "{twice}"], "its index: blue, green, red. Received: 0, blue"),
+        (
+            ["--test", "{empty}"],
+            "by the label, its id or its index: blue, green, red. Received: none",
+        ),
     ],
 )
 def test_wrong_folders_are_refused_with_the_reason(
@@ -203,10 +238,13 @@ def test_wrong_folders_are_refused_with_the_reason(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
+    for name in ("0", "blue"):
+        (tmp_path / "twice" / name).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "broken" / "1.png")
     (tmp_path / "broken" / "2.png").write_bytes(b"no image")
     filled = [
-        option.format(empty=tmp_path / "empty", broken=tmp_path / "broken") for option in options
+        option.format(**{name: tmp_path / name for name in ("empty", "broken", "twice")})
+        for option in options
     ]
 
     result = CliRunner().invoke(

@@ -11,7 +11,7 @@ import pytest
 
 from bundle.errors import ManifestInvalid
 from bundle.format.manifest import read_manifest
-from bundle.format.repository import list_bundles, verify_files
+from bundle.format.repository import default_model, list_bundles, verify_files
 from bundle.format.writer import BundleWriter
 from tests.bundles import manifest_fields
 from tests.tiny_networks import LABELS
@@ -44,6 +44,15 @@ def test_versions_count_up_and_each_bundle_verifies(tmp_path: Path) -> None:
         manifest = read_manifest(path)
         verify_files(path, manifest)
         assert (manifest.name, str(manifest.version)) == ("tiny", path.name)
+
+
+def test_the_first_model_of_a_repository_is_its_default(tmp_path: Path) -> None:
+    write(tmp_path)
+    with BundleWriter(tmp_path, "a-later-one") as writer:
+        fill(writer)
+        writer.commit(FIELDS)
+
+    assert default_model(tmp_path) == "tiny"
 
 
 def test_a_manifest_object_can_be_written_again(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_raw_body_gives_the_same_predictions_as_a_form(server: Server) -> None
     assert len({str(response.json()["predictions"]) for response in responses}) == 1
 
 
-def test_the_default_model_is_the_pytorch_one(server: Server) -> None:
+def test_the_default_model_is_the_one_of_the_repository(server: Server) -> None:
     assert server.predict(coloured()).json()["model"]["name"] == "tiny-torch"
 
 
