@@ -18,7 +18,7 @@ serve: $(READY)  ## start the service and the page, print both URLs; Ctrl-C stop
 	@$(BIN)/python scripts/serve.py $(ARGS)
 
 test: $(READY)  ## run the tests; ARGS="-k bundle" narrows them down
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n 2 $(ARGS)
 
 check: $(READY)  ## formatting, lint and types, as CI runs them
 	@$(BIN)/ruff format --check .

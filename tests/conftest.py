@@ -7,22 +7,53 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from bundle.acceleration.accelerate import Accelerated, accelerate
 from bundle.acceleration.measure import Acceleration, LabelledImages
 from tests.bundles import colour_picture, make_keras_bundle, make_torch_bundle
 from tests.tiny_networks import LABELS
 
+# The files whose tests share the two long training runs of tests/training/conftest.py.
+TRAINING_RUNS = {
+    f"tests/training/{file}.py"
+    for file in (
+        "commands/test_compare",
+        "commands/test_train",
+        "test_served",
+        "test_transfer",
+        "test_twins",
+    )
+}
+# Long tests come first: at the end one worker would run them while the other one has nothing to do.
+FIRST = ("tests/test_notebook.py", "tests/training", "tests/bundle/acceleration")
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file to one worker of pytest-xdist, so that its fixtures are made once.
 
-    Tests of the long training runs share a worker too, whatever file they are in.
+class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # its base is untyped
+    """Gives all tests of a file to one worker, so that its fixtures are made once.
+
+    Not by `--dist loadgroup`: with pytest 9.2 it does not see the groups (pytest-xdist 3.8).
     """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "training runs" if file in TRAINING_RUNS else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FileScheduling:
+    """Schedule the tests of `-n` by file, in the order of their collection."""
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the long tests to the front."""
     for item in items:
-        runs = "wholes" in getattr(item, "fixturenames", ())
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("training runs" if runs else item.path.name))
+        file = item.path.relative_to(config.rootpath).as_posix()
+        if "wholes" in getattr(item, "fixturenames", ()) and file not in TRAINING_RUNS:
+            raise pytest.UsageError(f"Add {file} to TRAINING_RUNS in tests/conftest.py.")
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
 
 
 @pytest.fixture(scope="session")

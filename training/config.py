@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bundle.machine import computes_in_bf16, cuda_devices
 from training.errors import ConfigError
 from training.frameworks import FRAMEWORKS, FrameworkOption
 
@@ -75,7 +76,8 @@ class TrainConfig:
     mixup_alpha: float = 0.0  # of the beta distribution of an image's share; 0: no mixup
     cutmix_alpha: float = 0.0  # the same for CutMix; if both are on, each image draws one of them
     # run
-    precision: Literal["fp32", "bf16"] = "bf16"  # of both passes; weights and export are fp32
+    # Of both passes; weights and export are fp32. `make_config` takes bf16 where it is fast.
+    precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     threads: int = 0  # of the framework in each process; 0: one per core
     devices: int = 1  # that share each batch: GPUs, or replicas on the CPU if there is no GPU
@@ -289,6 +291,9 @@ def make_config(recipe: str = "fast", **options: Any) -> TrainConfig:
         framework = values.get("framework", TrainConfig.framework)
         values.setdefault("variant", VARIANTS.get(framework, ("",))[0])
     image_size = values.get("image_size", TrainConfig.image_size)
+    # Emulated, bf16 takes several times as long as fp32.
+    fast = computes_in_bf16() or cuda_devices() > 0
+    values.setdefault("precision", "bf16" if fast else "fp32")
     values.setdefault("small_crop", image_size * 3 // 4)
     values.setdefault("crop_padding", max(TrainConfig.crop_padding, image_size // 8))
     if "epochs" in overrides and "freeze_epochs" in values and "freeze_epochs" not in overrides:

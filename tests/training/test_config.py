@@ -4,8 +4,17 @@ from typing import Any
 
 import pytest
 
+from bundle.machine import computes_in_bf16, cuda_devices
 from training.config import RECIPES, TrainConfig, make_config
 from training.errors import ConfigError
+
+
+def test_the_default_precision_is_one_that_the_machine_computes_in() -> None:
+    fast = computes_in_bf16() or cuda_devices() > 0
+
+    assert make_config().precision == ("bf16" if fast else "fp32")
+    assert make_config("he2016").precision == "fp32"
+    assert make_config(precision="bf16").precision == "bf16"
 
 
 def test_a_recipe_changes_the_defaults_and_an_option_changes_the_recipe() -> None:

@@ -89,7 +89,11 @@ def train(
     ] = None,
     seed: Seed = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, or bf16 for mixed precision; the export is fp32.")
+        str | None,
+        typer.Option(
+            help="fp32, or bf16 for mixed precision, the default where the processor or a GPU has "
+            "instructions for it; the export is fp32."
+        ),
     ] = None,
     threads: Threads = None,
     devices: Annotated[
