@@ -17,7 +17,7 @@ from frontend.samples import FOLDER, SAMPLES, Sample
 from frontend.settings import SettingsError
 
 FILE_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
-FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "Keras / TensorFlow"}
+FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "Keras / TensorFlow", "onnx": "ONNX"}
 STATE_COLOURS = {"ready": "green", "loading": "orange", "restarting": "orange", "refused": "red"}
 CHECK_AGAIN_S = 4.0
 
@@ -26,7 +26,7 @@ def configure() -> None:
     """Set the page's name, icon and width; Streamlit requires this call to come first."""
     st.set_page_config(
         page_title="What is in this picture?",
-        page_icon=str(FOLDER / SAMPLES[0].file),
+        page_icon=str(FOLDER / "airplane.jpg"),
         layout="wide",
     )
 
@@ -40,8 +40,7 @@ def title() -> None:
     """The heading, and one sentence about the models."""
     st.title("What is in this picture?", anchor=False)
     st.markdown(
-        "Residual networks trained by this project in PyTorch and in Keras, "
-        "served by one HTTP service."
+        "Image classifiers in PyTorch, Keras and other frameworks, served by one HTTP service."
     )
 
 

@@ -14,7 +14,6 @@ import pytest
 from tests.readme import ROOT
 
 # One build for all of them: it writes into folders of the repository.
-pytestmark = pytest.mark.xdist_group("docs")
 
 SITE, SOURCES = ROOT / "site", ROOT / "build/docs"
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]

@@ -21,8 +21,6 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from PIL import Image
 
-pytestmark = pytest.mark.xdist_group("notebook")  # one run of the notebook for all of them
-
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "docs/tour.ipynb"
 MODELS = {"cifar10-resnet20-pytorch", "cifar10-resnet20-keras"}

@@ -35,8 +35,6 @@ from tests.readme import (
     tree,
 )
 
-pytestmark = pytest.mark.xdist_group("readme")  # one service for all of them
-
 SETTINGS, TREE, API = (ROOT / "docs" / name for name in ("settings.md", "tree.md", "api.md"))
 REGENERATE = "python -m tests.readme"
 

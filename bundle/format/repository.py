@@ -128,13 +128,18 @@ def check_folder(path: Path, manifest: Manifest) -> None:
 def verify_files(path: Path, manifest: Manifest) -> None:
     """Check that a bundle folder holds exactly the listed files, each with its size and sha256.
 
-    Empty folders pass.
+    The folder and its files may be links to others in the same repository, as stores of files by
+    their content make them (DVC, the cache of Hugging Face, a ConfigMap). Empty folders pass.
 
     Raises:
-        IntegrityFailed: A file is missing, extra, unreadable, or has another size or digest; or
-            something below `path` is neither a folder nor a regular file (symlinks above all).
+        IntegrityFailed: A file is missing, extra, unreadable, or has another size or digest; a link
+            leads out of the repository or to a folder in the bundle; or something below `path` is
+            neither a folder nor a regular file.
     """
-    present = set(_regular_files(path)) - {MANIFEST_FILE}
+    repository = Path(os.path.realpath(path.absolute().parent.parent))
+    if not Path(os.path.realpath(path)).is_relative_to(repository):
+        raise _failed("the folder is a link that leads out of the model repository", path.name)
+    present = set(_regular_files(path, repository)) - {MANIFEST_FILE}
     listed = set(manifest.files)
     if missing := sorted(listed - present):
         raise _failed(f"{len(missing)} file(s) of the manifest are missing", missing[0])
@@ -142,7 +147,7 @@ def verify_files(path: Path, manifest: Manifest) -> None:
         raise _failed(f"{len(extra)} file(s) are not listed in the manifest", extra[0])
     for name, record in sorted(manifest.files.items()):
         try:
-            size, digest = file_digest(path / name)
+            size, digest = file_digest(Path(os.path.realpath(path / name)))
         except OSError as exc:
             raise _failed(f"a file cannot be read ({exc.strerror})", name) from exc
         if size != record.size:
@@ -164,8 +169,8 @@ def file_digest(path: Path) -> tuple[int, str]:
         return file.tell(), digest
 
 
-def _regular_files(root: Path) -> Iterator[str]:
-    """Paths of all files below `root`, relative and POSIX; links are never followed."""
+def _regular_files(root: Path, repository: Path) -> Iterator[str]:
+    """Paths of all files below `root`, relative and POSIX; links to folders are not followed."""
     pending = [""]
     while pending:
         folder = pending.pop()
@@ -178,10 +183,20 @@ def _regular_files(root: Path) -> Iterator[str]:
             name = f"{folder}/{entry_name}" if folder else entry_name
             if stat.S_ISDIR(mode):
                 pending.append(name)
-            elif stat.S_ISREG(mode):
+            elif stat.S_ISREG(mode) or _is_file_of(repository, root / name):
                 yield name
             else:
-                raise _failed("neither a regular file nor a folder (a symlink, a device)", name)
+                raise _failed(
+                    "neither a regular file nor a folder, nor a link to a file of the model "
+                    "repository",
+                    name,
+                )
+
+
+def _is_file_of(repository: Path, link: Path) -> bool:
+    """Whether a link leads to a regular file in the repository, which is a resolved path."""
+    found = Path(os.path.realpath(link))
+    return link.is_symlink() and found.is_relative_to(repository) and found.is_file()
 
 
 def _failed(what: str, name: str) -> IntegrityFailed:

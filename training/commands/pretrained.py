@@ -91,7 +91,7 @@ def pretrained(
         written = write_pretrained(
             config, backend, weights, options, origin=origin, progress=status.update
         )
-    if written.note:
+    if written.note and variant is None:
         console.print(f"Note: {written.note}", markup=False)
     if written.published:
         accuracy = (

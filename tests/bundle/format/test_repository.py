@@ -23,9 +23,11 @@ from bundle.format.repository import (
 
 @pytest.fixture
 def bundle(torch_bundle_root: Path, tmp_path: Path) -> Path:
-    return Path(
-        shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "tiny-torch" / "1")
+    """`models/tiny-torch/1` below `tmp_path`."""
+    source, target = (
+        root / "tiny-torch" / "1" for root in (torch_bundle_root, tmp_path / "models")
     )
+    return Path(shutil.copytree(source, target))
 
 
 @contextmanager
@@ -56,7 +58,7 @@ def flip_one_byte(bundle: Path) -> None:
 
 
 def link_to_outside(bundle: Path) -> None:
-    outside = bundle.parent / "outside.pt"
+    outside = bundle.parents[2] / "outside.pt"
     (bundle / "model.pt").rename(outside)
     (bundle / "model.pt").symlink_to(outside)
 
@@ -85,6 +87,32 @@ def test_an_untouched_bundle_passes_also_with_an_empty_folder(bundle: Path) -> N
     (bundle / "assets").mkdir()
 
     verify_files(bundle, read_manifest(bundle))
+
+
+def test_a_repository_of_links_passes(bundle: Path) -> None:
+    """As a store of files by their content makes it: every file is a link, and the folder too."""
+    root = bundle.parent.parent
+    store = root / ".store"
+    store.mkdir()
+    for number, file in enumerate(sorted(p for p in bundle.rglob("*") if p.is_file())):
+        file.rename(store / str(number))
+        file.symlink_to(store / str(number))
+    bundle.rename(store / "bundle")
+    bundle.symlink_to("../.store/bundle")
+    (root.parent / "linked").symlink_to(root)
+
+    for repository in (root, root.parent / "linked"):
+        (ref,), _ = scan(repository)
+        verify_files(ref.path, read_manifest(ref.path))
+
+
+def test_a_bundle_outside_of_the_repository_is_refused(bundle: Path) -> None:
+    outside = bundle.parents[2] / "outside"
+    bundle.rename(outside)
+    bundle.symlink_to(outside)
+
+    with pytest.raises(IntegrityFailed, match="out of the model repository"):
+        verify_files(bundle, read_manifest(bundle))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
