@@ -62,12 +62,11 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def stored_in_half(network: nn.Module) -> list[Tensor]:
-    """The parameters and statistics that lose nothing of note in fp16; not the normalisation."""
-    return [
-        tensor
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-        if tensor.is_floating_point() and name not in ("mean", "scale")
-    ]
+    """The kernels of the convolutions and of the linear layer: nearly all of the memory.
+
+    Not the statistics of batch normalisation: a variance may be larger than fp16 can hold.
+    """
+    return [parameter for parameter in network.parameters() if parameter.ndim > 1]
 
 
 @torch.no_grad()
