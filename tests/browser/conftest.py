@@ -30,12 +30,11 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def served(
     chromium: Browser,  # noqa: ARG001 - without a browser nothing is started
-    request: pytest.FixtureRequest,
+    both_root: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[stack.Stack]:
-    """The service with the shipped models, or with tiny ones if there are none, and the page."""
-    models: Path = stack.shipped_models() or request.getfixturevalue("both_root")
-    with stack.running(models, tmp_path_factory.mktemp("logs")) as started:
+    """The service with two tiny models, and the page."""
+    with stack.running(both_root, tmp_path_factory.mktemp("logs")) as started:
         yield started
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser import stack
-from tests.bundles import make_keras_bundle, make_torch_bundle
 from tests.frontend.servers import ROOT
 
 IMAGES = ROOT / "docs" / "images"
@@ -27,19 +26,18 @@ def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         logs = Path(folder)
-        models = stack.shipped_models() or _tiny(logs / "models")
-        with stack.running(models, logs) as served, stack.browser() as browser:
+        with stack.running(ROOT / "models", logs) as served, stack.browser() as browser:
             page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
             page.goto(served.page)
             expect(page.get_by_text("All models of the service")).to_be_visible(timeout=WAIT)
-            page.get_by_role("button", name="Ship", exact=True).click()
+            page.get_by_role("button", name="Tabby cat", exact=True).click()
             _save(page, "One model", IMAGES / "page.png")
             _save(page, "Compare models", IMAGES / "compare.png")
 
 
 def _save(page: Page, tab: str, path: Path) -> None:
     page.get_by_role("tab", name=tab).click()
-    expect(page.get_by_text("ship.jpg", exact=True)).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("tabby-cat.jpg", exact=True)).to_be_visible(timeout=WAIT)
     expect(page.locator("[data-testid=stVegaLiteChart]:visible path").first).to_be_visible(
         timeout=WAIT
     )
@@ -60,13 +58,6 @@ def _save(page: Page, tab: str, path: Path) -> None:
         )
     palette.save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
-
-
-def _tiny(root: Path) -> Path:
-    root.mkdir()
-    make_torch_bundle(root)
-    make_keras_bundle(root)
-    return root
 
 
 if __name__ == "__main__":

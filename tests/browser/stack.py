@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.frontend.servers import ROOT, serve_models, serve_page
+from tests.frontend.servers import serve_models, serve_page
 
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
@@ -45,12 +45,6 @@ def running(models: Path, logs: Path) -> Iterator[Stack]:
     """
     with serve_models(models, logs) as service, serve_page(service, logs) as page:
         yield Stack(page=page, service=service)
-
-
-def shipped_models() -> Path | None:
-    """The shipped repository, if it has the two models that the page compares."""
-    root = ROOT / "models"
-    return root if len(list(root.glob("*/*/manifest.json"))) >= 2 else None
 
 
 def chromium() -> str | None:

@@ -24,6 +24,7 @@ from training.commands.options import (
 )
 from training.config import IMAGENET_WEIGHTS, make_config
 from training.errors import ConfigError
+from training.weights.published import Interpolation
 
 
 def pretrained(
@@ -49,6 +50,13 @@ def pretrained(
     origin: Annotated[
         str | None,
         typer.Option(help="Publisher and licence of --weights, for the record of the bundle."),
+    ] = None,
+    interpolation: Annotated[
+        Interpolation | None,
+        typer.Option(
+            help="Of images: bilinear, bicubic, lanczos or nearest; default: as the publisher of "
+            "the weights states, else bilinear."
+        ),
     ] = None,
     half_weights: Annotated[
         bool,
@@ -89,7 +97,13 @@ def pretrained(
     options = ExportOptions(out, name, command_line(), golden, accelerate, half_weights)
     with console.status("exporting") as status:
         written = write_pretrained(
-            config, backend, weights, options, origin=origin, progress=status.update
+            config,
+            backend,
+            weights,
+            options,
+            origin=origin,
+            interpolation=interpolation,
+            progress=status.update,
         )
     if written.note and variant is None:
         console.print(f"Note: {written.note}", markup=False)

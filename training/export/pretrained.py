@@ -23,7 +23,7 @@ from training.export.golden import drawn_images
 from training.export.publish import Network, publish
 from training.weights.download import download
 from training.weights.initial import read_file, read_imagenet
-from training.weights.published import USUAL_PIXELS, Published
+from training.weights.published import USUAL_PIXELS, Interpolation, Published
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def write_pretrained(
     options: ExportOptions,
     *,
     origin: str | None = None,
+    interpolation: Interpolation | None = None,
     progress: Progress = lambda _: None,
 ) -> Pretrained:
     """Write the next version of a model with published weights.
@@ -60,6 +61,7 @@ def write_pretrained(
         backend: The framework.
         source: A file of weights or the URL of one; None: where the framework publishes them.
         options: Where to, and with what.
+        interpolation: Of images; None: as published, else as usual.
         origin: Publisher and licence of the weights, where `source` is a file.
         progress: Is called with what is being done.
 
@@ -92,7 +94,7 @@ def write_pretrained(
     trainer = backend.Trainer(config, len(labels), unused, unused, initial)
     if options.half_weights:
         trainer.round_to_half()
-    geometry = input_geometry(pixels.crop, pixels.resize, pixels.interpolation)
+    geometry = input_geometry(pixels.crop, pixels.resize, interpolation or pixels.interpolation)
     record = model_record(trainer, backend, config, options.name, labels, geometry)
     record["label_ids"] = wordnet_ids
     record["description"] = (
