@@ -25,7 +25,7 @@ SCRIPTS = {"ports", "children", "waiting", "environment"}
 
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
-    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate"}),
+    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
     "service": ({"bundle"}, {"service"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend"}),
@@ -52,7 +52,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
         "acceleration": {"errors", "machine", "format", "imaging", "runtimes", "worker"},
         "evaluation": {"scores", "format", "imaging", "worker", "acceleration"},
-        "cli": {"errors", "format", "worker", "acceleration"},
+        "importing": {
+            *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),
+            "evaluation",
+        },
+        "cli": {"errors", "format", "worker", "acceleration", "importing"},
         "__main__": {"cli"},
     },
     "service": {
