@@ -51,7 +51,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "runtimes": {"errors", "machine", "format"},
         "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
         "acceleration": {"errors", "machine", "format", "imaging", "runtimes", "worker"},
-        "evaluation": {"scores", "format", "imaging", "worker", "acceleration"},
+        "evaluation": {"errors", "scores", "format", "imaging", "worker", "acceleration"},
         "importing": {
             *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),
             "evaluation",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import ImportFailed
+from bundle.errors import BundleError, ImportFailed
 from bundle.evaluation.golden import drawn_images, golden_pixels
 from bundle.format.manifest import Input
 from bundle.importing.options import Options, normalisation
@@ -112,7 +112,7 @@ def serve_request(read: Callable[[str, Path, Options, Path], Answer]) -> None:
     try:
         found = read(request["kind"], Path(request["path"]), Options(**options), target)
         answer = asdict(found)
-    except ImportFailed as exc:
+    except BundleError as exc:
         answer = {"error": str(exc)}
     except Exception as exc:  # noqa: BLE001 - the frameworks raise any type
         text = " ".join(describe(exc).split())
@@ -199,8 +199,8 @@ def set_normalisation(
     elif usual is None:
         raise ImportFailed(
             "The file does not say how pixels become the model's input, and nothing is usual for "
-            "its kind. Expected --normalise imagenet|0..1|-1..1|caffe|0..255|MEAN/STD, as in the "
-            "program that made the model. Received: no --normalise"
+            "its kind. Expected --normalise imagenet|0..1|-1..1|caffe|MEAN/STD as in the program "
+            "that made the model, or 0..255 if it scales pixels itself. Received: no --normalise"
         )
     else:
         answer.normalisation = usual[0]

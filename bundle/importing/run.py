@@ -21,14 +21,14 @@ from bundle.acceleration.measure import TIMEOUT_S, Acceleration, LabelledImages
 from bundle.errors import AccelerationFailed, ImportFailed
 from bundle.evaluation.calibration import NOT_CALIBRATED
 from bundle.evaluation.golden import drawn_images, golden_pixels, golden_record
+from bundle.evaluation.labelled import Tested, measured
 from bundle.format.manifest import Manifest, parse_manifest, read_manifest
 from bundle.format.repository import file_digest
 from bundle.format.writer import BundleWriter
 from bundle.importing import huggingface
 from bundle.importing.child import LOGITS, Answer, Floats, run_child
-from bundle.importing.evaluation import Tested, measured
 from bundle.importing.kinds import Source, identify
-from bundle.importing.options import Options, distinct
+from bundle.importing.options import NAMED, Options, distinct
 from bundle.worker.blocking import RuntimeProcess
 
 MAX_LOGIT_DIFFERENCE = 1e-3  # of the artifact from the framework, in fp32
@@ -105,7 +105,7 @@ def import_model(request: Request, progress: Progress = lambda _: None) -> Impor
                 progress(f"trying --normalise {normalise}")
                 return draft_of(request, source, changed, Path(tempfile.mkdtemp(dir=scratch)))[0]
 
-            tested.try_others(variant, answer.normalisation, options.normalise is None)
+            tested.try_others(variant, [each for each in NAMED if each != answer.normalisation])
         figures: dict[str, Any] = {
             "export": {"max_logit_difference": difference, "samples": len(expected)}
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from bundle.errors import BundleError
 from bundle.evaluation.calibration import calibrate
 from bundle.evaluation.evaluate import artifact_logits
 from bundle.format.manifest import Manifest
-from bundle.importing.options import NAMED
 from bundle.worker.blocking import RuntimeProcess
 
 # Below this accuracy something is wrong with the input, however many classes there are.
@@ -43,18 +42,15 @@ class Tested:
         """The share of correct predictions."""
         return float(self.metrics[0]["value"])
 
-    def try_others(self, variant: Callable[[str], Path], current: str, changeable: bool) -> None:
+    def try_others(self, variant: Callable[[str], Path], names: Iterable[str]) -> None:
         """Measure what other normalisations would give, on some of the images.
 
         Args:
             variant: Makes a bundle with another `--normalise`.
-            current: The one that was measured.
-            changeable: Whether the user left it open; else only the ends of the scale are told.
+            names: The normalisations.
         """
         chosen = np.random.default_rng(0).permutation(len(self.labels))[:TRIED_IMAGES]
-        for name in NAMED:
-            if name == current or (not changeable and name == "0..255"):
-                continue
+        for name in names:
             try:
                 with RuntimeProcess(variant(name)) as process:
                     process.start(TIMEOUT_S)
