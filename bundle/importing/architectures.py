@@ -66,6 +66,11 @@ def find_network(state: dict[str, Tensor], arch: str | None) -> Network:
             "The architecture is unknown. Expected --arch with the name of a classifier of "
             f"torchvision, as resnet50, convnext_tiny or vit_b_16. Received: {arch!r}"
         )
+    if any(part in name for name in state for part in _DETECTORS):
+        raise ImportFailed(
+            "The weights are of a detection model, and only image classifiers are served. Expected "
+            f"one output for each class. Received: {', '.join(sorted(state)[:3])}, ..."
+        )
     closest: tuple[int, str] = (-1, "")
     for inner in without_wrappers(state):
         given = {n: tuple(v.shape) for n, v in inner.items() if "num_batches_tracked" not in n}
@@ -208,11 +213,6 @@ def usual_normalisation(name: str) -> tuple[str, str]:
 
 def _no_network(state: dict[str, Tensor], arch: str | None, same: int, closest: str) -> str:
     first = ", ".join(sorted(state)[:3])
-    if any(part in name for name in state for part in _DETECTORS):
-        return (
-            "The weights are of a detection model, and only image classifiers are served. Expected "
-            f"one output for each class. Received: {first}, ..."
-        )
     if arch:
         return (
             f"The weights do not fit --arch {arch}: {closest.partition(' (')[2][:-1]}. Expected "
