@@ -1,4 +1,4 @@
-"""`python -m bundle check|show|accelerate DIR`: verify, print or accelerate a bundle.
+"""`python -m bundle check|show|accelerate DIR`: verify, print or accelerate a bundle; or `import`.
 
 Exit code 0: success. 1: the bundle is refused, with the reason. 2: wrong usage.
 """
@@ -29,15 +29,18 @@ from bundle.format.manifest import (
     read_manifest,
 )
 from bundle.format.repository import check_folder, verify_files
+from bundle.importing.command import import_
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.selection import DEVICE_NAMES, accuracy
 from bundle.worker.selftest import golden_tolerance
 
 app = typer.Typer(
-    help="Verify a model bundle, print its record, or make it faster.",
+    help="Verify a model bundle, print its record, make it faster, or import a model.",
     no_args_is_help=True,
     add_completion=False,
 )
+
+app.command("import")(import_)
 
 T = TypeVar("T")
 

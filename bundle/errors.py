@@ -7,6 +7,7 @@
         RuntimeUnavailable       runtime_unavailable
         WorkerDied               worker_died
         AccelerationFailed       acceleration_failed
+        ImportFailed             import_failed
     ImageError                   an image that cannot be classified
         UnsupportedImageType     unsupported_image_type
         ImageTooLarge            image_too_large
@@ -17,6 +18,7 @@ Where each one stands on the two paths:
     folder -> ManifestInvalid -> manifest -> IntegrityFailed -> verified files
            -> RuntimeUnavailable -> loaded model -> GoldenMismatch -> ready process -> WorkerDied
     bundle -> AccelerationFailed -> bundle with accelerated artifacts
+    file   -> ImportFailed -> bundle
     bytes  -> UnsupportedImageType -> header -> ImageTooLarge -> decoder -> UnreadableImage
            -> pixels
 
@@ -64,6 +66,12 @@ class AccelerationFailed(BundleError):
     """The source artifact could not be converted for another runtime; the bundle is unchanged."""
 
     code = "acceleration_failed"
+
+
+class ImportFailed(BundleError):
+    """The file is no image classifier that can be imported, or an option is missing or wrong."""
+
+    code = "import_failed"
 
 
 class WorkerDied(BundleError):

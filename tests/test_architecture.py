@@ -25,7 +25,7 @@ SCRIPTS = {"ports", "children", "waiting", "environment"}
 
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
-    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate"}),
+    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
     "service": ({"bundle"}, {"service"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend"}),
@@ -45,12 +45,18 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "scores": set(),
         "batches": set(),
         "files": set(),
+        "normalisation": set(),
         "format": {"errors"},
         "imaging": {"errors", "format"},
         "runtimes": {"errors", "machine", "format"},
         "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
         "acceleration": {"errors", "machine", "format", "imaging", "runtimes", "worker"},
-        "cli": {"errors", "format", "worker", "acceleration"},
+        "evaluation": {"errors", "scores", "format", "imaging", "worker", "acceleration"},
+        "importing": {
+            *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),
+            "evaluation",
+        },
+        "cli": {"errors", "format", "worker", "acceleration", "importing"},
         "__main__": {"cli"},
     },
     "service": {
@@ -83,7 +89,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "choose": {"errors", "config", "data"},
         "export": {"errors", "frameworks", "config", "data", "weights", "backend", "run", "loop"},
-        "reports": {"errors", "progress", "config", "data", "run", "export"},
+        "reports": {"errors", "progress", "config", "data", "run"},
         "commands": {
             *("errors", "frameworks", "config", "choose", "data", "weights", "backend", "torch"),
             *("keras", "run", "loop", "export", "reports"),

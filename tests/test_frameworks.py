@@ -20,10 +20,10 @@ FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras", "openvino", "nncf"}
 FRAMEWORK_ROOMS = {
     "bundle/runtimes": ({"torch", "tensorflow", "openvino"}, "inside functions"),
     "bundle/acceleration": ({"torch", "tensorflow", "nncf"}, "inside functions"),
+    "bundle/importing": ({"torch", "torchvision", "tensorflow", "keras"}, "inside functions"),
     "training/torch": ({"torch", "torchvision"}, "anywhere"),
     "training/keras": ({"tensorflow", "keras"}, "anywhere"),
     "training/data": ({"torchvision"}, "inside functions"),
-    "training/weights": ({"torchvision"}, "inside functions"),
 }
 
 

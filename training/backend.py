@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bundle.normalisation import Normalisation
 from training.config import TrainConfig
 from training.weights.initial import Initial, WeightsLike
-from training.weights.normalisation import Normalisation
 
 
 class TrainerLike(Protocol):

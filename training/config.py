@@ -32,7 +32,6 @@ BOTTLENECKS = IMAGENET_NETWORKS[2:]
 VARIANTS: dict[str, tuple[str, ...]] = {"torch": ("v1.5", "v1"), "keras": ("v1",)}
 SMALL_STEM = ("resnet18", "resnet34")  # networks with a different stem for small images
 SMALL_IMAGE = 64  # the largest side that counts as small, in pixels
-MIN_VALIDATION = 20  # images needed to fit a temperature; fewer say almost nothing about it
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.runtimes.openvino import import_openvino
+from bundle.runtimes.savedmodel import check_graph
 
 # In the order of the model's; one without heat maps has the first of each alone.
 INPUTS, OUTPUTS = ("pixels", "class_index"), ("logits", "heatmap")
@@ -72,6 +73,7 @@ def _from_savedmodel(ov: Any, path: Path, size: tuple[int, int]) -> Any:
         convert_variables_to_constants_v2,
     )
 
+    check_graph(path)
     loaded = tf.saved_model.load(str(path))
     explains = "explain" in loaded.signatures
     signature = loaded.signatures["explain" if explains else "serving_default"]

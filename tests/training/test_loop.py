@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from bundle.normalisation import Normalisation
 from training.config import TrainConfig, make_config
 from training.data.dataset import DataSet, Split
 from training.errors import ConfigError, StorageError
 from training.loop import train
 from training.run import Run, recorded_config
 from training.schedule import step_cost
-from training.weights.normalisation import Normalisation
 
 
 class Scripted:

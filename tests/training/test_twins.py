@@ -13,7 +13,7 @@ from tests.training.conftest import FRAMEWORKS, WarmOf, Whole
 MEASURE = """
 import json, sys
 from training.config import make_config
-from training.weights.normalisation import TORCHVISION
+from bundle.normalisation import TORCHVISION
 from training.{framework}.networks import build_network, count_parameters, feature_map
 found = {{}}
 for arch, size in json.loads(sys.argv[1]):
@@ -74,7 +74,7 @@ LOGITS_OF_TORCH = """
 import sys
 import numpy as np, torch
 from training.config import make_config
-from training.weights.normalisation import TORCHVISION
+from bundle.normalisation import TORCHVISION
 from training.torch.networks import build_network
 torch.manual_seed(0)
 network = build_network(make_config(arch="resnet18", image_size=96), 10, TORCHVISION).eval()
@@ -89,7 +89,7 @@ LOGITS_OF_KERAS = """
 import re, sys
 import numpy as np
 from training.config import make_config
-from training.weights.normalisation import TORCHVISION
+from bundle.normalisation import TORCHVISION
 from training.keras.networks import build_network
 with np.load(sys.argv[1]) as arrays:
     pixels, logits, *weights = (arrays[name] for name in arrays.files)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import MIN_VALIDATION, TrainConfig
+from bundle.evaluation.calibration import MIN_VALIDATION
+from training.config import TrainConfig
 from training.data import duplicates
 from training.data.dataset import Split
 from training.errors import DataError

@@ -12,13 +12,13 @@ import numpy as np
 from bundle.acceleration.accelerate import Progress
 from bundle.acceleration.images import CALIBRATION_IMAGES
 from bundle.acceleration.measure import Acceleration, LabelledImages
+from bundle.evaluation.calibration import NOT_CALIBRATED, calibration_error
 from bundle.format.manifest import Input
 from bundle.machine import processor
 from training.backend import Backend, TrainerLike
 from training.config import TrainConfig
 from training.data.dataset import DataSet
 from training.data.load import input_geometry
-from training.export.calibration import NOT_CALIBRATED, calibration_error
 from training.export.golden import golden_of
 from training.export.publish import Network, publish
 from training.frameworks import FRAMEWORKS

@@ -1,20 +1,17 @@
-"""The golden images: from a folder, from the test split, or drawn."""
+"""The golden images of a trained model: from a folder, or from the test split."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from bundle.errors import ImageError
+from bundle.evaluation.golden import GOLDEN_SAMPLES, as_files
 from bundle.imaging.decode import decode_image
 from training.data.dataset import DataSet
 from training.errors import TrainingError
-
-GOLDEN_SAMPLES = 4
 
 
 def read_golden(folder: Path) -> list[tuple[str, bytes]]:
@@ -53,22 +50,4 @@ def read_golden(folder: Path) -> list[tuple[str, bytes]]:
 def golden_of(data: DataSet) -> list[tuple[str, bytes]]:
     """File name and content of test images spread over the classes."""
     chosen = np.linspace(0, len(data.test) - 1, GOLDEN_SAMPLES).round().astype(int)
-    return _as_files(Image.fromarray(data.test.pixels[i]) for i in chosen)
-
-
-def drawn_images() -> list[tuple[str, bytes]]:
-    """File name and content of images for where there is no photo: fixed soft blobs of colour."""
-    generator = np.random.default_rng(0)
-    colours = (generator.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(GOLDEN_SAMPLES))
-    return _as_files(
-        Image.fromarray(each).resize((320, 240), Image.Resampling.BICUBIC) for each in colours
-    )
-
-
-def _as_files(images: Iterable[Image.Image]) -> list[tuple[str, bytes]]:
-    files = []
-    for number, image in enumerate(images):
-        content = io.BytesIO()
-        image.save(content, "PNG")
-        files.append((f"{number}.png", content.getvalue()))
-    return files
+    return as_files(Image.fromarray(data.test.pixels[i]) for i in chosen)

@@ -11,6 +11,7 @@ import numpy as np
 
 from bundle.acceleration.accelerate import Progress
 from bundle.acceleration.measure import Acceleration
+from bundle.evaluation.golden import drawn_images
 from bundle.format.labels import imagenet_labels
 from bundle.imaging.decode import read_input
 from bundle.machine import processor
@@ -19,7 +20,6 @@ from training.config import TrainConfig
 from training.data.load import input_geometry
 from training.errors import WeightsError
 from training.export.export import ExportOptions, model_record
-from training.export.golden import drawn_images
 from training.export.publish import Network, publish
 from training.weights.download import download
 from training.weights.initial import read_file, read_imagenet

@@ -18,22 +18,18 @@ from numpy.typing import NDArray
 from bundle.acceleration.accelerate import Progress, Writer, add_artifacts, finish, write_version
 from bundle.acceleration.measure import TIMEOUT_S, Acceleration, Running
 from bundle.errors import AccelerationFailed, BundleError
+from bundle.evaluation.calibration import NOT_CALIBRATED
+from bundle.evaluation.evaluate import Evaluation, artifact_logits, evaluate
+from bundle.evaluation.golden import golden_pixels, golden_record
 from bundle.format.manifest import Artifact, Input, Manifest, parse_manifest, read_manifest
 from bundle.format.writer import BundleWriter
-from bundle.imaging.decode import read_input
-from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.selection import DEVICE_NAMES
 from training.backend import TrainerLike
 from training.data.dataset import Split
 from training.errors import StorageError, TrainingError
-from training.export.calibration import NOT_CALIBRATED
-from training.export.evaluate import Evaluation, artifact_logits, evaluate
 from training.loop import predict
 
-# On scores: above the noise between processors, below any change that matters.
-GOLDEN_TOLERANCE = 1e-3
-GOLDEN_TOP = 5
 MAX_LOGIT_DIFFERENCE = 1e-3  # in fp32
 NOT_ACCELERATED = "the source artifact: no other was made"
 
@@ -199,14 +195,6 @@ def _with_figures(
 
 def _golden(network: Network, temperature: float) -> dict[str, Any]:
     """The golden samples of the manifest: the network's best scores of each golden image."""
-    geometry, labels = Input.model_validate(network.record["input"]), network.record["labels"]
-    pixels = np.stack([read_input(content, geometry).pixels for _, content in network.golden])
-    scores = calibrated_softmax(network.trainer.predict(pixels), temperature)
-    samples = []
-    for (file, _), row in zip(network.golden, scores, strict=True):
-        top = [
-            {"index": item["index"], "label": item["label"], "score": item["score"]}
-            for item in top_k(row, labels, min(GOLDEN_TOP, len(labels)))
-        ]
-        samples.append({"file": f"golden/{file}", "top": top})
-    return {"tolerance": GOLDEN_TOLERANCE, "samples": samples}
+    pixels = golden_pixels(network.golden, Input.model_validate(network.record["input"]))
+    logits = network.trainer.predict(pixels)
+    return golden_record(network.golden, logits, network.record["labels"], temperature)

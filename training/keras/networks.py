@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from bundle.normalisation import Normalisation
 from training.config import TrainConfig
-from training.weights.normalisation import Normalisation
 
 BASIC_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}  # blocks in each stage
 APPLICATIONS = {

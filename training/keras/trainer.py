@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from bundle.normalisation import Normalisation
 from training.backend import source_artifact
 from training.config import TrainConfig
 from training.errors import ConfigError
@@ -26,7 +27,6 @@ from training.keras.networks import build_network, count_parameters, feature_map
 from training.keras.weights import load_weights
 from training.schedule import average_decay
 from training.weights.initial import Initial
-from training.weights.normalisation import Normalisation
 
 PACKAGES = ("tensorflow", "keras")  # whose versions the manifest records
 ARTIFACT = source_artifact("savedmodel", "saved_model")

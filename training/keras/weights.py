@@ -25,11 +25,11 @@ from keras.src.applications.resnet import WEIGHTS_HASHES
 from numpy.typing import NDArray
 
 from bundle.format.manifest import Manifest
+from bundle.normalisation import CAFFE, MINUS_ONE_TO_ONE, Normalisation
 from training.config import TrainConfig
 from training.errors import WeightsError
 from training.keras.networks import APPLICATIONS, build_network
 from training.weights.initial import Initial
-from training.weights.normalisation import CAFFE, MINUS_ONE_TO_ONE, Normalisation
 from training.weights.published import USUAL_PIXELS, Published
 
 # Top-1 accuracy on the validation set of ImageNet, https://keras.io/api/applications/

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+from bundle.evaluation.calibration import reliability
 from bundle.format.manifest import Manifest, Training
 from bundle.scores import calibrated_softmax
-from training.export.calibration import reliability
 from training.reports.heldout import HeldOut
 from training.reports.measure import Candidate, Measured, Running
 from training.reports.statistics import accuracy, agreement, paired_difference, per_class

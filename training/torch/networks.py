@@ -14,8 +14,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bundle.normalisation import Normalisation
 from training.config import TrainConfig
-from training.weights.normalisation import Normalisation
 
 
 def build_network(config: TrainConfig, classes: int, normalisation: Normalisation) -> ResNet:

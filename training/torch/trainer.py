@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from bundle.normalisation import Normalisation
 from training.backend import source_artifact
 from training.config import TrainConfig
 from training.schedule import average_decay
@@ -32,7 +33,6 @@ from training.torch.networks import (
 )
 from training.torch.weights import load_weights
 from training.weights.initial import Initial
-from training.weights.normalisation import Normalisation
 
 PACKAGES = ("torch", "torchvision")  # whose versions the manifest records
 ARTIFACT = source_artifact("torchscript", "model.pt")

@@ -19,10 +19,10 @@ from torch import nn
 from bundle.format.labels import imagenet_labels
 from bundle.format.manifest import Manifest
 from bundle.format.repository import file_digest
+from bundle.normalisation import TORCHVISION, Normalisation
 from training.config import TrainConfig
 from training.errors import WeightsError
 from training.weights.initial import Initial
-from training.weights.normalisation import TORCHVISION, Normalisation
 from training.weights.published import Pixels, Published
 
 # The keys of the state dict in checkpoints of timm and of torchvision's reference scripts.

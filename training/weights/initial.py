@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import file_digest, verify_files
+from bundle.normalisation import Normalisation
 from training.config import VARIANTS, TrainConfig
 from training.errors import ConfigError, WeightsError
 from training.frameworks import FRAMEWORKS
 from training.weights.download import read_timeout
-from training.weights.normalisation import Normalisation
 from training.weights.published import Published
 
 

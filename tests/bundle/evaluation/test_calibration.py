@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from training.export.calibration import calibrate, fit_temperature, reliability
+from bundle.evaluation.calibration import calibrate, fit_temperature, reliability
 
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
 

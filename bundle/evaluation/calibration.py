@@ -14,8 +14,8 @@ from scipy.special import log_softmax
 from scipy.stats import binned_statistic
 
 from bundle.scores import calibrated_softmax
-from training.config import MIN_VALIDATION
 
+MIN_VALIDATION = 20  # images needed to fit a temperature; fewer say almost nothing about it
 BINS = 15  # of equal width, as in the paper
 TEMPERATURES = (0.05, 20.0)
 NOT_CALIBRATED = {"method": "none", "temperature": 1.0}  # as in the manifest

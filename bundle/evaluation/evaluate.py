@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.acceleration.accuracy import accuracy_metric
 from bundle.acceleration.measure import TIMEOUT_S
+from bundle.evaluation.calibration import calibrate
 from bundle.worker.blocking import RuntimeProcess
-from training.data.dataset import Split
-from training.export.calibration import calibrate
 
 Progress = Callable[[str], object]
+
+
+class Labelled(Protocol):
+    """Images and their labels."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8 [N, H, W, 3]."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64 [N]."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +41,8 @@ class Evaluation:
 
 def evaluate(
     runtime: RuntimeProcess,
-    validation: Split,
-    test: Split,
+    validation: Labelled,
+    test: Labelled,
     labels: Sequence[str],
     progress: Progress,
 ) -> Evaluation:

@@ -1,0 +1,1 @@
+"""An artifact measured on labelled images: accuracy, calibration, golden samples."""

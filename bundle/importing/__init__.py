@@ -1,0 +1,1 @@
+"""A model that another program made becomes a bundle: `python -m bundle import FILE_OR_FOLDER`."""
