@@ -26,7 +26,7 @@ from rich.markup import escape
 from waiting import NotYet, get
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "frontend/samples/tabby-cat.jpg"
+SAMPLE = ROOT / "frontend/samples/coffee.jpg"
 SERVICE = f"http://127.0.0.1:{os.environ.get('SERVICE_PORT') or 8000}"
 PAGE = f"http://127.0.0.1:{os.environ.get('FRONTEND_PORT') or 8501}"
 RESTART_TIMEOUT_S = 600.0

@@ -25,7 +25,7 @@ from rich.markup import escape
 from waiting import NotYet, get, service_state
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = "frontend/samples/tabby-cat.jpg"
+SAMPLE = "frontend/samples/coffee.jpg"
 STOP_TIMEOUT_S = 25.0  # the service drains for up to 20 s
 POLL_S = 0.5
 

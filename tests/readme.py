@@ -29,7 +29,7 @@ from tests.frontend.servers import serve_models
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 OPENAPI = ROOT / "docs/openapi.json"
-SAMPLE = ROOT / "frontend/samples/tabby-cat.jpg"
+SAMPLE = ROOT / "frontend/samples/coffee.jpg"
 TOP_K = 2
 # Requests for the example; the fastest response is shown: that of a warm service.
 REQUESTS = 30

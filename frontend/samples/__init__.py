@@ -22,8 +22,8 @@ class Sample:
 
 
 SAMPLES = (
-    Sample("Tabby cat", "tabby-cat.jpg", "Photo of the face of a tabby cat"),
     Sample("Coffee", "coffee.jpg", "Photo of a cup of coffee on a saucer with a spoon"),
+    Sample("Tabby cat", "tabby-cat.jpg", "Photo of the face of a tabby cat"),
     Sample("Airplane", "airplane.jpg", "Drawing of a white airliner climbing in a blue sky"),
     Sample("Ship", "ship.jpg", "Drawing of a container ship on the open sea"),
     Sample("Truck", "truck.png", "Drawing of a lorry with a white box body on a road"),

@@ -30,14 +30,14 @@ def main() -> None:
             page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
             page.goto(served.page)
             expect(page.get_by_text("All models of the service")).to_be_visible(timeout=WAIT)
-            page.get_by_role("button", name="Tabby cat", exact=True).click()
+            page.get_by_role("button", name="Coffee", exact=True).click()
             _save(page, "One model", IMAGES / "page.png")
             _save(page, "Compare models", IMAGES / "compare.png")
 
 
 def _save(page: Page, tab: str, path: Path) -> None:
     page.get_by_role("tab", name=tab).click()
-    expect(page.get_by_text("tabby-cat.jpg", exact=True)).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("coffee.jpg", exact=True)).to_be_visible(timeout=WAIT)
     expect(page.locator("[data-testid=stVegaLiteChart]:visible path").first).to_be_visible(
         timeout=WAIT
     )
