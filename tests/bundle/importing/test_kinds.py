@@ -15,7 +15,8 @@ FILES = {
     "page": (b"<!DOCTYPE html><html>", "HTML"),
     "tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(100), "TFLite"),
     "zip": (b"PK\x03\x04" + bytes(100), "damaged or cut off"),
-    "bytes": (bytes(range(128, 256)), "Expected a PyTorch state dict"),
+    "pickle": (b"\x80\x04\x95" + bytes(100), "not of torch.save"),
+    "bytes": (bytes(range(129, 256)), "Expected a PyTorch state dict"),
 }
 
 
