@@ -6,6 +6,7 @@ Candidates are built without memory for their weights; only the last layer may d
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -78,8 +79,8 @@ def find_network(state: dict[str, Tensor], arch: str | None) -> Network:
             own = _shapes(_build(name, _CLASSES, options))
             renamed, difference = _compare(own, given)
             if not difference:
-                left_out = len(state) - len(inner)
-                notes = [f"{left_out} tensors outside the network were left out"] * bool(left_out)
+                outside = [n for n in state if not n.endswith(tuple(inner))]
+                notes = [f"left out, not of the network: {', '.join(outside[:5])}"] * bool(outside)
                 return _loaded(name, options, inner, renamed, notes)
             same = len(own.items() & given.items())
             closest = max(closest, (same, f"{name} ({difference})"))
@@ -187,7 +188,10 @@ def _loaded(
     head = next(key for key, shape in own.items() if shape[:1] == (_CLASSES,))
     module = _build(name, state[head].shape[0], options)
     state = {key: v.float() if v.is_floating_point() else v for key, v in state.items()}
-    module.load_state_dict(state, strict=False, assign=True)
+    # Of the versions of some layers, which MNASNet insists on.
+    ordered = OrderedDict(state)
+    ordered._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(ordered, strict=False, assign=True)
     if name.startswith(("resnet50", "resnet101", "resnet152", "resnext", "wide")):
         notes = [*notes, f"{name} of torchvision is v1.5: its 3x3 convolutions have the strides"]
     return Network(name, module.eval(), options.get("image_size"), notes)

@@ -114,6 +114,11 @@ def serve_request(read: Callable[[str, Path, Options, Path], Answer]) -> None:
         answer = asdict(found)
     except BundleError as exc:
         answer = {"error": str(exc)}
+    except ImportError as exc:
+        answer = {
+            "error": "A package that this kind of model needs is not installed. Expected the extra "
+            f"import, and torch, tensorflow or openvino. Received: {exc}"
+        }
     except Exception as exc:  # noqa: BLE001 - the frameworks raise any type
         text = " ".join(describe(exc).split())
         answer = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from bundle.errors import ImportFailed
@@ -54,8 +55,7 @@ def completed(source: Source, options: Options) -> Options:
         said.pop("size", None)
         said.pop("resize", None)
     found = with_said(options, **said)
-    stretched = "resize" not in said and "size" in said
-    return found if not stretched else Options(**(vars(found) | {"stretch": True}))
+    return replace(found, stretch=True) if "resize" not in said and "size" in said else found
 
 
 def _arch(config: dict[str, Any]) -> str:

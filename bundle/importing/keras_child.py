@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from bundle.importing.keras_models import (
     scales_itself,
     usual_normalisation,
 )
-from bundle.importing.options import Options, completed
+from bundle.importing.options import Options
 from bundle.normalisation import Normalisation
 from bundle.runtimes.savedmodel import check_graph
 
@@ -79,7 +79,7 @@ def read(kind: str, path: Path, options: Options, target: Path) -> Answer:
     if network.dtype == "uint8" or (network.usual and network.usual[0] == INSIDE):
         if options.normalise not in (None, INSIDE):
             answer.notes.append("the model scales pixels itself, so --normalise is left out")
-        options = completed(Options(**(vars(options) | {"normalise": None})), normalise=INSIDE)
+        options = replace(options, normalise=INSIDE)
         answer.changeable = False
         answer.notes.append("the model scales pixels itself")
     how = set_normalisation(answer, options, network.usual)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bundle.importing.child import (
     set_logits,
     set_normalisation,
 )
-from bundle.importing.options import Options, completed
+from bundle.importing.options import Options
 from bundle.normalisation import Normalisation
 from bundle.runtimes.openvino import import_openvino
 
@@ -36,7 +37,6 @@ ARTIFACT = {
     "speeds": [],
 }
 USUAL: dict[str, Any] = {"size": 224, "resize": 256, "interpolation": "bilinear"}
-CHECKED = 2  # images at once, which must give what they give one by one
 
 
 def read(_kind: str, path: Path, options: Options, target: Path) -> Answer:
@@ -49,7 +49,7 @@ def read(_kind: str, path: Path, options: Options, target: Path) -> Answer:
     raw = model.inputs[0].element_type == ov.Type.u8
     if raw:
         answer.changeable = False
-        options = completed(Options(**(vars(options) | {"normalise": None})), normalise="0..255")
+        options = replace(options, normalise="0..255")
         answer.notes.append("the model scales pixels itself")
     # Networks with the colours last come from TensorFlow, where nothing is usual.
     usual = ("imagenet", "as of nearly all networks of PyTorch") if layout == "NCHW" else None
@@ -68,8 +68,10 @@ def read(_kind: str, path: Path, options: Options, target: Path) -> Answer:
     model.reshape([shape[0] or 1, *dims])
     alone = _run(core, model, shape[0] or 1)(x)
     try:
-        model.reshape([CHECKED, *dims])
-        together = _run(core, model, CHECKED)(x)
+        # Another number of images must give what they give one by one.
+        other = (shape[0] or 1) + 1
+        model.reshape([other, *dims])
+        together = _run(core, model, other)(x)
         if not np.allclose(alone, together, rtol=1e-3, atol=1e-4):
             raise RuntimeError
     except RuntimeError:

@@ -18,7 +18,7 @@ import numpy as np
 from bundle.acceleration.accelerate import accelerate, write_version
 from bundle.acceleration.images import calibration_pixels
 from bundle.acceleration.measure import TIMEOUT_S, Acceleration, LabelledImages
-from bundle.errors import AccelerationFailed, ImportFailed
+from bundle.errors import BundleError, ImportFailed
 from bundle.evaluation.calibration import NOT_CALIBRATED
 from bundle.evaluation.golden import drawn_images, golden_pixels, golden_record
 from bundle.evaluation.labelled import Tested, measured
@@ -250,7 +250,7 @@ def _written(
     labelled = LabelledImages(tested.pixels, tested.labels) if tested else None
     try:
         done = accelerate(final, request.models, Acceleration(images, labelled), progress=progress)
-    except AccelerationFailed as exc:
+    except BundleError as exc:
         return write_version(draft, made, record, request.models), [f"not accelerated: {exc}"]
     return done.path, [
         *(f"left out: {reason}" for reason in done.left_out),

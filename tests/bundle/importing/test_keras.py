@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bundle.errors import RuntimeUnavailable
+from bundle.format.manifest import read_manifest
+from bundle.format.writer import BundleWriter
+from bundle.worker.blocking import RuntimeProcess
 from tests.bundle.importing.importing import LABELS, assert_refused, assert_serves, imported, run
 
 SIZE = 32
@@ -54,4 +59,22 @@ def test_unsafe_and_unclear_models_are_refused(
     code, output = run(str(keras_files / file), "--models", str(models), "--labels", LABELS)
 
     assert_refused(models, code, output, REFUSED[file])
+    assert not (keras_files / "written-by-the-model").exists()
+
+
+def test_a_bundle_with_an_unsafe_model_is_refused_before_it_runs(
+    keras_files: Path, keras_bundle_root: Path, tmp_path: Path
+) -> None:
+    good = keras_bundle_root / "tiny-keras" / "1"
+    with BundleWriter(tmp_path, "unsafe", durable=False) as writer:
+        shutil.copytree(good / "golden", writer.directory / "golden")
+        shutil.copytree(keras_files / "unsafe", writer.directory / "saved_model")
+        bundle = writer.commit(read_manifest(good))
+
+    with (
+        RuntimeProcess(bundle, device="cpu") as process,
+        pytest.raises(RuntimeUnavailable, match="WriteFile"),
+    ):
+        process.start(120)
+
     assert not (keras_files / "written-by-the-model").exists()
