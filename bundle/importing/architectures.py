@@ -79,8 +79,8 @@ def find_network(state: dict[str, Tensor], arch: str | None) -> Network:
             own = _shapes(_build(name, _CLASSES, options))
             renamed, difference = _compare(own, given)
             if not difference:
-                left_out = len(state) - len(inner)
-                notes = [f"{left_out} tensors outside the network were left out"] * bool(left_out)
+                outside = [n for n in state if not n.endswith(tuple(inner))]
+                notes = [f"left out, not of the network: {', '.join(outside[:5])}"] * bool(outside)
                 return _loaded(name, options, inner, renamed, notes)
             same = len(own.items() & given.items())
             closest = max(closest, (same, f"{name} ({difference})"))

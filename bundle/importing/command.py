@@ -51,7 +51,7 @@ class Layout(enum.StrEnum):
 def import_(
     path: Annotated[
         Path,
-        typer.Argument(metavar="FILE_OR_FOLDER", help="The model, of any kind listed."),
+        typer.Argument(metavar="FILE_OR_FOLDER", help="Of PyTorch, Keras, TensorFlow, ONNX, ..."),
     ],
     models: Annotated[Path, typer.Option(help="Model repository for the bundle.")] = Path("models"),
     name: Annotated[

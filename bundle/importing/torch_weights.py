@@ -92,8 +92,8 @@ def _unreadable(path: Path, inert: list[str], exc: Exception) -> ImportFailed:
             f"Received: {path.name!r}"
         )
     return ImportFailed(
-        "The file can't be read as weights of PyTorch: it is damaged or cut off. Copy or download "
-        f"it again. Received: {path.name!r}: {' '.join(str(exc).split())[:150]}"
+        "The file can't be read as weights of PyTorch: damaged, cut off or not of torch.save. "
+        f"Copy or download it again. Received: {path.name!r}"
     )
 
 

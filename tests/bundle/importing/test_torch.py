@@ -13,7 +13,11 @@ FILES = {
     # file: (kind, options, what the output says)
     "plain.bin": ("state_dict", ["--size", "64", "--labels", LABELS], "shufflenet_v2_x0_5"),
     "legacy": ("state_dict", ["--size", "64"], "shufflenet_v2_x0_5"),
-    "lightning.ckpt": ("state_dict", ["--size", "64", "--labels", LABELS], "1 tensors outside"),
+    "lightning.ckpt": (
+        "state_dict",
+        ["--size", "64", "--labels", LABELS],
+        "not of the network: loss.weight",
+    ),
     "weights.safetensors": ("safetensors", ["--size", "64", "--labels", LABELS], "Assumed: "),
     "averaged.pth": ("state_dict", ["--size", "64", "--labels", LABELS], "averaged weights"),
     "replaced_head.pth": ("state_dict", ["--size", "64", "--labels", LABELS], "mobilenet_v2"),
