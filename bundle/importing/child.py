@@ -1,6 +1,6 @@
-"""What the child processes of an import share: their request, their answer, the checks of numbers.
+"""What the child processes of an import share: their request, their findings, checks of numbers.
 
-A child opens the file in its framework, writes the artifact and `answer.json` into a folder, and
+A child opens the file in its framework, writes the artifact and `findings.json` into a folder, and
 `logits.npy`: what the framework itself gives for the golden images. It is killed at a time limit.
 """
 
@@ -27,7 +27,7 @@ from bundle.runtimes import describe
 from bundle.worker.process import end_with, environment
 
 TIMEOUT_S = 300.0
-ANSWER, LOGITS = "answer.json", "logits.npy"
+FINDINGS, LOGITS = "findings.json", "logits.npy"
 
 Floats = npt.NDArray[np.float32]
 # The framework's own outputs, [N, C], of its own input, [N, 3, H, W] or [N, H, W, 3].
@@ -35,7 +35,7 @@ Forward = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 @dataclass
-class Answer:
+class Findings:
     """What a child found out, as far as it is not in the artifact."""
 
     artifact: dict[str, Any]  # of the manifest
@@ -53,7 +53,7 @@ class Answer:
     notes: list[str] = field(default_factory=list)  # for the user
 
 
-def run_child(module: str, kind: str, path: Path, options: Options, target: Path) -> Answer:
+def run_child(module: str, kind: str, path: Path, options: Options, target: Path) -> Findings:
     """Let a child read `path` and write the artifact into `target`.
 
     Raises:
@@ -84,60 +84,60 @@ def run_child(module: str, kind: str, path: Path, options: Options, target: Path
     except subprocess.TimeoutExpired as exc:
         raise ImportFailed(
             f"Opening the model took more than {TIMEOUT_S:.0f} s and was ended. Expected a model "
-            f"that answers in seconds. Received: {str(path)!r}"
+            f"that runs in seconds. Received: {str(path)!r}"
         ) from exc
-    answer = target / ANSWER
-    if not answer.is_file():
+    findings = target / FINDINGS
+    if not findings.is_file():
         lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
         raise ImportFailed(
             f"The process that opened the model ended (exit status {done.returncode}): memory ran "
             "out, or the file is damaged. Expected a complete file. Received: "
             f"{(lines[-1] if lines else 'no output')[:300]}"
         )
-    found = json.loads(answer.read_text())
-    answer.unlink()
+    found = json.loads(findings.read_text())
+    findings.unlink()
     if "error" in found:
         raise ImportFailed(found["error"])
-    return Answer(**found)
+    return Findings(**found)
 
 
-def serve_request(read: Callable[[str, Path, Options, Path], Answer]) -> None:
-    """The main program of a child: read the request, call `read`, write the answer."""
+def serve_request(read: Callable[[str, Path, Options, Path], Findings]) -> None:
+    """The main program of a child: read the request, call `read`, write the findings."""
     request = json.loads(sys.argv[1])
     end_with(request["parent"])
     target = Path(request["target"])
     options = request["options"]
     options["size"] = tuple(options["size"]) if options["size"] else None
-    answer: dict[str, Any]
+    findings: dict[str, Any]
     try:
         found = read(request["kind"], Path(request["path"]), Options(**options), target)
-        answer = asdict(found)
+        findings = asdict(found)
     except BundleError as exc:
-        answer = {"error": str(exc)}
+        findings = {"error": str(exc)}
     except ImportError as exc:
-        answer = {
+        findings = {
             "error": "A package that this kind of model needs is not installed. Expected the extra "
             f"import, and torch, tensorflow or openvino. Received: {exc}"
         }
     except Exception as exc:  # noqa: BLE001 - the frameworks raise any type
         text = " ".join(describe(exc).split())
-        answer = {
+        findings = {
             "error": "The model can't be read. Expected a complete file of an image classifier, "
             f"of a version that is not newer than the packages here. Received: {text:.300}"
         }
-    (target / ANSWER).write_text(json.dumps(answer))
+    (target / FINDINGS).write_text(json.dumps(findings))
     # The threads of the frameworks can hang an orderly exit.
     sys.stdout.flush()
     os._exit(0)
 
 
 def set_input(
-    answer: Answer, options: Options, said: tuple[int, int] | None, usual: dict[str, Any]
+    findings: Findings, options: Options, said: tuple[int, int] | None, usual: dict[str, Any]
 ) -> Input:
     """Decide the geometry: what the file says, else the option, else what is usual.
 
     Args:
-        answer: Gets it, and what is assumed.
+        findings: Gets it, and what is assumed.
         options: Of the user.
         said: Height and width that the file states, or None.
         usual: `size`, `resize` (None: stretch) and `interpolation` where nobody says anything.
@@ -152,29 +152,29 @@ def set_input(
         )
     size = said or options.size or (usual["size"], usual["size"])
     if not (said or options.size):
-        answer.assumed.append(f"input of {size[0]}x{size[1]} pixels (--size)")
+        findings.assumed.append(f"input of {size[0]}x{size[1]} pixels (--size)")
     interpolation = options.interpolation or usual["interpolation"]
     if options.interpolation is None:
-        answer.assumed.append(f"{interpolation} interpolation (--interpolation)")
+        findings.assumed.append(f"{interpolation} interpolation (--interpolation)")
     resize = options.resize
     if options.stretch or (resize is None and (usual["resize"] is None or size[0] != size[1])):
         rule = {"rule": "stretch", "height": size[0], "width": size[1]}
         if not options.stretch:
-            answer.assumed.append("images are stretched to that size (--resize PIXELS crops)")
+            findings.assumed.append("images are stretched to that size (--resize PIXELS crops)")
     else:
         if resize is None:
             # The usual margin of an ImageNet evaluation; small images have none to lose.
             known = size[0] == usual["size"]
             resize = usual["resize"] if known else round(size[0] / 0.875)
             resize = resize if size[0] >= 100 else size[0]
-            answer.assumed.append(f"shorter side resized to {resize}, centre crop (--resize)")
+            findings.assumed.append(f"shorter side resized to {resize}, centre crop (--resize)")
         if resize < max(size):
             raise ImportFailed(
                 f"The resized image is smaller than the input of {size[0]}x{size[1]} pixels. "
                 f"Expected --resize {max(size)} or more. Received: {resize}"
             )
         rule = {"rule": "shorter_side", "size": resize}
-    answer.input = {
+    findings.input = {
         "height": size[0],
         "width": size[1],
         "color_mode": "RGB",
@@ -183,16 +183,16 @@ def set_input(
         "resize": rule | {"interpolation": interpolation},
         "crop": {"rule": "center", "height": size[0], "width": size[1]},
     }
-    return Input.model_validate(answer.input)
+    return Input.model_validate(findings.input)
 
 
 def set_normalisation(
-    answer: Answer, options: Options, usual: tuple[str, str] | None
+    findings: Findings, options: Options, usual: tuple[str, str] | None
 ) -> Normalisation:
     """Decide the normalisation: the option, else what is usual.
 
     Args:
-        answer: Gets it, and what is assumed.
+        findings: Gets it, and what is assumed.
         options: Of the user.
         usual: What is assumed and why; None: there is no usual one.
 
@@ -200,7 +200,7 @@ def set_normalisation(
         ImportFailed: Nobody says it, and nothing is usual.
     """
     if options.normalise is not None:
-        answer.normalisation = options.normalise
+        findings.normalisation = options.normalise
     elif usual is None:
         raise ImportFailed(
             "The file does not say how pixels become the model's input, and nothing is usual for "
@@ -208,9 +208,9 @@ def set_normalisation(
             "that made the model, or 0..255 if it scales pixels itself. Received: no --normalise"
         )
     else:
-        answer.normalisation = usual[0]
-        answer.assumed.append(f"normalisation {usual[0]}: {usual[1]} (--normalise)")
-    return normalisation(answer.normalisation)
+        findings.normalisation = usual[0]
+        findings.assumed.append(f"normalisation {usual[0]}: {usual[1]} (--normalise)")
+    return normalisation(findings.normalisation)
 
 
 def normalised(pixels: npt.NDArray[np.uint8], how: Normalisation, layout: str) -> Floats:
@@ -224,11 +224,13 @@ def normalised(pixels: npt.NDArray[np.uint8], how: Normalisation, layout: str) -
     return np.ascontiguousarray(found, np.float32)
 
 
-def set_logits(answer: Answer, options: Options, outputs: npt.NDArray[Any], target: Path) -> None:
+def set_logits(
+    findings: Findings, options: Options, outputs: npt.NDArray[Any], target: Path
+) -> None:
     """Check the outputs [N, C] of the golden images, and keep the logits that they are.
 
     Args:
-        answer: Gets `outputs` and `classes`.
+        findings: Gets `outputs` and `classes`.
         options: Of the user.
         outputs: The framework's own.
         target: The folder that gets the logits.
@@ -252,7 +254,7 @@ def set_logits(answer: Answer, options: Options, outputs: npt.NDArray[Any], targ
     if not np.isfinite(outputs).all():
         raise ImportFailed(
             "The outputs of the model are NaN or infinity. Expected trained weights, and the right "
-            f"--normalise. Received: --normalise {answer.normalisation}"
+            f"--normalise. Received: --normalise {findings.normalisation}"
         )
     probable = bool((outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-3))
     if options.outputs == "probabilities" and not probable:
@@ -260,12 +262,12 @@ def set_logits(answer: Answer, options: Options, outputs: npt.NDArray[Any], targ
             "The outputs are no probabilities: they are negative or do not sum to 1. Leave "
             f"--outputs out. Received: {outputs[0, :3].tolist()}, ..."
         )
-    answer.outputs = options.outputs or ("probabilities" if probable else "logits")
+    findings.outputs = options.outputs or ("probabilities" if probable else "logits")
     if probable and not options.outputs:
-        answer.notes.append("the outputs are probabilities; the artifact returns their logarithm")
-    answer.classes = shape[1]
+        findings.notes.append("the outputs are probabilities; the artifact returns their logarithm")
+    findings.classes = shape[1]
     values = outputs.astype(np.float32)
-    if answer.outputs == "probabilities":
+    if findings.outputs == "probabilities":
         values = np.log(np.maximum(values, TINY))
     np.save(target / LOGITS, values.astype(np.float32))
 

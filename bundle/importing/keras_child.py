@@ -12,7 +12,7 @@ import numpy as np
 from bundle.errors import ImportFailed
 from bundle.importing.child import (
     TINY,
-    Answer,
+    Findings,
     normalised,
     sample_pixels,
     serve_request,
@@ -63,7 +63,7 @@ class Network:
         return "NCHW" if self.shape[1] == 3 and self.shape[3] != 3 else "NHWC"
 
 
-def read(kind: str, path: Path, options: Options, target: Path) -> Answer:
+def read(kind: str, path: Path, options: Options, target: Path) -> Findings:
     """Read a model and write `saved_model/` into `target`."""
     if kind == "savedmodel":
         check_graph(path)
@@ -71,32 +71,32 @@ def read(kind: str, path: Path, options: Options, target: Path) -> Answer:
     import tensorflow as tf  # noqa: PLC0415
 
     versions = {"tensorflow": str(tf.__version__), "keras": str(keras.__version__)}
-    answer = Answer(ARTIFACT, {"name": "tensorflow", "versions": versions})
+    findings = Findings(ARTIFACT, {"name": "tensorflow", "versions": versions})
     if kind == "savedmodel":
         network = _signature(path, options)
     else:
-        network = _keras(read_model(kind, path, options), options, answer)
+        network = _keras(read_model(kind, path, options), options, findings)
     if network.dtype == "uint8" or (network.usual and network.usual[0] == INSIDE):
         if options.normalise not in (None, INSIDE):
-            answer.notes.append("the model scales pixels itself, so --normalise is left out")
+            findings.notes.append("the model scales pixels itself, so --normalise is left out")
         options = replace(options, normalise=INSIDE)
-        answer.changeable = False
-        answer.notes.append("the model scales pixels itself")
-    how = set_normalisation(answer, options, network.usual)
+        findings.changeable = False
+        findings.notes.append("the model scales pixels itself")
+    how = set_normalisation(findings, options, network.usual)
     sides = network.shape[2:] if network.layout == "NCHW" else network.shape[1:3]
     stated = (sides[0], sides[1]) if sides[0] and sides[1] else None
-    geometry = set_input(answer, options, stated, USUAL)
+    geometry = set_input(findings, options, stated, USUAL)
     x = normalised(sample_pixels(geometry), how, network.layout)
     outputs = _by_batch(network)(tf.constant(x.astype(network.dtype)))
-    set_logits(answer, options, outputs.numpy(), target)
+    set_logits(findings, options, outputs.numpy(), target)
     if network.heatmap:
         maps = network.heatmap(tf.constant(x[:1]), tf.zeros([1], tf.int64))[1]
-        answer.heatmap |= {"height": int(maps.shape[1]), "width": int(maps.shape[2])}
-    _save(network, how, answer, target)
-    return answer
+        findings.heatmap |= {"height": int(maps.shape[1]), "width": int(maps.shape[2])}
+    _save(network, how, findings, target)
+    return findings
 
 
-def _keras(model: Any, options: Options, answer: Answer) -> Network:
+def _keras(model: Any, options: Options, findings: Findings) -> Network:
     import tensorflow as tf  # noqa: PLC0415
 
     shape = model.input_shape
@@ -116,8 +116,8 @@ def _keras(model: Any, options: Options, answer: Answer) -> Network:
             "The model ends in a sigmoid: any number of its classes may be true of an image. "
             "Expected one of several classes, as with a softmax. Received: sigmoid"
         )
-    answer.architecture = options.arch or architecture(model)
-    answer.parameters = int(model.count_params())
+    findings.architecture = options.arch or architecture(model)
+    findings.parameters = int(model.count_params())
     inside = (INSIDE, "") if scales_itself(model) else None
     network = Network(
         model,
@@ -140,7 +140,7 @@ def _keras(model: Any, options: Options, answer: Answer) -> Network:
 
         if _is_mean(both, dense, model.input_shape):
             network.heatmap = explain
-            answer.heatmap = {"method": "class_activation", "channels": int(features.shape[-1])}
+            findings.heatmap = {"method": "class_activation", "channels": int(features.shape[-1])}
     return network
 
 
@@ -210,7 +210,7 @@ def _by_batch(network: Network) -> Callable[[Any], Any]:
     )
 
 
-def _save(network: Network, how: Normalisation, answer: Answer, target: Path) -> None:
+def _save(network: Network, how: Normalisation, findings: Findings, target: Path) -> None:
     import tensorflow as tf  # noqa: PLC0415
 
     mean, std = (np.array(v, np.float32) for v in (how.mean, how.std))
@@ -228,9 +228,9 @@ def _save(network: Network, how: Normalisation, answer: Answer, target: Path) ->
 
     def logits(outputs: Any) -> Any:
         outputs = tf.cast(outputs, tf.float32)
-        if answer.outputs == "probabilities":
+        if findings.outputs == "probabilities":
             outputs = tf.math.log(tf.maximum(outputs, TINY))
-        return tf.ensure_shape(outputs, [None, answer.classes])
+        return tf.ensure_shape(outputs, [None, findings.classes])
 
     def predict(pixels: Any) -> dict[str, Any]:
         return {"logits": logits(forward(prepared(pixels)))}
@@ -240,7 +240,7 @@ def _save(network: Network, how: Normalisation, answer: Answer, target: Path) ->
         outputs, heatmap = network.heatmap(prepared(pixels), class_index)
         return {"logits": logits(outputs), "heatmap": tf.cast(heatmap, tf.float32)}
 
-    shape = [None, answer.input["height"], answer.input["width"], 3]
+    shape = [None, findings.input["height"], findings.input["width"], 3]
     pixels = tf.TensorSpec(shape, tf.uint8, name="pixels")
     served.predict = tf.function(predict, input_signature=[pixels])
     signatures = {"serving_default": served.predict}

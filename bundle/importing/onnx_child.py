@@ -12,7 +12,7 @@ import numpy as np
 from bundle.errors import ImportFailed
 from bundle.importing.child import (
     TINY,
-    Answer,
+    Findings,
     Floats,
     normalised,
     sample_pixels,
@@ -39,24 +39,24 @@ ARTIFACT = {
 USUAL: dict[str, Any] = {"size": 224, "resize": 256, "interpolation": "bilinear"}
 
 
-def read(_kind: str, path: Path, options: Options, target: Path) -> Answer:
+def read(_kind: str, path: Path, options: Options, target: Path) -> Findings:
     """Read an ONNX file and write `model/fp32.xml` into `target`."""
     ov = import_openvino()
-    answer = Answer(ARTIFACT, {"name": "onnx", "versions": {"openvino": ov.get_version()}})
+    findings = Findings(ARTIFACT, {"name": "onnx", "versions": {"openvino": ov.get_version()}})
     core = ov.Core()
     model = core.read_model(path)
-    shape, layout = _input(model, options, answer)
+    shape, layout = _input(model, options, findings)
     raw = model.inputs[0].element_type == ov.Type.u8
     if raw:
-        answer.changeable = False
+        findings.changeable = False
         options = replace(options, normalise="0..255")
-        answer.notes.append("the model scales pixels itself")
+        findings.notes.append("the model scales pixels itself")
     # Networks with the colours last come from TensorFlow, where nothing is usual.
     usual = ("imagenet", "as of nearly all networks of PyTorch") if layout == "NCHW" else None
-    how = set_normalisation(answer, options, usual)
+    how = set_normalisation(findings, options, usual)
     height, width = shape[2:] if layout == "NCHW" else shape[1:3]
     stated = (height, width) if height and width else None
-    geometry = set_input(answer, options, stated, USUAL)
+    geometry = set_input(findings, options, stated, USUAL)
     dims = [3, geometry.height, geometry.width]
     if layout == "NHWC":
         dims = [*dims[1:], 3]
@@ -76,16 +76,16 @@ def read(_kind: str, path: Path, options: Options, target: Path) -> Answer:
             raise RuntimeError
     except RuntimeError:
         batch = shape[0] or 1
-        answer.notes.append("the graph takes a fixed number of images, so they run one by one")
-    set_logits(answer, options, alone, target)
+        findings.notes.append("the graph takes a fixed number of images, so they run one by one")
+    set_logits(findings, options, alone, target)
     model.reshape([batch or -1, *dims])
-    served = _served(ov, model, how, layout, answer, batch)
+    served = _served(ov, model, how, layout, findings, batch)
     (target / FILE).parent.mkdir()
     ov.save_model(served, target / FILE, compress_to_fp16=False)
-    return answer
+    return findings
 
 
-def _input(model: Any, options: Options, answer: Answer) -> tuple[list[int | None], str]:
+def _input(model: Any, options: Options, findings: Findings) -> tuple[list[int | None], str]:
     """Shape and layout of the only input, an image.
 
     Raises:
@@ -108,7 +108,7 @@ def _input(model: Any, options: Options, answer: Answer) -> tuple[list[int | Non
             f"width, 3]. Received: {found}"
         )
     if not options.layout and len(layouts) != 1:
-        answer.assumed.append("layout NCHW, as of nearly all ONNX files (--layout)")
+        findings.assumed.append("layout NCHW, as of nearly all ONNX files (--layout)")
     return shape, options.layout or (layouts[0] if len(layouts) == 1 else "NCHW")
 
 
@@ -130,11 +130,11 @@ def _run(core: Any, model: Any, batch: int) -> Callable[[Floats], Floats]:
 
 
 def _served(
-    ov: Any, model: Any, how: Normalisation, layout: str, answer: Answer, batch: int
+    ov: Any, model: Any, how: Normalisation, layout: str, findings: Findings, batch: int
 ) -> Any:
     """The graph from `pixels` to `logits`; `batch`: the only number of images, or 0."""
     ops = ov.opset13
-    size = [answer.input["height"], answer.input["width"]]
+    size = [findings.input["height"], findings.input["width"]]
     pixels = ops.parameter([-1, *size, 3], ov.Type.u8, name="pixels")
     element = model.inputs[0].element_type
     x = ops.convert(pixels, "f32")
@@ -154,7 +154,7 @@ def _served(
         model.inputs[0].get_node().output(0).replace(x.output(0))
         y = model.outputs[pick].get_node().input_value(0)
     y = ops.convert(y, "f32")
-    if answer.outputs == "probabilities":
+    if findings.outputs == "probabilities":
         y = ops.log(ops.maximum(y, TINY))
     pixels.output(0).get_tensor().set_names({"pixels"})
     result = ops.result(y)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundle.errors import ImportFailed
-from bundle.importing.child import Answer
+from bundle.importing.child import Findings
 from bundle.importing.options import Options
 from bundle.runtimes import describe
 
@@ -36,7 +36,7 @@ class Program:
     forward: Callable[[Tensor], Tensor]  # the program itself, image by image if need be
 
 
-def read_torchscript(path: Path, options: Options, answer: Answer) -> Program:
+def read_torchscript(path: Path, options: Options, findings: Findings) -> Program:
     """Load a TorchScript archive.
 
     Raises:
@@ -49,11 +49,11 @@ def read_torchscript(path: Path, options: Options, answer: Answer) -> Program:
         module = torch.jit.load(str(path), map_location="cpu").eval().float()  # type: ignore[no-untyped-call]
         stated = _traced_shape(path)
     count = sum(parameter.numel() for parameter in module.parameters())
-    answer.parameters = count or None  # a frozen module has constants
+    findings.parameters = count or None  # a frozen module has constants
     return _tried(module, stated, options)
 
 
-def read_pt2(path: Path, options: Options, answer: Answer) -> Program:
+def read_pt2(path: Path, options: Options, findings: Findings) -> Program:
     """Load an archive of torch.export, and trace its program into TorchScript.
 
     Raises:
@@ -63,7 +63,7 @@ def read_pt2(path: Path, options: Options, answer: Answer) -> Program:
 
     _refuse_pickles(path)
     program = torch.export.load(path)
-    answer.parameters = sum(each.numel() for each in program.parameters())
+    findings.parameters = sum(each.numel() for each in program.parameters())
     images = [
         node.meta["val"]
         for node in program.graph.nodes

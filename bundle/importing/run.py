@@ -26,7 +26,7 @@ from bundle.format.manifest import Manifest, parse_manifest, read_manifest
 from bundle.format.repository import file_digest
 from bundle.format.writer import BundleWriter
 from bundle.importing import huggingface
-from bundle.importing.child import LOGITS, Answer, Floats, run_child
+from bundle.importing.child import LOGITS, Findings, Floats, run_child
 from bundle.importing.kinds import Source, identify
 from bundle.importing.options import NAMED, Options, distinct
 from bundle.worker.blocking import RuntimeProcess
@@ -87,7 +87,7 @@ def import_model(request: Request, progress: Progress = lambda _: None) -> Impor
         if source.config is not None:
             options = huggingface.completed(source, options)
         progress(f"opening the {source.kind} in its framework")
-        draft, answer = draft_of(request, source, options, scratch / "draft")
+        draft, findings = draft_of(request, source, options, scratch / "draft")
         manifest = read_manifest(draft)
         tested = None
         with RuntimeProcess(draft) as process:
@@ -98,14 +98,14 @@ def import_model(request: Request, progress: Progress = lambda _: None) -> Impor
             difference = _checked_difference(process.infer(pixels, TIMEOUT_S), expected)
             if request.test:
                 tested = measured(process, request.test, manifest, progress)
-        if tested and tested.doubtful and answer.changeable:
+        if tested and tested.doubtful and findings.changeable:
 
             def variant(normalise: str) -> Path:
                 changed = replace(options, normalise=normalise)
                 progress(f"trying --normalise {normalise}")
                 return draft_of(request, source, changed, Path(tempfile.mkdtemp(dir=scratch)))[0]
 
-            tested.try_others(variant, [each for each in NAMED if each != answer.normalisation])
+            tested.try_others(variant, [each for each in NAMED if each != findings.normalisation])
         figures: dict[str, Any] = {
             "export": {"max_logit_difference": difference, "samples": len(expected)}
         }
@@ -118,12 +118,12 @@ def import_model(request: Request, progress: Progress = lambda _: None) -> Impor
             )
         record = parse_manifest(json.dumps(manifest.model_dump(mode="json") | figures).encode())
         path, notes = _written(request, draft, manifest, record, tested, scratch, progress)
-        return Imported(path, read_manifest(path), [*answer.notes, *notes], tested)
+        return Imported(path, read_manifest(path), [*findings.notes, *notes], tested)
 
 
 def draft_of(
     request: Request, source: Source, options: Options, folder: Path
-) -> tuple[Path, Answer]:
+) -> tuple[Path, Findings]:
     """Let a child make the artifact, and write it as a bundle without figures below `folder`.
 
     Raises:
@@ -131,17 +131,17 @@ def draft_of(
     """
     made = folder / "made"
     made.mkdir(parents=True)
-    answer = run_child(CHILDREN[source.kind], source.kind, source.path, options, made)
+    findings = run_child(CHILDREN[source.kind], source.kind, source.path, options, made)
     if source.config is not None:
-        answer.assumed += huggingface.assumed(source)
-    labels, ids = _labels(request, source, answer)
+        findings.assumed += huggingface.assumed(source)
+    labels, ids = _labels(request, source, findings)
     logits = np.load(made / LOGITS)
     (made / LOGITS).rename(folder / LOGITS)
     golden = drawn_images()
     (made / "golden").mkdir()
     for file, content in golden:
         (made / "golden" / file).write_bytes(content)
-    record = _record(request, source, answer) | {
+    record = _record(request, source, findings) | {
         "labels": labels,
         "label_ids": ids,
         "golden": golden_record(golden, logits, labels, 1.0),
@@ -149,17 +149,19 @@ def draft_of(
     with BundleWriter(folder / "models", request.name, durable=False) as writer:
         for each in made.iterdir():
             each.rename(writer.directory / each.name)
-        return writer.commit(record), answer
+        return writer.commit(record), findings
 
 
-def _labels(request: Request, source: Source, answer: Answer) -> tuple[list[str], list[str] | None]:
+def _labels(
+    request: Request, source: Source, findings: Findings
+) -> tuple[list[str], list[str] | None]:
     """The labels of the option, else of the file, as many as the model has classes.
 
     Raises:
         ImportFailed: There are none, or another number of them.
     """
-    given = request.labels or _labels_of_file(source, answer)
-    count = answer.classes
+    given = request.labels or _labels_of_file(source, findings)
+    count = findings.classes
     if given is None:
         hint = ", here imagenet" if count == 1000 else ""
         raise ImportFailed(
@@ -177,35 +179,35 @@ def _labels(request: Request, source: Source, answer: Answer) -> tuple[list[str]
     return given
 
 
-def _labels_of_file(source: Source, answer: Answer) -> tuple[list[str], None] | None:
+def _labels_of_file(source: Source, findings: Findings) -> tuple[list[str], None] | None:
     if source.config is not None:
         return huggingface.labels(source.config), None
     if source.names is not None:
         return huggingface.by_index(source.names), None
-    return (distinct(answer.labels), None) if answer.labels else None
+    return (distinct(findings.labels), None) if findings.labels else None
 
 
-def _record(request: Request, source: Source, answer: Answer) -> dict[str, Any]:
+def _record(request: Request, source: Source, findings: Findings) -> dict[str, Any]:
     """The manifest without labels, figures and golden samples."""
     path = request.path
     digest = None if path.is_dir() else file_digest(path.resolve())[1]
     return {
-        "description": f"{answer.architecture or 'Classifier'} imported from {path.name}",
+        "description": f"{findings.architecture or 'Classifier'} imported from {path.name}",
         "task": "image-classification",
-        "input": answer.input,
-        "artifacts": [answer.artifact],
-        "framework": answer.framework,
-        "architecture": {"name": answer.architecture, "parameters": answer.parameters},
-        "heatmap": answer.heatmap,
+        "input": findings.input,
+        "artifacts": [findings.artifact],
+        "framework": findings.framework,
+        "architecture": {"name": findings.architecture, "parameters": findings.parameters},
+        "heatmap": findings.heatmap,
         "training": None,
         "imported": {
             "command": request.command,
             "file": path.name,
             "sha256": digest,
             "kind": source.kind,
-            "normalisation": answer.normalisation,
-            "outputs": answer.outputs,
-            "assumed": answer.assumed,
+            "normalisation": findings.normalisation,
+            "outputs": findings.outputs,
+            "assumed": findings.assumed,
         },
         "metrics": [],
         "calibration": NOT_CALIBRATED,

@@ -11,7 +11,7 @@ import numpy as np
 from bundle.errors import ImportFailed
 from bundle.importing.architectures import find_network, usual_normalisation, usual_pixels
 from bundle.importing.child import (
-    Answer,
+    Findings,
     Floats,
     normalised,
     sample_pixels,
@@ -48,37 +48,37 @@ CHECKED = 3
 CLOSE = 1e-4
 
 
-def read(kind: str, path: Path, options: Options, target: Path) -> Answer:
+def read(kind: str, path: Path, options: Options, target: Path) -> Findings:
     """Read a file of PyTorch and write `model.pt` into `target`."""
     import torch  # noqa: PLC0415 - heavy, and for this process only
     import torchvision  # noqa: PLC0415
 
     versions = {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
-    answer = Answer(ARTIFACT, {"name": "pytorch", "versions": versions})
+    findings = Findings(ARTIFACT, {"name": "pytorch", "versions": versions})
     with torch.no_grad():
         if kind in ("torchscript", "pt2"):
             program = (read_torchscript if kind == "torchscript" else read_pt2)(
-                path, options, answer
+                path, options, findings
             )
             how = set_normalisation(
-                answer, options, ("imagenet", "as of nearly all networks of PyTorch")
+                findings, options, ("imagenet", "as of nearly all networks of PyTorch")
             )
-            geometry = set_input(answer, options, program.size, USUAL)
+            geometry = set_input(findings, options, program.size, USUAL)
             x = torch.from_numpy(normalised(sample_pixels(geometry), how, program.layout))
-            set_logits(answer, options, program.forward(x).float().numpy(), target)
+            set_logits(findings, options, program.forward(x).float().numpy(), target)
             save_served(
                 program.module,
                 target / FILE,
                 how,
                 layout=program.layout,
-                probabilities=answer.outputs == "probabilities",
+                probabilities=findings.outputs == "probabilities",
                 pick=program.pick,
                 batch=program.batch,
                 linear=None,
             )
         else:
-            _weights(_read_weights(kind, path), options, answer, target)
-    return answer
+            _weights(_read_weights(kind, path), options, findings, target)
+    return findings
 
 
 USUAL: dict[str, Any] = {"size": 224, "resize": 256, "interpolation": "bilinear"}
@@ -92,7 +92,7 @@ def _read_weights(kind: str, path: Path) -> Weights:
     return read_safetensors(path) if kind == "safetensors" else read_pickle(path)
 
 
-def _weights(weights: Weights, options: Options, answer: Answer, target: Path) -> None:
+def _weights(weights: Weights, options: Options, findings: Findings, target: Path) -> None:
     import torch  # noqa: PLC0415
 
     state = weights.state
@@ -105,13 +105,13 @@ def _weights(weights: Weights, options: Options, answer: Answer, target: Path) -
         _downsample_in_first(module)
         network.notes.clear()
         network.notes.append("the 1x1 convolutions have the strides: v1")
-    answer.notes += [*weights.notes, *network.notes]
-    answer.labels = weights.labels
-    answer.architecture = options.arch or network.name
-    answer.parameters = sum(parameter.numel() for parameter in module.parameters())
-    how = set_normalisation(answer, options, usual_normalisation(network.name))
+    findings.notes += [*weights.notes, *network.notes]
+    findings.labels = weights.labels
+    findings.architecture = options.arch or network.name
+    findings.parameters = sum(parameter.numel() for parameter in module.parameters())
+    how = set_normalisation(findings, options, usual_normalisation(network.name))
     said = (network.image_size, network.image_size) if network.image_size else None
-    geometry = set_input(answer, options, said, usual_pixels(network.name))
+    geometry = set_input(findings, options, said, usual_pixels(network.name))
     x = torch.from_numpy(normalised(sample_pixels(geometry), how, "NCHW"))
     outputs = module(x)
     found = classifier_of(module, x[:1])
@@ -121,19 +121,19 @@ def _weights(weights: Weights, options: Options, answer: Answer, target: Path) -
         module(x[:1])
         hook.remove()
         _, channels, height, width = features[-1]
-        answer.heatmap = {
+        findings.heatmap = {
             "method": "class_activation",
             "height": height,
             "width": width,
             "channels": channels,
         }
-    set_logits(answer, options, outputs.numpy(), target)
+    set_logits(findings, options, outputs.numpy(), target)
     save_served(
         traced(with_features(module, found[1]) if found else module, x),
         target / FILE,
         how,
         layout="NCHW",
-        probabilities=answer.outputs == "probabilities",
+        probabilities=findings.outputs == "probabilities",
         pick=None,
         batch=0,
         linear=found[0] if found else None,
