@@ -26,7 +26,12 @@ TRAINING_RUNS = {
     )
 }
 # Long tests come first: at the end one worker would run them while the other one has nothing to do.
-FIRST = ("tests/test_notebook.py", "tests/training", "tests/bundle/acceleration")
+FIRST = (
+    "tests/test_notebook.py",
+    "tests/training",
+    "tests/bundle/importing",
+    "tests/bundle/acceleration",
+)
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # its base is untyped
