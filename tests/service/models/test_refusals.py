@@ -75,6 +75,8 @@ def test_broken_bundles_are_refused_with_the_reason_and_the_rest_serves(
             edit_manifest(bundle, partial(dict.update, name=name))
         damage(bundle)
 
+    (tmp_path / "default").write_text("good")
+
     with serving(models_dir=tmp_path, runtime_threads=1) as server:
         ready = server.client.get("/readyz").json()
         refused = {entry["name"]: entry for entry in ready["refused"]}

@@ -56,6 +56,7 @@ def test_a_folder_that_cannot_be_read_is_a_refused_model_and_the_rest_serves(
     copy(torch_bundle_root, tmp_path, "good")
     version = copy(torch_bundle_root, tmp_path, "version")
     model = copy(torch_bundle_root, tmp_path, "model").parent
+    (tmp_path / "default").write_text("good")
 
     with unreadable(version, model), serving(prefix=BOUND, models_dir=tmp_path) as server:
         listed = {each["name"]: each for each in server.client.get("/models").json()["models"]}
