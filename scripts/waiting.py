@@ -58,7 +58,10 @@ def _loading(url: str) -> str:
         models = json.loads(get(f"{url}/models"))["models"]
     except NotYet:
         return ""
-    return ", ".join(f"{_model(model)} is {model['state']}" for model in models)
+    loading = any(model["state"] == "loading" for model in models)
+    # Once all are loaded, only the service itself knows why it is not ready.
+    states = (f"{_model(model)} is {model['state']}" for model in models)
+    return ", ".join(states) if loading else ""
 
 
 def _model(model: dict[str, Any]) -> str:

@@ -24,9 +24,14 @@ REFUSED = [
 class Ready(BaseHTTPRequestHandler):
     """A service with one model that serves and one that is refused."""
 
+    ready = True
+
     def do_GET(self) -> None:
-        body = json.dumps({"status": "ready", "models": MODELS, "refused": REFUSED}).encode()
-        self.send_response(200)
+        found = {"status": "ready", "models": MODELS, "refused": REFUSED}
+        if self.path == "/readyz" and not self.ready:
+            found = {"detail": "There is no default model."}
+        body = json.dumps(found).encode()
+        self.send_response(200 if "status" in found else 503)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -35,9 +40,15 @@ class Ready(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+class NotReady(Ready):
+    """The same without a default model."""
+
+    ready = False
+
+
+@pytest.fixture(params=[Ready])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), request.param) as server:
         threading.Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -53,3 +64,14 @@ def test_a_refused_version_is_not_listed_as_served(
         "serving flowers version 1",
         "         refused flowers version 2: a file differs",
     ]
+
+
+@pytest.mark.parametrize("url", [NotReady], indirect=True)
+def test_once_all_models_are_loaded_the_reason_is_shown(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    waiting = importlib.import_module("waiting")
+
+    with pytest.raises(waiting.NotYet, match="There is no default model"):
+        waiting.service_state(url)

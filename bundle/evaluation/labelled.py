@@ -21,6 +21,7 @@ from bundle.worker.blocking import RuntimeProcess
 
 # Below this accuracy something is wrong with the input, however many classes there are.
 VERY_LOW = 0.05
+MIN_IMAGES = 20  # fewer say almost nothing about it
 TRIED_IMAGES = 200
 
 
@@ -82,7 +83,7 @@ def measured(
     metric = accuracy_metric(logits, labels, info["runtime"], info["precision"], manifest.labels)
     # Some of the labels are enough for a test; chance is that of all.
     low, chance = metric["interval_95"][0], 1 / len(manifest.labels)
-    doubtful = low <= chance or metric["value"] < VERY_LOW
+    doubtful = len(labels) >= MIN_IMAGES and (low <= chance or metric["value"] < VERY_LOW)
     found = Tested(pixels, labels, [metric], calibration, why, doubtful)
     if doubtful:
         flipped = np.ascontiguousarray(pixels[..., ::-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -14,11 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from bundle.errors import BundleError
+from bundle.format.repository import default_model
 from bundle.importing.options import (
     Options,
+    check_places,
     image_size,
     normalisation,
     read_labels,
+    usual_name,
 )
 
 if TYPE_CHECKING:
@@ -114,10 +116,12 @@ def import_(
         if normalise is not None:
             normalisation(normalise)
         given = read_labels(labels) if labels is not None else None
+        name = name if name is not None else usual_name(path)
+        check_places(name, models, {"--test": test, "--calibration": calibration})
         request = Request(
             path=path,
             models=models,
-            name=name if name is not None else usual_name(path),
+            name=name,
             command=shlex.join(["python", "-m", "bundle", *sys.argv[1:]]),
             options=Options(
                 arch=arch,
@@ -141,18 +145,13 @@ def import_(
         console.print(f"[red]{exc.code}[/red]: {escape(str(exc))}")
         raise typer.Exit(1) from exc
     except OSError as exc:
-        console.print(f"[red]storage[/red]: The bundle can't be written: {escape(str(exc))}")
+        console.print(
+            "[red]storage[/red]: The bundle can't be written. Expected --models FOLDER with free "
+            f"space and the permission to write there. Received: {escape(str(exc))}"
+        )
         raise typer.Exit(1) from exc
     for line in summary(done, models):
         console.print(escape(line))
-
-
-def usual_name(path: Path) -> str:
-    """A model name made of the name of the file or folder."""
-    stem = path.absolute().name
-    for suffix in (".weights.h5", path.suffix):
-        stem = stem.removesuffix(suffix) if len(suffix) <= len(".safetensors") else stem
-    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")[:64] or "imported"
 
 
 def summary(done: Imported, models: Path) -> list[str]:
@@ -185,11 +184,23 @@ def summary(done: Imported, models: Path) -> list[str]:
         else:
             lines.append(f"Calibrated: temperature {tested.calibration['temperature']:.3f}")
         if tested.doubtful:
-            lines.append("That is near chance: the input or the order of the labels is wrong.")
+            lines.append(
+                "That is near chance: the weights are not trained, or the input or the order of "
+                "the labels is wrong."
+            )
             lines.append(f"  with red and blue exchanged: {tested.swapped:.2%}")
             lines += [f"  with --normalise {n}: {v:.2%}" for n, v in tested.others.items()]
     else:
         lines.append("Not measured: --test FOLDER measures the accuracy and calibrates the scores")
+    if manifest.version > 1:
+        lines.append(
+            f"Note: {manifest.name} had version {manifest.version - 1}; requests that name no "
+            f"version get {manifest.version} from the next start of the service"
+        )
+    if default_model(models) == manifest.name:
+        lines.append(f"Default: {manifest.name} is the default model of {models}")
+    if len(manifest.artifacts) == 1:
+        lines.append(f"Faster on a CPU: python -m bundle accelerate {shlex.quote(str(done.path))}")
     serve = "make serve"
     if models.absolute() != Path("models").absolute():
         serve = f"SERVICE_MODELS_DIR={shlex.quote(str(models))} {serve}"

@@ -43,6 +43,11 @@ def identify(path: Path, scratch: Path) -> Source:
     """
     try:
         return _folder(path) if path.is_dir() else _file(path, scratch)
+    except FileNotFoundError as exc:
+        raise ImportFailed(
+            "There is no such file or folder. Expected the path of a model. "
+            f"Received: {str(path)!r}"
+        ) from exc
     except OSError as exc:
         raise ImportFailed(
             f"The model can't be read ({exc.strerror}). {EXPECTED} Received: {str(path)!r}"

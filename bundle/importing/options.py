@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundle.errors import ImportFailed
 from bundle.format.labels import imagenet_labels
+from bundle.format.manifest import NAME_PATTERN
 from bundle.normalisation import CAFFE, MINUS_ONE_TO_ONE, TORCHVISION, Normalisation
 
 NAMED = {
@@ -112,6 +115,45 @@ def distinct(labels: list[str]) -> list[str]:
             f"Received: {repr(twice) + ' twice' if twice else labels}"
         )
     return labels
+
+
+def usual_name(path: Path) -> str:
+    """A model name made of the name of a file or folder."""
+    stem = path.absolute().name
+    for suffix in (".weights.h5", path.suffix):
+        stem = stem.removesuffix(suffix) if len(suffix) <= len(".safetensors") else stem
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")[:64] or "imported"
+
+
+def check_places(name: str, models: Path, images: Mapping[str, Path | None]) -> None:
+    """Check, before minutes of work, where the bundle goes and where the images are.
+
+    Args:
+        name: Of the model.
+        models: The repository, which may not exist yet.
+        images: The folders of images by their option.
+
+    Raises:
+        ImportFailed: The name is not valid, or a folder is missing or can't be written to.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ImportFailed(
+            "A model name has lower-case letters, digits, '-', '_' and '.', 64 at most. Expected "
+            f"for example --name {usual_name(Path(name))}. Received: --name {name}"
+        )
+    whole = models.absolute()
+    existing = next(folder for folder in (whole, *whole.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ImportFailed(
+            "The model repository can't be written to. Expected --models FOLDER with the "
+            f"permission to write there. Received: {str(models)!r}"
+        )
+    for option, folder in images.items():
+        if folder is not None and not folder.is_dir():
+            raise ImportFailed(
+                f"There is no such folder. Expected {option} FOLDER with images. "
+                f"Received: {str(folder)!r}"
+            )
 
 
 def completed(options: Options, **said: object) -> Options:

@@ -77,7 +77,7 @@ class Registry:
         """
         if name is None:
             name = self.default_name
-            if name is None and self._models:
+            if name not in self._models and self._models and not self._refused_folder(name):
                 raise NotReady(self._no_default)
         versions = self._models.get(name or "")
         if not versions:
@@ -123,16 +123,10 @@ class Registry:
             reasons = "; ".join(f"{m.name}/{m.version}: {m.reason}" for m in models)
             raise NotReady(f"Every model is refused. {reasons}{self._ignored_folders}")
         name = self.default_name
-        if name is None:
-            raise NotReady(self._no_default)
         if name not in self._models:
             if refused := self._refused_folder(name):
                 raise NotReady(f"The default model is not ready. {refused}")
-            raise NotReady(
-                f"The default model does not exist. Expected SERVICE_DEFAULT_MODEL, or the file "
-                f"{DEFAULT_FILE} in {self._settings.models_dir}, to be one of "
-                f"{', '.join(sorted(self._models))}. Received: {name!r}"
-            )
+            raise NotReady(self._no_default)
         default = self.find(name, None)
         if default.state != "ready":
             raise NotReady(
@@ -149,10 +143,13 @@ class Registry:
 
     @property
     def _no_default(self) -> str:
+        """Why there is no default model, and how to set one."""
+        name, models = self.default_name, ", ".join(sorted(self._models))
+        file = self._settings.models_dir / DEFAULT_FILE
+        what = "There is no default model" if name is None else "The default model does not exist"
         return (
-            "There is no default model. Name a model in the request; or set SERVICE_DEFAULT_MODEL "
-            f"or write the name of one into {self._settings.models_dir / DEFAULT_FILE}, and "
-            f"restart the service. Expected one of: {', '.join(sorted(self._models))}."
+            f"{what}. Name a model in the request; or set SERVICE_DEFAULT_MODEL, or write a name "
+            f"into {file}, and restart the service. Expected one of: {models}. Received: {name!r}"
         )
 
     @property

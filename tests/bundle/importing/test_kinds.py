@@ -46,6 +46,8 @@ OPTIONS = {
     "--normalise": ("imagnet", "0.5,0.5,0.5/0.5,0.5,0.5"),
     "--size": ("big", "--size HEIGHTxWIDTH"),
     "--labels": ("a,b,a", "'a' twice"),
+    "--name": ("My Model", "--name my-model"),
+    "--test": ("/no/such/folder", "no such folder. Expected --test FOLDER"),
 }
 
 

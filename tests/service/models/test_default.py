@@ -47,7 +47,9 @@ def test_of_two_models_none_is_the_default_by_its_name(
     assert named.status_code == 200
 
 
-@pytest.mark.parametrize("content", [b"mine", b"\xff"], ids=["refused", "not text"])
+@pytest.mark.parametrize(
+    "content", [b"mine", b"\xff", b"gone"], ids=["refused", "not text", "missing"]
+)
 def test_no_other_model_answers_in_place_of_the_default_one(
     torch_bundle_root: Path, tmp_path: Path, content: bytes
 ) -> None:
