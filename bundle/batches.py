@@ -1,4 +1,4 @@
-"""Split many images into batches that fit into one forward pass."""
+"""Split many images into batches that fit into one forward pass, for training and measuring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logits to labelled scores, for serving, evaluation and the self-test."""
+"""Logits and a temperature to labelled scores, for serving, evaluation and the self-test."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Temperature scaling and the calibration error.
+"""The temperature: fitted here, after training and in an import, and recorded in the manifest.
 
-C. Guo et al. 2017, "On Calibration of Modern Neural Networks".
+Temperature scaling and the calibration error are those of C. Guo et al. 2017, "On Calibration of
+Modern Neural Networks".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The guard around a decoder: its exceptions become `ImageError`, its warnings are dropped."""
+"""Exceptions of a decoding library become `ImageError`; its warnings are dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Load an artifact into a running model. Each module imports its framework only inside `load`."""
+"""Load an artifact into a running model. Each module imports its framework only inside `load`.
+
+A new runtime is a module with the functions of `torchscript.py`, a line in `_MODULES` below, and
+its format in `bundle/format/schema.py`; CONTRIBUTING.md has the whole list.
+"""
 
 from __future__ import annotations
 
