@@ -35,4 +35,3 @@ case ",$extras," in *,torch,*)
     .venv/bin/python -c 'import tensorflow as tf; tf.function(tf.nn.softmax)(tf.ones([2, 2]))'
     ;;
 esac
-.venv/bin/python -m compileall -q -j 0 .venv/lib || true   # some packages contain files for other Python versions
