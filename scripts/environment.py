@@ -43,9 +43,6 @@ def main() -> int:
 
     info("installing the packages of requirements.lock (takes minutes the first time)")
     install = [uv, "pip", "install", *LOCK, "--build-constraints", "requirements.lock", *more]
-    # Where Python must not write bytecode (PYTHONDONTWRITEBYTECODE), every worker process would
-    # compile its framework again: `import torch` and `import tensorflow` take 2.5 times as long.
-    install += ["--compile-bytecode"]
     if options.dependencies_only:
         install += [
             "-r",
@@ -62,7 +59,9 @@ def main() -> int:
         install += [CPU]
     else:
         info("torch's CPU builds are not reachable; the default build works too, some GB larger")
-    return run(*install) and fail(
+    # Where Python must not write bytecode (PYTHONDONTWRITEBYTECODE), every worker process would
+    # compile its framework again: `import torch` and `import tensorflow` take 2.5 times as long.
+    return run(*install, "--compile-bytecode") and fail(
         "the installation did not finish; run the same command to continue"
     )
 
