@@ -86,17 +86,6 @@ class OneImage(nn.Module):
         return {"logits": self.network(x).reshape(1, 3), "features": x}
 
 
-class Colours(nn.Module):
-    """The tiny network of `tests.tiny_networks` for values of 0 to 1: blue, green, red."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights = nn.Buffer(1.5 * torch.eye(3).flip(0) - 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 4 * torch.einsum("nchw,lc->nlhw", x, self.weights).relu().mean((2, 3))
-
-
 @torch.no_grad()
 def main(folder: Path) -> None:
     torch.manual_seed(0)
@@ -171,9 +160,6 @@ def main(folder: Path) -> None:
         "image_std": [0.229, 0.224, 0.225],
     }
     (folder / "hf" / "preprocessor_config.json").write_text(json.dumps(processor))
-
-    colours = torch.jit.trace(Colours(), x[:1, :, :32, :32])  # type: ignore[no-untyped-call]
-    colours.save(str(folder / "colours.pt"))
 
     torch.save(torch.optim.Adam(shuffle.parameters()).state_dict(), folder / "optimizer.pt")
     torch.save(shuffle, folder / "whole.pt")

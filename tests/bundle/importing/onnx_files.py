@@ -51,17 +51,31 @@ def _value(name: str, shape: list[int | str]) -> bytes:
     return _part(1, name) + _part(2, _part(1, _number(1, _FLOAT) + _part(2, dims)))
 
 
-def write_onnx(path: Path, *, images: int | None = None) -> None:
+def write_colours(path: Path) -> None:
+    """Write a network that tells `tests.tiny_networks.LABELS` apart, of values from 0 to 1."""
+    colours = (1.5 * np.eye(3)[::-1] - 0.5).astype(np.float32)  # blue, green, red
+    write_onnx(path, weights=(colours[:, :, None, None], 4 * np.eye(3, dtype=np.float32)))
+
+
+def write_onnx(
+    path: Path,
+    *,
+    images: int | None = None,
+    weights: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
+) -> None:
     """Write `path`, and its logits of `pixels(SIZE)` as `path` with `.npy`.
 
     Args:
         path: The file.
         images: The only number of images that the graph takes; None: any.
+        weights: Of the convolution [F, 3, 1, 1] and the linear layer [F, 3]; None: random.
     """
     generator = np.random.default_rng(3)
-    convolution = generator.normal(size=(8, 3, 1, 1)).astype(np.float32)
-    linear = generator.normal(size=(8, 3)).astype(np.float32)
-    shape = np.array([images or -1, 8], np.int64)
+    convolution, linear = weights or (
+        generator.normal(size=(8, 3, 1, 1)).astype(np.float32),
+        generator.normal(size=(8, 3)).astype(np.float32),
+    )
+    shape = np.array([images or -1, len(linear)], np.int64)
     last = np.array([images or -1, 3], np.int64)
     nodes = [
         _node("Conv", ["image", "convolution"], "a"),

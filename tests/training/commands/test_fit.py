@@ -15,23 +15,34 @@ import pytest
 from PIL import Image
 
 from bundle.format.manifest import read_manifest
-from tests.training.conftest import write_images
+from tests.training.conftest import Start, write_images
 
 ROOT = Path(__file__).resolve().parents[3]
 NOWHERE = "http://127.0.0.1:9"  # a closed port as the proxy: no download succeeds
 
 
 def fit(
-    data: str, folder: Path, *options: str, columns: int = 200
+    data: str, folder: Path, *options: str, columns: int = 200, start: Start | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m training fit --data DATA` in `folder`, which gets models/ and runs/."""
-    places = {"PYTHONPATH": str(ROOT), "TORCH_HOME": str(folder / "cache"), "COLUMNS": str(columns)}
+    """Run `python -m training fit --data DATA` in `folder`, which gets models/ and runs/.
+
+    `start` saves the import of the framework.
+    """
+    command = ("fit", "--data", data, "--threads", "1", *options)
+    variables = {
+        "TORCH_HOME": str(folder / "cache"),
+        "COLUMNS": str(columns),
+        "https_proxy": NOWHERE,
+        "HTTPS_PROXY": NOWHERE,
+    }
+    if start is not None:
+        return start(*command, folder=folder, **variables).end()
     return subprocess.run(
-        [sys.executable, "-m", "training", "fit", "--data", data, "--threads", "1", *options],
+        [sys.executable, "-m", "training", *command],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={**os.environ, **places, "https_proxy": NOWHERE, "HTTPS_PROXY": NOWHERE},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         timeout=500,
         check=False,
     )
@@ -57,7 +68,9 @@ def write_photos(folder: Path, per_class: int = 10) -> Path:
     return folder
 
 
-def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(
+    start: Start, tmp_path: Path
+) -> None:
     photos = write_photos(tmp_path / "My photos")
     elsewhere = write_photos(tmp_path / "elsewhere", 1)
     (photos / "dark" / "notes.txt").write_text("no image")
@@ -104,7 +117,7 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
     assert 1 <= config["kept_epoch"] <= manifest.trained.epochs <= config["epochs"]
     assert "SERVICE_MODELS_DIR=models SERVICE_DEFAULT_MODEL=my-photos-pytorch" in done.stdout
 
-    again = fit("My photos", tmp_path, "--epochs", "120")
+    again = fit("My photos", tmp_path, "--epochs", "120", start=start)
 
     assert again.returncode == 0, again.stdout + again.stderr
     assert "with the choices of its first start" in again.stdout
@@ -113,10 +126,12 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(tmp_pa
     assert second.metrics[0].value == metric.value
 
 
-def test_the_announced_images_are_held_out_and_few_test_images_are_noticed(tmp_path: Path) -> None:
+def test_the_announced_images_are_held_out_and_few_test_images_are_noticed(
+    start: Start, tmp_path: Path
+) -> None:
     write_images(tmp_path / "colours", 8)
 
-    done = fit("colours", tmp_path, "--epochs", "1", "--arch", "resnet20")
+    done = fit("colours", tmp_path, "--epochs", "1", "--arch", "resnet20", start=start)
 
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
@@ -169,11 +184,11 @@ def nothing(folder: Path) -> None:
     ],
 )
 def test_a_broken_folder_is_an_error_that_names_the_reason(
-    damage: Callable[[Path], None], text: str, tmp_path: Path
+    damage: Callable[[Path], None], text: str, start: Start, tmp_path: Path
 ) -> None:
     damage(write_photos(tmp_path / "photos"))
 
-    done = fit("photos", tmp_path, "--init", "random")
+    done = fit("photos", tmp_path, "--init", "random", start=start)
 
     assert done.returncode == 1
     assert text in done.stderr
@@ -182,13 +197,13 @@ def test_a_broken_folder_is_an_error_that_names_the_reason(
 
 
 def test_in_a_narrow_window_the_choices_are_wrapped_and_not_cut(
-    torch_bundle_root: Path, tmp_path: Path
+    torch_bundle_root: Path, start: Start, tmp_path: Path
 ) -> None:
     corrupt(write_photos(tmp_path / "photos"))  # the command fails after the table
     weights = "bundles/one-of-several-with-long-names-that-differ-at-the-end/1"
     shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / weights)
 
-    done = fit("photos", tmp_path, "--arch", "resnet20", "--init", weights, columns=80)
+    done = fit("photos", tmp_path, "--arch", "resnet20", "--init", weights, columns=80, start=start)
 
     assert "What was chosen for photos" in done.stdout, done.stderr
     choices = "".join(
