@@ -11,7 +11,6 @@ from tests.bundle.importing.importing import LABELS, assert_refused, assert_serv
 SIZE = 64
 FILES = {
     # file: (kind, options, what the output says)
-    "plain.bin": ("state_dict", ["--size", "64", "--labels", LABELS], "shufflenet_v2_x0_5"),
     "legacy": ("state_dict", ["--size", "64"], "shufflenet_v2_x0_5"),
     "lightning.ckpt": (
         "state_dict",
@@ -43,20 +42,16 @@ def test_the_bundle_serves_the_logits_of_the_network(
     assert manifest.imported is not None
     assert manifest.imported.kind == kind
     assert (manifest.heatmap_size is None) == (file in PROGRAMS)
+    if kind == "huggingface":
+        # What the folder says is not assumed.
+        assert manifest.imported.assumed == []
+        assert manifest.architecture.name == "resnet50-v1"
+        assert manifest.input.resize.model_dump() == {
+            "rule": "shorter_side",
+            "size": 73,
+            "interpolation": "bicubic",
+        }
     assert_serves(bundle, torch_files / f"{file}.npy", SIZE)
-
-
-def test_what_a_hugging_face_folder_says_is_not_assumed(torch_files: Path, tmp_path: Path) -> None:
-    _, manifest, _ = imported(torch_files / "hf", tmp_path / "models")
-
-    assert manifest.imported is not None
-    assert manifest.imported.assumed == []
-    assert manifest.architecture.name == "resnet50-v1"
-    assert manifest.input.resize.model_dump() == {
-        "rule": "shorter_side",
-        "size": 73,
-        "interpolation": "bicubic",
-    }
 
 
 REFUSED = {
