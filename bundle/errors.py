@@ -6,6 +6,7 @@
         GoldenMismatch           golden_mismatch
         RuntimeUnavailable       runtime_unavailable
         WorkerDied               worker_died
+        ImagesInvalid            images_invalid
         AccelerationFailed       acceleration_failed
         ImportFailed             import_failed
     ImageError                   an image that cannot be classified
@@ -17,6 +18,7 @@ Where each one stands on the two paths:
 
     folder -> ManifestInvalid -> manifest -> IntegrityFailed -> verified files
            -> RuntimeUnavailable -> loaded model -> GoldenMismatch -> ready process -> WorkerDied
+    folder of images -> ImagesInvalid -> pixels and labels to measure a bundle with
     bundle -> AccelerationFailed -> bundle with accelerated artifacts
     file   -> ImportFailed -> bundle
     bytes  -> UnsupportedImageType -> header -> ImageTooLarge -> decoder -> UnreadableImage
@@ -60,6 +62,12 @@ class RuntimeUnavailable(BundleError):
     """The framework or the device is missing, or the artifact does not load or run."""
 
     code = "runtime_unavailable"
+
+
+class ImagesInvalid(BundleError):
+    """A folder of images is empty, is not of the model's labels, or has an unreadable image."""
+
+    code = "images_invalid"
 
 
 class AccelerationFailed(BundleError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import AccelerationFailed
+from bundle.errors import ImagesInvalid
 from bundle.format.manifest import Input, Manifest
 from bundle.imaging.folder import read_images
 
@@ -28,7 +29,7 @@ def calibration_pixels(
         uint8 [N, H, W, 3].
 
     Raises:
-        AccelerationFailed: There is no image, or one can't be read.
+        ImagesInvalid: There is no image, or one can't be read.
     """
     files = _files(folder)
     order = np.random.default_rng(0).permutation(len(files))[:count]
@@ -44,7 +45,7 @@ def labelled_pixels(
     without a folder have no images.
 
     Raises:
-        AccelerationFailed: A sub-folder is of no label or of one that another one has, one is
+        ImagesInvalid: A sub-folder is of no label or of one that another one has, one is
             empty, there is none, or an image can't be read.
     """
     named = {str(index): index for index in range(len(manifest.labels))}
@@ -54,10 +55,11 @@ def labelled_pixels(
     unknown = [name for name in found if name not in named]
     indices = [named[name] for name in found if name in named]
     if unknown or not found or len(set(indices)) < len(indices):
-        raise AccelerationFailed(
+        raise ImagesInvalid(
             f"The test images do not belong to this model. Expected in {str(folder)!r} at most one "
             "folder for each label, named by the label, its id or its index: "
             f"{', '.join(manifest.labels[:10])}{' ...' if len(manifest.labels) > 10 else ''}. "
+            f"{_similar(unknown, manifest.labels)}"
             f"Received: {', '.join((unknown or found)[:10]) or 'none'}"
         )
     files: list[Path] = []
@@ -69,15 +71,24 @@ def labelled_pixels(
     return _pixels(files, manifest.input), np.array(labels, np.int64)
 
 
+def _similar(unknown: list[str], labels: list[str]) -> str:
+    """A sentence for folders whose names differ from a label in case or spelling only."""
+    by_case = {label.casefold(): label for label in labels}
+    for name in unknown:
+        for match in get_close_matches(name.casefold(), by_case, n=1, cutoff=0.8):
+            return f"Perhaps {name!r} is {by_case[match]!r}. "
+    return ""
+
+
 def _files(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     if not files:
-        raise AccelerationFailed(f"Expected images. Found none in {str(folder)!r}.")
+        raise ImagesInvalid(f"Expected images. Found none in {str(folder)!r}.")
     return files
 
 
 def _pixels(files: list[Path], geometry: Input) -> npt.NDArray[np.uint8]:
     pixels, unreadable = read_images(files, geometry)
     for file, reason in unreadable.items():
-        raise AccelerationFailed(f"An image can't be read; fix or remove it. {file}: {reason}")
+        raise ImagesInvalid(f"An image can't be read; fix or remove it. {file}: {reason}")
     return pixels

@@ -231,6 +231,7 @@ def test_int8_alone_is_made_and_measured_on_images_of_some_labels(
             ["--test", "{empty}"],
             "by the label, its id or its index: blue, green, red. Received: none",
         ),
+        (["--test", "{spelling}"], "red. Perhaps 'Gren' is 'green'. Received: Gren"),
     ],
 )
 def test_wrong_folders_are_refused_with_the_reason(
@@ -240,11 +241,11 @@ def test_wrong_folders_are_refused_with_the_reason(
     (tmp_path / "broken").mkdir()
     for name in ("0", "blue"):
         (tmp_path / "twice" / name).mkdir(parents=True)
+    (tmp_path / "spelling" / "Gren").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "broken" / "1.png")
     (tmp_path / "broken" / "2.png").write_bytes(b"no image")
     filled = [
-        option.format(**{name: tmp_path / name for name in ("empty", "broken", "twice")})
-        for option in options
+        option.format(**{path.name: path for path in tmp_path.iterdir()}) for option in options
     ]
 
     result = CliRunner().invoke(
@@ -254,7 +255,7 @@ def test_wrong_folders_are_refused_with_the_reason(
     )
 
     assert result.exit_code == 1
-    assert "acceleration_failed" in result.output
+    assert "images_invalid" in result.output
     assert text in result.output
 
 
