@@ -22,7 +22,7 @@ FRAMEWORK_ROOMS = {
     "bundle/acceleration": ({"torch", "tensorflow", "nncf"}, "inside functions"),
     "bundle/importing": ({"torch", "torchvision", "tensorflow", "keras"}, "inside functions"),
     "training/torch": ({"torch", "torchvision"}, "anywhere"),
-    "training/keras": ({"tensorflow", "keras"}, "anywhere"),
+    "training/keras": ({"tensorflow", "keras", "torch"}, "anywhere"),
     "training/data": ({"torchvision"}, "inside functions"),
 }
 

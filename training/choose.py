@@ -23,6 +23,7 @@ from training.data.splits import TEST_FRACTION, share_of
 from training.data.survey import Survey
 from training.errors import DataError
 
+TRANSFER_NETWORK = "resnet50"  # the one whose weights ship with the project
 SCRATCH_NETWORK = "resnet20"
 PHOTO_SIZE = {"cifar": 64, "imagenet": 128}  # for photos and random weights, in pixels
 MIN_SIZE = {"cifar": 32, "imagenet": 96}  # if memory is short
@@ -34,11 +35,16 @@ MIN_BATCH = 8
 MAX_BATCH = {"random": 128, "transfer": 64}
 SAMPLES_SEEN = 300_000  # over a run from random weights, approximately
 SCRATCH_EPOCHS = (30, 120)  # min and max
+# Fine-tuning of photos on processors with bf16 instructions. Without them an epoch of 1,800 photos
+# takes 12 minutes of two cores, and small crops, which take 4, were worse than the probe alone
+# (docs/experiments.md): there the probe is all.
+FINE_TUNED_SAMPLES = 15_000  # over a run, approximately
+FINE_TUNING_EPOCHS = (2, 8)  # min and max
 # From random weights, the moving average of the weights is kept: its validation loss on a handful
 # of images is less noisy. In one run (154 training, 38 validation images) the best epoch by that
 # loss had 87.7 % of 400 test images right with averaging, 86.0 % without.
 AVERAGED_EPOCHS = 5
-MIN_PATIENCE = 5  # epochs; frozen ones do not count
+MIN_PATIENCE = 5  # epochs
 NAMED_CLASSES = 6  # that the table lists with their counts
 IMBALANCE = 1.5  # ratio of the largest class to the smallest, up to which nothing is done
 OVERSAMPLING = 10.0
@@ -77,28 +83,23 @@ class Choice:
     why: str
 
 
-def wanted_weights(survey: Survey, machine: Machine, overrides: Mapping[str, Any]) -> str | None:
+def wanted_weights(survey: Survey, overrides: Mapping[str, Any]) -> str | None:
     """The network whose ImageNet weights to start from, if they are available; None: no network.
 
     Args:
         survey: the images.
-        machine: where it will train.
         overrides: what the user requested, by the names of `TrainConfig`, with the framework.
     """
-    init, arch = overrides.get("init"), overrides.get("arch")
-    if init == "imagenet":
-        return arch or _transfer_network(machine, overrides["framework"])
+    init, arch = overrides.get("init"), overrides.get("arch", TRANSFER_NETWORK)
     if init is not None:
-        return None
+        return arch if init == "imagenet" else None
     if survey.side <= SMALL_IMAGE:
         return None
-    if arch is None:
-        return _transfer_network(machine, overrides["framework"])
     return arch if arch in IMAGENET_WEIGHTS[overrides["framework"]] else None
 
 
 def choose(
-    survey: Survey, machine: Machine, overrides: Mapping[str, Any], *, imagenet: bool
+    survey: Survey, machine: Machine, overrides: Mapping[str, Any], *, imagenet: str | None
 ) -> tuple[TrainConfig, list[Choice]]:
     """The configuration, and the reasons for it.
 
@@ -106,17 +107,15 @@ def choose(
         survey: the images.
         machine: where it will train.
         overrides: as for `wanted_weights`; they always win.
-        imagenet: whether the wanted ImageNet weights are available.
+        imagenet: the `init` of the wanted ImageNet weights; None: they are not available.
 
     Raises:
         ConfigError: the overrides are invalid.
         DataError: the images do not fit into memory.
     """
-    init = "imagenet" if imagenet else overrides.get("init", "random")
+    init = imagenet or overrides.get("init", "random")
     transfer = init != "random"
-    arch = overrides.get("arch") or (
-        _transfer_network(machine, overrides["framework"]) if transfer else SCRATCH_NETWORK
-    )
+    arch = overrides.get("arch") or (TRANSFER_NETWORK if transfer else SCRATCH_NETWORK)
     counts = survey.counts.values()
     left = [count if survey.test else count - share_of(count, TEST_FRACTION) for count in counts]
     held_out = _between(VALIDATION_IMAGES / sum(left), *VALIDATION_FRACTION)
@@ -128,12 +127,12 @@ def choose(
         "transfer" if transfer else "fast",
         framework=overrides["framework"],
         arch=arch,
+        variant=overrides.get("variant"),
         init=init,
         image_size=size,
         validation_fraction=held_out,
         batch_size=batch,
-        epochs=overrides.get("epochs")
-        or (None if transfer else round(_between(SAMPLES_SEEN / trained, *SCRATCH_EPOCHS))),
+        epochs=overrides.get("epochs") or _epochs(trained, machine, size, transfer),
         ema_decay=None if transfer else 1 - 1 / (AVERAGED_EPOCHS * max(1, trained // batch)),
         oversampling=OVERSAMPLING if survey.imbalance > IMBALANCE else None,
         precision="bf16" if machine.bf16 and not machine.gpu else "fp32",
@@ -153,7 +152,7 @@ def choose(
             f"{held_out:.0%} of the others, for early stopping and calibration",
         ),
         Choice("first weights", config.init, _why_weights(survey, overrides, arch, imagenet)),
-        Choice("network", arch, _why_network(machine, overrides, transfer)),
+        Choice("network", config.network, _why_network(overrides, transfer)),
         Choice("image size", f"{size} pixels", why_size),
         Choice("batch size", f"{batch} images", why_batch),
         Choice("epochs", f"{config.epochs} at most", _why_epochs(config)),
@@ -166,8 +165,15 @@ def _between(value: float, low: float, high: float) -> float:
     return max(low, min(high, value))
 
 
-def _transfer_network(machine: Machine, framework: str) -> str:
-    return "resnet18" if framework == "torch" and not machine.gpu else "resnet50"
+def _epochs(trained: int, machine: Machine, size: int, transfer: bool) -> int | None:
+    """The number of epochs; None: the recipe's."""
+    if not transfer:
+        return round(_between(SAMPLES_SEEN / trained, *SCRATCH_EPOCHS))
+    if machine.gpu or size <= SMALL_IMAGE:
+        return None
+    if not machine.bf16:
+        return 1
+    return 1 + round(_between(FINE_TUNED_SAMPLES / trained, *FINE_TUNING_EPOCHS))
 
 
 def _image_size(
@@ -240,7 +246,9 @@ def _counts(survey: Survey) -> str:
     return some([f"{name} {count:,}" for name, count in ordered], NAMED_CLASSES)
 
 
-def _why_weights(survey: Survey, overrides: Mapping[str, Any], arch: str, imagenet: bool) -> str:
+def _why_weights(
+    survey: Survey, overrides: Mapping[str, Any], arch: str, imagenet: str | None
+) -> str:
     if overrides.get("init"):
         return "as requested"
     if imagenet:
@@ -252,22 +260,20 @@ def _why_weights(survey: Survey, overrides: Mapping[str, Any], arch: str, imagen
     return "those of ImageNet are not available, see the notice"
 
 
-def _why_network(machine: Machine, overrides: Mapping[str, Any], transfer: bool) -> str:
+def _why_network(overrides: Mapping[str, Any], transfer: bool) -> str:
     if "arch" in overrides:
         return "as requested"
-    if not transfer:
-        return "small: trains in minutes, and on few images"
-    if machine.gpu:
-        return "there is a GPU"
-    return "the smallest with ImageNet weights: there is no GPU"
+    return "that of the weights" if transfer else "small: trains in minutes, and on few images"
 
 
 def _why_epochs(config: TrainConfig) -> str:
+    if config.probe and config.epochs == 1:
+        return "a linear probe, which fits the classifier only; --epochs 9 fine-tunes all weights"
     reasons = [f"early stopping after {config.patience} without a lower validation loss"]
     if config.ema_decay:
         reasons.insert(0, f"weights averaged over the last {min(AVERAGED_EPOCHS, config.epochs)}")
-    if config.freeze_epochs:
-        reasons.insert(0, f"the first {config.freeze_epochs} train the classifier only")
+    if config.probe:
+        reasons.insert(0, "the first is a linear probe, which fits the classifier only")
     return "; ".join(reasons)
 
 

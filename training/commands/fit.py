@@ -29,11 +29,12 @@ from training.commands.options import (
     load_backend,
     load_data,
 )
-from training.config import TrainConfig, make_config, network_options
+from training.config import TrainConfig, make_config
 from training.data.survey import Survey, survey
 from training.errors import WeightsError
 from training.run import recorded_config
 from training.weights.initial import initial_path, read_initial
+from training.weights.shipped import network_of, shipped_weights
 
 
 def fit(
@@ -46,8 +47,8 @@ def fit(
     init: Annotated[
         str | None,
         typer.Option(
-            help="Initial weights: random, imagenet, a file, or a bundle folder; default: imagenet "
-            "for photos, if the weights are available."
+            help="Initial weights: random, imagenet, a file, or a bundle folder; default for "
+            "photos: those of the ImageNet model that ships with the project, or imagenet."
         ),
     ] = None,
     arch: Annotated[
@@ -77,9 +78,10 @@ def fit(
     make_config(**(overrides | {"init": None}))
     start = initial_path(init) if init else None
     if start is not None and start.is_dir():
-        manifest = read_manifest(start)
-        network = network_options(str(manifest.architecture.name))
-        overrides = network | {"image_size": manifest.input.height} | overrides
+        network = network_of(start)
+        if network["arch"] != (arch or network["arch"]):
+            network = {}
+        overrides = network | {"image_size": read_manifest(start).input.height} | overrides
     seen = survey(data)
     name = name or default_name(data_name(str(data)), framework)
     folder = run or Path("runs") / f"{name}-{seen.digest[:8]}"
@@ -88,10 +90,11 @@ def fit(
     check_writable(folder, "run folder")
     config = recorded_config(folder)
     if config is None:
-        config, choices = _choose(seen, overrides)
+        config, choices = _choose(seen, overrides, out)
         _show(data, choices)
     else:
         config = dataclasses.replace(config, **overrides)
+        initial_path(config.init)  # it raises ConfigError if the weights are gone
         console.print(f"Resuming in {folder} with the choices of its first start.", markup=False)
     data_set = load_data(str(data), config, skip_unreadable=skip_unreadable)
     # scipy takes seconds to import: not before the options are known to be valid.
@@ -101,8 +104,8 @@ def fit(
     make_bundle(config, data_set, folder, options)
 
 
-def _choose(seen: Survey, overrides: dict[str, Any]) -> tuple[TrainConfig, list[Choice]]:
-    """The configuration; ImageNet weights are downloaded if they are wanted and available.
+def _choose(seen: Survey, overrides: dict[str, Any], out: Path) -> tuple[TrainConfig, list[Choice]]:
+    """The configuration; ImageNet weights that do not ship with the project are downloaded.
 
     Raises:
         ConfigError, DataError: see `choose`.
@@ -113,9 +116,12 @@ def _choose(seen: Survey, overrides: dict[str, Any]) -> tuple[TrainConfig, list[
     framework = overrides["framework"]
     backend = load_backend(make_config(framework=framework, threads=overrides["threads"]))
     machine = Machine(available_memory(), computes_in_bf16(), backend.devices.gpus() > 0)
-    arch = wanted_weights(seen, machine, overrides)
+    arch = wanted_weights(seen, overrides)
     if arch is None:
-        return choose(seen, machine, overrides, imagenet=False)
+        return choose(seen, machine, overrides, imagenet=None)
+    if "init" not in overrides and (shipped := shipped_weights(arch, out)) is not None:
+        variant = {"variant": network_of(shipped).get("variant")}
+        return choose(seen, machine, variant | overrides, imagenet=str(shipped))
     console.print(f"Looking for the ImageNet weights of {arch}.")
     try:
         imagenet = make_config(framework=framework, arch=arch, init="imagenet")
@@ -127,8 +133,8 @@ def _choose(seen: Survey, overrides: dict[str, Any]) -> tuple[TrainConfig, list[
             f"Notice: the network starts from random weights, which costs accuracy. {exc}",
             markup=False,
         )
-        return choose(seen, machine, overrides, imagenet=False)
-    return choose(seen, machine, overrides, imagenet=True)
+        return choose(seen, machine, overrides, imagenet=None)
+    return choose(seen, machine, overrides, imagenet="imagenet")
 
 
 def _show(data: Path, choices: list[Choice]) -> None:

@@ -29,6 +29,7 @@ from bundle.normalisation import CAFFE, MINUS_ONE_TO_ONE, Normalisation
 from training.config import TrainConfig
 from training.errors import WeightsError
 from training.keras.networks import APPLICATIONS, build_network
+from training.keras.torch_weights import assign, read_torchscript
 from training.weights.initial import Initial
 from training.weights.published import USUAL_PIXELS, Published
 
@@ -122,8 +123,11 @@ def from_file(config: TrainConfig, path: Path) -> Initial:
 
 
 def from_bundle(config: TrainConfig, directory: Path, manifest: Manifest) -> Initial:
-    """The weights of the SavedModel of a bundle whose files have been verified."""
+    """The weights of the artifact of a bundle whose files have been verified."""
     normalisation = Normalisation.from_dict(manifest.trained.config)
+    if manifest.source.format == "torchscript":
+        path = directory / manifest.source.path
+        return _from_torch(config, path, len(manifest.labels), normalisation)
     # The image size decides about the stem.
     recorded = dataclasses.replace(
         config, init="random", image_size=manifest.input.height, small_crop=0
@@ -136,6 +140,21 @@ def from_bundle(config: TrainConfig, directory: Path, manifest: Manifest) -> Ini
         raise WeightsError(
             f"The variables of the bundle do not fit {config.arch} of this version: "
             f"{str(exc).splitlines()[0]}. Received: {str(directory)!r}"
+        ) from exc
+    return _split(network.get_weights(), True, normalisation)
+
+
+def _from_torch(
+    config: TrainConfig, path: Path, classes: int, normalisation: Normalisation
+) -> Initial:
+    state = read_torchscript(path)
+    network = build_network(config, classes, normalisation)
+    try:
+        assign(network.get_layer("backbone"), network.get_layer("classifier"), state)
+    except (KeyError, ValueError) as exc:
+        raise WeightsError(
+            f"The weights of the bundle do not fit {config.network}: {exc}. Expected those of a "
+            f"network of that name. Received: {str(path)!r}"
         ) from exc
     return _split(network.get_weights(), True, normalisation)
 

@@ -163,11 +163,14 @@ def _read_bundle(config: TrainConfig, directory: Path, weights: WeightsLike) -> 
     manifest = read_manifest(directory)
     found = [manifest.framework.name, str(manifest.architecture.name)]
     expected = [FRAMEWORKS[config.framework].manifest_name, config.network]
-    # Bundles of schema version 3 and earlier name no variant.
-    if found != expected and found != [expected[0], config.arch]:
+    accepted = [expected, [expected[0], config.arch]]  # schemas 1 to 3 name no variant
+    if config.framework == "keras" and config.variant:
+        accepted.append([FRAMEWORKS["torch"].manifest_name, config.network])
+    if found not in accepted:
         raise ConfigError(
-            "A network starts from a bundle of its own framework and architecture. Expected "
-            f"{' '.join(expected)}. Received: {directory} with {' '.join(found)}"
+            "A network starts from a bundle of its own architecture and framework; the ResNets v1 "
+            f"in Keras from those of PyTorch too. Expected {' '.join(expected)}. "
+            f"Received: {directory} with {' '.join(found)}"
         )
     verify_files(directory, manifest)
     initial = weights.from_bundle(config, directory, manifest)

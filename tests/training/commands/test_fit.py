@@ -18,6 +18,7 @@ from bundle.format.manifest import read_manifest
 from tests.training.conftest import Start, write_images
 
 ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = ROOT / "models/imagenet-resnet50/1"
 NOWHERE = "http://127.0.0.1:9"  # a closed port as the proxy: no download succeeds
 
 
@@ -80,7 +81,7 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(
     shutil.copy(photos / "dark" / "02.png", photos / "bright" / "wrong.png")
     shutil.copy(photos / "dark" / "02.png", photos / "stray.png")
 
-    done = fit("My photos", tmp_path)
+    done = fit("My photos", tmp_path, "--arch", "resnet20")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -94,7 +95,6 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(
         "imbalance",
     ):
         assert choice in done.stdout
-    assert "Notice: the network starts from random weights" in done.stdout
     for note, file in (
         ("not an image by its suffix", "notes.txt"),
         ("in a sub-folder of a class", "deep.webp"),
@@ -117,13 +117,37 @@ def test_a_folder_of_photos_becomes_a_bundle_and_the_same_command_goes_on(
     assert 1 <= config["kept_epoch"] <= manifest.trained.epochs <= config["epochs"]
     assert "SERVICE_MODELS_DIR=models SERVICE_DEFAULT_MODEL=my-photos-pytorch" in done.stdout
 
-    again = fit("My photos", tmp_path, "--epochs", "120", start=start)
+    again = fit("My photos", tmp_path, "--arch", "resnet20", "--epochs", "120", start=start)
 
     assert again.returncode == 0, again.stdout + again.stderr
     assert "with the choices of its first start" in again.stdout
     assert f"after epoch {manifest.trained.epochs} of 120" in again.stdout
     second = read_manifest(tmp_path / "models" / "my-photos-pytorch" / "2")
     assert second.metrics[0].value == metric.value
+
+
+def test_photos_alone_start_from_the_weights_that_ship(start: Start, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos")
+
+    done = fit("photos", tmp_path, "--epochs", "1", start=start)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"│ {SHIPPED} " in done.stdout
+    manifest = read_manifest(tmp_path / "models" / "photos-pytorch" / "1")
+    initial: Any = manifest.trained.config["initial"]
+    assert (initial["name"], initial["classifier"]) == ("imagenet-resnet50", "random")
+    assert manifest.architecture.name == "resnet50-v1"
+    assert manifest.metrics[0].value == 1, "dark and bright are easy for a linear probe"
+
+
+def test_without_weights_a_notice_says_what_that_costs(start: Start, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos")
+
+    done = fit("photos", tmp_path, "--arch", "resnet18", "--epochs", "1", start=start)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Notice: the network starts from random weights" in done.stdout
+    assert "can't be downloaded" in done.stdout
 
 
 def test_the_announced_images_are_held_out_and_few_test_images_are_noticed(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.sources import ROOT
 from tests.training.conftest import WarmOf
 from training.errors import ConfigError
 from training.weights.initial import Initial, initial_path
@@ -106,6 +107,25 @@ found["published"] = [published.pixels.resize, published.accuracy, genuine]
 found["junk"] = error(lambda: trainer(config(init=str(folder / "notes.h5"))))
 found["list"] = error(lambda: trainer(config(init=str(folder / "notes.h5").replace(".h5", ".pth"))))
 """
+SHIPPED = """
+import torch
+from PIL import Image
+bundle = Path(sys.argv[2])
+labels = json.loads((bundle / "manifest.json").read_text())["labels"]
+shipped = config(arch="resnet50", init=str(bundle))
+initial = read_initial(shipped, weights).for_labels(labels)
+made = module.Trainer(shipped, len(labels), np.zeros(3, "f4"), np.ones(3, "f4"), initial)
+photos = np.stack([Image.open(path).resize((224, 224)) for path in sys.argv[3:]])
+torch.set_num_threads(1)
+with torch.inference_mode(), warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    theirs = torch.jit.load(bundle / "model.pt").float()(torch.from_numpy(photos)).numpy()
+mine = made.predict(photos)
+found["spread"] = float(theirs.std())
+found["difference"] = float(np.abs(mine - theirs).max())
+found["record"] = initial.record
+print(json.dumps(found))
+"""
 END = """
 found["offline"] = error(lambda: trainer(config(arch="resnet50", init="imagenet", image_size=65)))
 print(json.dumps(found))
@@ -144,6 +164,21 @@ def test_weights_from_a_file_give_the_output_of_the_model_that_they_come_from(
     assert found.get("variants", [0.0, 1.0])[1] > 1e-2
     assert "Delete it" in found.get("cached", "Delete it")
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_keras_starts_from_the_pytorch_bundle_that_ships(warm: WarmOf, tmp_path: Path) -> None:
+    code = START.format(framework="keras") + SHIPPED
+    bundle = ROOT / "models/imagenet-resnet50/1"
+    photos = [ROOT / "frontend/samples" / name for name in ("coffee.jpg", "cat.jpg")]
+
+    done = warm("keras").start(code, tmp_path, bundle, *photos).end()
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["spread"] > 1
+    assert found["difference"] < 1e-3
+    assert found["record"]["name"] == "imagenet-resnet50"
+    assert found["record"]["classifier"] == "taken over"
 
 
 def test_a_classifier_is_taken_over_for_the_same_labels_in_the_same_order_only() -> None:
