@@ -83,9 +83,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "backend": {"config", "weights"},
         "torch": {"errors", "config", "schedule", "weights", "backend"},
         "keras": {"errors", "config", "schedule", "weights", "backend"},
+        "probe": {"errors", "backend", "data"},
         "run": {"errors", "config", "data"},
         "loop": {
-            *("errors", "progress", "events", "config", "schedule", "data", "backend", "run"),
+            *("errors", "progress", "events", "config", "schedule", "data", "backend", "probe"),
+            "run",
         },
         "choose": {"errors", "config", "data"},
         "export": {"errors", "frameworks", "config", "data", "weights", "backend", "run", "loop"},

@@ -27,9 +27,6 @@ class TrainerLike(Protocol):
     rank: int  # of this process, from 0
     world_size: int  # the number of processes that share each batch
 
-    def freeze(self, frozen: bool) -> None:
-        """Freeze the backbone or unfreeze it; a frozen one runs as it is served."""
-
     def train_step(
         self, pixels: NDArray[np.uint8], targets: NDArray[np.float32], factor: float
     ) -> tuple[float, int]:
@@ -44,6 +41,12 @@ class TrainerLike(Protocol):
 
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits [N, C] of pixels [N, H, W, 3], in inference mode."""
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The input [N, F] of the classifier for pixels [N, H, W, 3], in inference mode."""
+
+    def set_classifier(self, weights: NDArray[np.float32], biases: NDArray[np.float32]) -> None:
+        """Replace the classifier's weights [F, C] and biases [C]."""
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: weights, optimizer state and moving average."""

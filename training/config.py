@@ -50,11 +50,10 @@ class TrainConfig:
     test_limit: int = 0  # max test images, stratified, seeded; 0: all
     # schedule
     epochs: int = 60
-    freeze_epochs: int = 0  # initial epochs with a frozen backbone: only the classifier trains
-    finetune_factor: float = 0.1  # scales the rates below in the epochs after the frozen ones
+    probe: bool = False  # the first epoch fits the classifier alone, see training/probe.py
     batch_size: int = 128  # images per step, over all devices
     patience: int = 0  # epochs without a lower validation loss; the best weights are kept. 0: off
-    warmup_fraction: float = 0.1  # share of each phase's steps with a linear warm-up from 0
+    warmup_fraction: float = 0.1  # share of the steps with a linear warm-up from 0
     decay: Literal["linear", "cosine", "steps"] = "linear"  # to 0; steps: 1/10 at 1/2 and 3/4
     # optimizer: `sgd` for every parameter, or `muon` for the convolutions and SGD for the rest
     optimizer: Literal["sgd", "muon"] = "muon"
@@ -62,6 +61,7 @@ class TrainConfig:
     muon_learning_rate: float = 0.02  # peak update norm, relative to the norm of the weights
     momentum: float = 0.9  # Nesterov
     weight_decay: float = 5e-4  # L2, on the parameters that SGD trains
+    decay_all: bool = True  # or only kernels: not normalisation and biases
     clip_norm: float = 0.0  # max global norm of the gradient of a step; 0: no clipping
     label_smoothing: float = 0.0
     ema_decay: float = 0.0  # of the weights' moving average, which is exported; 0: the last weights
@@ -71,7 +71,8 @@ class TrainConfig:
     small_crop: int = 24  # side of the random crop early in the run, in pixels; 0: off
     small_crop_fraction: float = 0.6  # share of the epochs trained on small crops
     flip: bool = True  # horizontal, alternating between epochs (Jordan 2024)
-    augment: Literal["none", "trivial", "randaugment"] = "none"  # see training/data/augment.py
+    # See training/data/augment.py; `photo` crops and resizes instead of `crop_padding`.
+    augment: Literal["none", "trivial", "randaugment", "photo"] = "none"
     mixup_alpha: float = 0.0  # of the beta distribution of an image's share; 0: no mixup
     cutmix_alpha: float = 0.0  # the same for CutMix; if both are on, each image draws one of them
     # run
@@ -85,8 +86,8 @@ class TrainConfig:
         """Refuse values out of range: ConfigError."""
         self._check(("framework",), lambda value: value in FRAMEWORKS, "torch or keras")
         self._check(("precision",), lambda value: value in ("fp32", "bf16"), "fp32 or bf16")
-        augments = ("none", "trivial", "randaugment")
-        self._check(("augment",), lambda value: value in augments, "none, trivial or randaugment")
+        augments = ("none", "trivial", "randaugment", "photo")
+        self._check(("augment",), lambda value: value in augments, "one of " + ", ".join(augments))
         if self.arch not in ARCHITECTURES[self.framework]:
             raise ConfigError(
                 f"--framework {self.framework} has the architectures "
@@ -108,9 +109,7 @@ class TrainConfig:
         limits = ("train_limit", "test_limit")
         self._check(limits, lambda value: value >= 0, "a number of images, or 0 for all")
         self._check(("oversampling",), lambda value: value >= 1, "at least 1, which is off")
-        frozen = f"between 0 and epochs ({self.epochs})"
-        self._check(("freeze_epochs",), lambda value: 0 <= value <= self.epochs, frozen)
-        rates = ("learning_rate", "muon_learning_rate", "finetune_factor")
+        rates = ("learning_rate", "muon_learning_rate")
         self._check(rates, lambda value: 0 < value < math.inf, "a number above 0")
         shares = ("warmup_fraction", "small_crop_fraction", "label_smoothing")
         self._check(shares, lambda value: 0 <= value <= 1, "between 0 and 1")
@@ -222,25 +221,23 @@ RECIPES: dict[str, dict[str, Any]] = {
         "mixup_alpha": 0.2,
         "cutmix_alpha": 1.0,
     },
-    # Transfer learning on a few hundred images: first a new classifier on a frozen backbone, then
-    # fine-tuning of the whole network at a tenth of the rate. SGD with momentum and a cosine as in
-    # Kornblith et al. 2019, "Do Better ImageNet Models Transfer Better?"; a larger share is held
-    # out, because 2 % of a small data set are too few to calibrate on. Pretrained features are
-    # large (squared norm 4,600 in ResNet-50), and SGD on them diverges: at a rate of 0.05 without
-    # clipping the norm of the classifier grew from 0.8 to 7 (PyTorch) and 15 (Keras), and once
-    # unfrozen the validation loss went from 1.7 and 0.4 to 49,000 and 1e14. Clipping works at any
-    # scale of the features; with it, 0.01 was best or within 0.02 of the best validation loss, of
-    # rates from 0.002 to 0.05 on two and on six classes of photos.
+    # Transfer learning on photos: a linear probe, then fine-tuning of the whole network. SGD with
+    # momentum and a cosine as in Kornblith et al. 2019, "Do Better ImageNet Models Transfer
+    # Better?"; a larger share is held out, because 2 % of a small data set are too few to calibrate
+    # on. Pretrained features are large (squared norm 4,600 in ResNet-50), and SGD on them diverges
+    # at rates that suit other networks. Clipping works at any scale of the features.
     "transfer": {
-        "epochs": 12,
-        "freeze_epochs": 4,
+        "epochs": 9,
+        "probe": True,
         "batch_size": 64,
         "optimizer": "sgd",
-        "learning_rate": 0.01,
+        "learning_rate": 0.001,
         "weight_decay": 1e-4,
+        "decay_all": False,
         "clip_norm": 1.0,
         "decay": "cosine",
         "small_crop": 0,
+        "augment": "photo",
         "validation_fraction": 0.1,
     },
     # The third experiment of the project's origin, which reached 24.0 % after its single epoch:
@@ -294,7 +291,8 @@ def make_config(recipe: str = "fast", **options: Any) -> TrainConfig:
     fast = computes_in_bf16() or cuda_devices() > 0
     values.setdefault("precision", "bf16" if fast else "fp32")
     values.setdefault("small_crop", image_size * 3 // 4)
+    if image_size <= SMALL_IMAGE and values.get("augment") == "photo":
+        # Enlarged parts of small images look like no other image.
+        values["augment"] = overrides.get("augment", "none")
     values.setdefault("crop_padding", max(TrainConfig.crop_padding, image_size // 8))
-    if "epochs" in overrides and "freeze_epochs" in values and "freeze_epochs" not in overrides:
-        values["freeze_epochs"] = min(values["freeze_epochs"], overrides["epochs"] // 2)
     return TrainConfig(**values)

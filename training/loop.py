@@ -21,6 +21,7 @@ from training.data.batches import batches, class_weights
 from training.data.dataset import DataSet, Split
 from training.errors import ConfigError
 from training.events import EventWriter
+from training.probe import fit_probe
 from training.progress import progress_bar
 from training.run import Run, locked, open_run, save_epoch
 from training.schedule import crop_size, rate_factor, step_cost
@@ -117,7 +118,40 @@ class _Epochs:
         """Train for an epoch, counted from 0, and measure it; returns the scalars of its record."""
         trainer, config, data, progress = self._trainer, self._config, self._data, self._progress
         started = progress.get_time()
-        trainer.freeze(epoch < config.freeze_epochs)
+        if config.probe and epoch == 0:
+            loss, accuracy = self._probe()
+        else:
+            loss, accuracy = self._steps_of(epoch)
+        validation_loss, validation_accuracy = evaluate(trainer, data.validation, self._weights)
+        scalars = {
+            "loss": loss,
+            "train_accuracy": accuracy,
+            "validation_loss": validation_loss,
+            "validation_accuracy": validation_accuracy,
+            "rate_factor": self._rate_factor(epoch, 0),
+            "crop_size": float(crop_size(config, epoch)),
+            "seconds": progress.get_time() - started,
+        }
+        if self._test_curve:
+            scalars["test_accuracy"] = evaluate(trainer, data.test, self._weights)[1]
+        return scalars
+
+    def _probe(self) -> tuple[float, float]:
+        """Fit the classifier; returns the loss and the accuracy on the training images."""
+        probe = fit_probe(
+            self._trainer,
+            self._data,
+            self._weights,
+            lambda share: self._progress.update(
+                self._bar, completed=self._cost_before[1] * share, description="linear probe"
+            ),
+        )
+        self._trainer.set_classifier(probe.weights, probe.biases)
+        return probe.loss, probe.accuracy
+
+    def _steps_of(self, epoch: int) -> tuple[float, float]:
+        """The training steps of an epoch; returns the mean loss and accuracy during them."""
+        trainer, config, data = self._trainer, self._config, self._data
         loss = correct = seen = 0.0
         for step, (pixels, targets) in enumerate(
             batches(
@@ -136,24 +170,12 @@ class _Epochs:
             loss += batch_loss * len(targets) * trainer.world_size
             correct += batch_correct
             seen += len(targets) * trainer.world_size
-            progress.update(
+            self._progress.update(
                 self._bar,
                 completed=self._cost_before[epoch] + (step + 1) * step_cost(config, epoch),
                 description=f"epoch {epoch + 1}/{config.epochs}  loss {loss / seen:.3f}",
             )
-        validation_loss, validation_accuracy = evaluate(trainer, data.validation, self._weights)
-        scalars = {
-            "loss": loss / seen,
-            "train_accuracy": correct / seen,
-            "validation_loss": validation_loss,
-            "validation_accuracy": validation_accuracy,
-            "rate_factor": self._rate_factor(epoch, 0),
-            "crop_size": float(crop_size(config, epoch)),
-            "seconds": progress.get_time() - started,
-        }
-        if self._test_curve:
-            scalars["test_accuracy"] = evaluate(trainer, data.test, self._weights)[1]
-        return scalars
+        return loss / seen, correct / seen
 
     def _rate_factor(self, epoch: int, step: int) -> float:
         total = self._config.epochs * self._steps

@@ -38,8 +38,7 @@ LEGACY_DEFAULTS: dict[str, Any] = {
     "initial": {"from": "random"},
     "train_limit": 0,
     "test_limit": 0,
-    "freeze_epochs": 0,
-    "finetune_factor": 0.1,
+    "probe": False,
     "ema_decay": 0.0,
     "augment": "none",
     "mixup_alpha": 0.0,
@@ -47,7 +46,9 @@ LEGACY_DEFAULTS: dict[str, Any] = {
     "patience": 0,
     "oversampling": 1.0,
     "clip_norm": 0.0,
+    "decay_all": True,
 }
+REMOVED = {"freeze_epochs", "finetune_factor"}  # options that no longer exist
 
 
 @dataclass
@@ -65,17 +66,11 @@ class Run:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the validation loss has not improved for `patience` epochs.
-
-        Frozen epochs do not count, except in a linear probe, which has no others.
-        """
+        """Whether the validation loss has not improved for `patience` epochs."""
         patience: int = self.config["patience"]
-        frozen: int = self.config["freeze_epochs"]
         if not (self.history and patience):
             return False
-        fine_tuned = frozen < self.config["epochs"]
-        since = max(best_epoch(self.history), frozen if fine_tuned else 0)
-        return len(self.history) - since >= patience
+        return len(self.history) - best_epoch(self.history) >= patience
 
     @property
     def seconds(self) -> float:
@@ -93,7 +88,7 @@ def read_run(folder: Path) -> Run | None:
     """The record of the run in `folder`, with today's options; None where there is no run yet.
 
     Raises:
-        ConfigError: `run.json` is damaged.
+        ConfigError: `run.json` is damaged, or of an unfinished run with frozen epochs.
         StorageError: `run.json` can't be read.
     """
     path = folder / RUN_FILE
@@ -108,7 +103,15 @@ def read_run(folder: Path) -> Run | None:
         ) from exc
     except ValidationError as exc:
         raise _damaged(folder, exc.errors()[0]["msg"]) from exc
-    run.config = LEGACY_DEFAULTS | run.config
+    frozen = run.config.get("freeze_epochs")
+    run.config = LEGACY_DEFAULTS | {
+        name: value for name, value in run.config.items() if name not in REMOVED
+    }
+    if frozen and len(run.history) < run.config["epochs"] and not run.stopped_early:
+        raise ConfigError(
+            "The run was begun with frozen epochs, which a linear probe has replaced, so it can't "
+            f"be continued. Use another --run folder. Received: {str(folder)!r}"
+        )
     return run
 
 

@@ -6,8 +6,8 @@ import math
 
 from training.config import TrainConfig
 
-# Cost of a step with a frozen backbone, which needs no backward pass, relative to a full one.
-FROZEN_COST = 1 / 3
+# Cost of the linear probe, which needs no backward pass, relative to an epoch of training.
+PROBE_COST = 1 / 3
 
 # Of Muon's orthogonalisation: the quintic that grows small singular values fastest (Jordan et al.
 # 2024).
@@ -17,17 +17,12 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def rate_factor(config: TrainConfig, step: int, steps: int) -> float:
     """The learning rate at `step` of `steps`, relative to its peak, in [0, 1].
 
-    The frozen epochs and those after them each have their own warm-up and decay.
+    A linear probe has none; warm-up and decay are those of the epochs after it.
     """
-    frozen = steps * config.freeze_epochs // config.epochs
-    if step < frozen:
-        return _one_phase(config, step, frozen)
-    return (config.finetune_factor if frozen else 1.0) * _one_phase(
-        config, step - frozen, steps - frozen
-    )
-
-
-def _one_phase(config: TrainConfig, step: int, steps: int) -> float:
+    probe = steps // config.epochs if config.probe else 0
+    if step < probe:
+        return 0.0
+    step, steps = step - probe, steps - probe
     done = step / steps
     if done < config.warmup_fraction:
         return (step + 1) / (config.warmup_fraction * steps + 1)
@@ -53,6 +48,8 @@ def crop_size(config: TrainConfig, epoch: int) -> int:
     less; the last part of the run sees the full size (progressive training as in Tan and Le 2021,
     section 4.2).
     """
+    if config.probe and epoch == 0:
+        return config.image_size
     small = config.small_crop and epoch < round(config.epochs * config.small_crop_fraction)
     return config.small_crop if small else config.image_size
 
@@ -60,4 +57,4 @@ def crop_size(config: TrainConfig, epoch: int) -> int:
 def step_cost(config: TrainConfig, epoch: int) -> float:
     """The time of a training step in `epoch`, counted from 0, relative to a full-size one."""
     pixels = (crop_size(config, epoch) / config.image_size) ** 2
-    return pixels * (FROZEN_COST if epoch < config.freeze_epochs else 1)
+    return PROBE_COST if config.probe and epoch == 0 else pixels

@@ -52,10 +52,9 @@ def test_imagenet_networks_see_larger_images_and_small_images_have_a_stem_of_the
     assert not make_config(arch="resnet50", image_size=64).small_stem
 
 
-def test_a_shorter_transfer_keeps_half_of_its_epochs_for_fine_tuning() -> None:
-    assert make_config("transfer").freeze_epochs == 4
-    assert make_config("transfer", epochs=3).freeze_epochs == 1
-    assert make_config("transfer", epochs=3, freeze_epochs=3).freeze_epochs == 3
+def test_photos_are_cropped_and_resized_and_small_images_are_not() -> None:
+    assert make_config("transfer", arch="resnet50").augment == "photo"
+    assert make_config("transfer").augment == "none"
 
 
 def test_the_padding_of_large_images_is_in_proportion() -> None:
@@ -80,8 +79,6 @@ def test_small_crops_follow_the_image_size() -> None:
             "ImageNet weights for resnet50",
         ),
         ({"image_size": 64, "arch": "resnet18", "init": "imagenet"}, "7x7 convolution"),
-        ({"freeze_epochs": 61}, "freeze_epochs"),
-        ({"finetune_factor": 0.0}, "finetune_factor"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"train_limit": -1}, "train_limit"),
@@ -89,7 +86,7 @@ def test_small_crops_follow_the_image_size() -> None:
         ({"epochs": 0}, "epochs"),
         ({"validation_fraction": 0.0}, "validation_fraction"),
         ({"small_crop": 40}, "small_crop"),
-        ({"augment": "auto"}, "none, trivial or randaugment. Received: 'auto'"),
+        ({"augment": "auto"}, "none, trivial, randaugment, photo. Received: 'auto'"),
         ({"mixup_alpha": -1.0}, "mixup_alpha"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"devices": 3}, "batch_size \\(128\\) is a multiple of their number. Received: 3"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import resource
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from training.config import TrainConfig, make_config
 from training.data.dataset import DataSet, Split
 from training.errors import ConfigError, StorageError
 from training.loop import train
-from training.run import Run, recorded_config
+from training.run import Run, read_run, recorded_config
 from training.schedule import step_cost
 
 
@@ -35,9 +36,6 @@ class Scripted:
     def __init__(self, losses: list[float], killed_in: int | None = None) -> None:
         self.losses, self.killed_in, self.epoch = losses, killed_in, 0
 
-    def freeze(self, frozen: bool) -> None:
-        pass
-
     def train_step(self, *_: object) -> tuple[float, int]:
         if self.epoch == self.killed_in:
             raise KeyboardInterrupt
@@ -51,6 +49,13 @@ class Scripted:
         # So that the loss of class 0 is the given one.
         wrong = math.log(math.expm1(self.losses[self.epoch - 1]))
         return np.tile(np.array([0, wrong], np.float32), (len(pixels), 1))
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        features: NDArray[np.float32] = pixels.mean((1, 2), dtype=np.float32)
+        return features
+
+    def set_classifier(self, *_: object) -> None:
+        self.epoch += 1
 
     def save(self, path: Path) -> None:
         path.write_text(str(self.epoch))
@@ -75,13 +80,13 @@ DATA = DataSet("data", ["a", "b"], split(0, 0, 1, 1), split(0, 0), split(0, 1), 
 LOSSES = [0.9, 0.5, 0.7, 0.6, 0.5, 0.1]  # with a patience of 3 the last one is never seen
 
 
-def run(trainer: Scripted, folder: Path, patience: int = 3, freeze_epochs: int = 0) -> Run:
+def run(trainer: Scripted, folder: Path, patience: int = 3, probe: bool = False) -> Run:
     config = make_config(
         epochs=len(trainer.losses),
         batch_size=4,
         image_size=8,
         patience=patience,
-        freeze_epochs=freeze_epochs,
+        probe=probe,
     )
     return train(trainer, config, DATA, folder, Console(quiet=True))
 
@@ -136,18 +141,29 @@ def test_a_loss_that_is_no_number_is_no_better(tmp_path: Path) -> None:
     assert (len(record.history), record.kept_epoch) == (4, 1)
 
 
-def test_frozen_epochs_do_not_count_for_the_patience_and_may_be_the_best(tmp_path: Path) -> None:
-    losses = [0.1, 0.9, 0.9, 0.8, 0.7, 0.7, 0.05]
+def test_an_unfinished_run_with_frozen_epochs_is_refused_and_a_finished_one_read(
+    tmp_path: Path,
+) -> None:
+    run(Scripted(LOSSES[:3]), tmp_path, patience=0)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["config"] |= {"freeze_epochs": 2, "finetune_factor": 0.1}
+    (tmp_path / "run.json").write_text(json.dumps(record))
 
-    record = run(Scripted(losses), tmp_path, patience=3, freeze_epochs=3)
+    finished = read_run(tmp_path)
+    record["history"].pop()
+    (tmp_path / "run.json").write_text(json.dumps(record))
 
-    assert (len(record.history), record.kept_epoch) == (6, 1)
+    assert finished is not None
+    assert "freeze_epochs" not in finished.config
+    with pytest.raises(ConfigError, match=r"begun with frozen epochs.* another --run folder"):
+        read_run(tmp_path)
 
 
-def test_in_a_linear_probe_all_epochs_count_for_the_patience(tmp_path: Path) -> None:
-    record = run(Scripted(LOSSES), tmp_path, freeze_epochs=len(LOSSES))
+def test_a_probe_is_kept_where_fine_tuning_does_not_lower_the_loss(tmp_path: Path) -> None:
+    record = run(Scripted([0.1, 0.9, 0.9, 0.8, 0.05]), tmp_path, patience=3, probe=True)
 
-    assert (len(record.history), record.kept_epoch) == (5, 2)
+    assert (len(record.history), record.kept_epoch) == (4, 1)
+    assert record.history[0]["rate_factor"] == 0
 
 
 class Clocked(Scripted):
@@ -158,6 +174,12 @@ class Clocked(Scripted):
         self.config, self.now = config, 0.0
         self.estimates: list[tuple[float, float]] = []  # the time of each, and its ETA in seconds
         self.progress: Progress
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # The probe takes its time for these.
+        share = len(pixels) / (len(DATA.train) + len(DATA.validation))
+        self.now += 60 * step_cost(self.config, 0) * share
+        return super().features(pixels)
 
     def train_step(self, *_: object) -> tuple[float, int]:
         if (remaining := self.progress.tasks[0].time_remaining) is not None:
@@ -175,9 +197,7 @@ class Clocked(Scripted):
         return self.progress
 
 
-@pytest.mark.parametrize(
-    "cheap", [{"freeze_epochs": 6}, {"small_crop": 4}], ids=["frozen", "small"]
-)
+@pytest.mark.parametrize("cheap", [{"probe": True}, {"small_crop": 4}], ids=["probe", "small"])
 def test_the_remaining_time_counts_what_the_epochs_cost(
     cheap: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -30,23 +30,19 @@ def test_the_paper_divides_the_rate_by_ten_twice() -> None:
     ]
 
 
-def test_each_phase_of_a_transfer_has_its_own_rise_and_fall() -> None:
-    config = make_config(
-        "transfer", epochs=10, freeze_epochs=4, learning_rate=0.1, finetune_factor=0.2
-    )
+def test_the_schedule_begins_after_the_linear_probe() -> None:
+    config = make_config("transfer", epochs=10)
     factors = [rate_factor(config, step, 1000) for step in range(1000)]
 
-    assert max(factors[:400]) > 0.99
-    assert 0.19 < max(factors[400:]) <= 0.2
-    assert all(factors[step] < 0.03 for step in (0, 399, 400, 999))
-    middle = 400 + 60 + 270  # half-way down from the end of the warm-up
-    assert abs(factors[middle] - 0.1) < 1e-3, "the cosine is half-way down in the middle"
+    assert set(factors[:100]) == {0}
+    assert max(factors) > 0.99
+    assert all(factors[step] < 0.03 for step in (100, 999))
+    middle = 100 + 90 + 405  # half-way down from the end of the warm-up
+    assert abs(factors[middle] - 0.5) < 1e-2, "the cosine is half-way down in the middle"
 
 
-def test_a_linear_probe_is_one_phase_at_the_full_rate() -> None:
-    config = make_config("transfer", epochs=5, freeze_epochs=5)
-
-    assert 0.9 < max(rate_factor(config, step, 50) for step in range(50)) <= 1
+def test_a_linear_probe_alone_has_no_schedule() -> None:
+    assert rate_factor(make_config("transfer", epochs=1), 0, 10) == 0
 
 
 def test_crops_are_small_first_and_full_at_the_end() -> None:
@@ -67,9 +63,9 @@ def test_the_moving_average_forgets_its_beginning() -> None:
     assert average_decay(make_config(), 100) == 0
 
 
-def test_a_step_costs_what_its_pixels_cost_and_a_third_with_a_frozen_backbone() -> None:
-    config = make_config(epochs=4, freeze_epochs=1, small_crop=16, small_crop_fraction=0.5)
+def test_a_step_costs_what_its_pixels_cost_and_a_probe_a_third() -> None:
+    config = make_config(epochs=4, probe=True, small_crop=16, small_crop_fraction=0.5)
 
     costs = [step_cost(config, epoch) for epoch in range(4)]
 
-    assert costs == [0.25 / 3, 0.25, 1, 1]
+    assert costs == [1 / 3, 0.25, 1, 1]

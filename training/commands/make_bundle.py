@@ -50,8 +50,9 @@ def make_bundle(config: TrainConfig, data_set: DataSet, run: Path, options: Expo
         console.print(f"Note: {initial.note}", markup=False)
     if dropped := initial.dropped_classifier(config.init, data_set.classes):
         console.print(f"Note: {dropped}", markup=False)
-    initial = initial.for_labels(data_set.classes)
-    trainer = backend.Trainer(config, len(data_set.classes), mean, std, initial)
+    trainer = backend.Trainer(
+        config, len(data_set.classes), mean, std, initial.for_labels(data_set.classes)
+    )
     console.print(
         f"{config.network} in {config.framework}: {trainer.parameters:,} parameters, "
         f"{len(data_set.train):,} training and {len(data_set.validation):,} validation images, "
@@ -59,10 +60,10 @@ def make_bundle(config: TrainConfig, data_set: DataSet, run: Path, options: Expo
         f"(tensorboard --logdir {run})",
         markup=False,
     )
-    if config.freeze_epochs and config.init == "random":
+    if config.probe and config.init == "random":
         console.print(
-            "Notice: the backbone is frozen at random weights. --init imagenet, a file or a bundle "
-            "starts from better ones."
+            "Notice: the linear probe is fitted to features of random weights. --init imagenet, a "
+            "file or a bundle starts from better ones."
         )
     try:
         record = run_training(trainer, config, data_set, run, console)

@@ -59,14 +59,12 @@ def train(
         ),
     ] = None,
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "fast",
-    freeze_epochs: Annotated[
-        int | None,
+    probe: Annotated[
+        bool | None,
         typer.Option(
-            help="Initial epochs with a frozen backbone; if all are, that is a linear probe."
+            help="Start with a linear probe: fit only the classifier, on features computed once, "
+            "in place of the first epoch; --epochs 1 is a probe alone. Default: the recipe's."
         ),
-    ] = None,
-    finetune_factor: Annotated[
-        float | None, typer.Option(help="Factor of the learning rate in the epochs after those.")
     ] = None,
     train_limit: TrainLimit = None,
     test_limit: TestLimit = None,
@@ -116,8 +114,7 @@ def train(
         arch=arch,
         variant=variant,
         init=init,
-        freeze_epochs=freeze_epochs,
-        finetune_factor=finetune_factor,
+        probe=probe,
         learning_rate=learning_rate,
         train_limit=train_limit,
         test_limit=test_limit,

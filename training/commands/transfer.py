@@ -145,7 +145,7 @@ class Experiment:
             epochs=self.source_epochs,
             seed=seed,
         )
-        scratch = make_config(self.scratch_recipe, **alike, freeze_epochs=0, seed=seed)
+        scratch = make_config(self.scratch_recipe, **alike, probe=False, seed=seed)
         many, few = load_data(self.source, source), load_data(self.target, transfer)
         if count := shared(many.train.pixels, few.test.pixels):
             console.print(

@@ -1,4 +1,4 @@
-"""TrivialAugment and RandAugment: random operations of random strength on each image, in Pillow.
+"""Random changes of each image, in Pillow: crops and colours, TrivialAugment, RandAugment.
 
 Libraries offer both as layers of one framework only; here both frameworks train on the same pixels.
 The operations and their ranges are those of torchvision, which follows the papers.
@@ -6,6 +6,7 @@ The operations and their ranges are those of torchvision, which follows the pape
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,12 @@ OPERATIONS = (
     *("rotate", "shear_x", "shear_y", "translate_x", "translate_y"),
     *ENHANCERS,
 )
+
+# Of `photo`, an image's share of the area as in Touvron et al. 2019, "Fixing the train-test
+# resolution discrepancy", and the ranges of torchvision's RandomResizedCrop and ColorJitter.
+CROP_AREA = (0.35, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)  # width to height
+JITTER = 0.3  # largest deviation of the factors of brightness, contrast and colour from 1
 
 Chain = list[tuple[str, float]]  # operations in order, each with its strength from -1 to 1
 
@@ -51,6 +58,39 @@ POLICIES = {
     # space".
     "randaugment": Policy(2, 9, 0.3, 150 / 331, np.inf, 30.0, 0.9, 4),
 }
+
+
+def draw_photos(count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a crop and factors for each of `count` images: float64 [count, 7] for `apply_photo`."""
+    area = generator.uniform(*CROP_AREA, count)
+    low, high = CROP_RATIO
+    ratio = np.exp(generator.uniform(math.log(low), math.log(high), count))
+    sides = np.minimum(np.sqrt(np.stack([area * ratio, area / ratio], 1)), 1)  # width, height
+    start = generator.random((count, 2)) * (1 - sides)
+    factors = generator.uniform(1 - JITTER, 1 + JITTER, (count, 3))
+    return np.concatenate([start, start + sides, factors], 1)
+
+
+def apply_photo(
+    drawn: NDArray[np.float64], pixels: NDArray[np.uint8], side: int
+) -> NDArray[np.uint8]:
+    """A random resized crop (Szegedy et al. 2015) with other brightness, contrast and colour.
+
+    Args:
+        drawn: float64 [7], a row of `draw_photos`.
+        pixels: uint8 [H, W, 3].
+        side: of the result, in pixels.
+
+    Returns:
+        uint8 [side, side, 3].
+    """
+    height, width = pixels.shape[:2]
+    left, top, right, bottom, *factors = drawn
+    box = (left * width, top * height, right * width, bottom * height)
+    image = Image.fromarray(pixels).resize((side, side), BILINEAR, box=box)
+    for kind, factor in zip(("brightness", "contrast", "color"), factors, strict=True):
+        image = ENHANCERS[kind](image).enhance(factor)
+    return np.asarray(image)
 
 
 def draw_chains(policy: Policy, count: int, generator: np.random.Generator) -> list[Chain]:

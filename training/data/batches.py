@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import TrainConfig
-from training.data.augment import POLICIES, apply_chain, draw_chains
+from training.data.augment import POLICIES, apply_chain, apply_photo, draw_chains, draw_photos
 from training.data.mixup import draw_mixture
 from training.schedule import crop_size
 
@@ -61,10 +61,16 @@ def batches(
         top = generator.integers(0, height + 2 * padding - side + 1, size)
         left = generator.integers(0, width + 2 * padding - side + 1, size)
         chains = draw_chains(policy, size, generator) if policy else None
+        photos = draw_photos(size, generator) if config.augment == "photo" else None
         mixture = draw_mixture(config, size, side, generator) if mixed else None
         # The part's first image is mixed with the one before it; -1 is the last of the batch.
         rows = np.arange(first - 1 if mixed else first, last)
-        images = _crops(pixels[chosen[rows]], top[rows], left[rows], side, padding, fill)
+        images = pixels[chosen[rows]]
+        if photos is None:
+            images = _crops(images, top[rows], left[rows], side, padding, fill)
+        else:
+            pairs = zip(photos[rows], images, strict=True)
+            images = np.stack([apply_photo(drawn, image, side) for drawn, image in pairs])
         if config.flip:
             mirrored = flipped[chosen[rows]]
             images[mirrored] = images[mirrored, :, ::-1]

@@ -21,17 +21,24 @@ class ConvMuon(keras.optimizers.SGD):  # type: ignore[misc]
     """
 
     def __init__(
-        self, peak_rate: float, kernel_rate: float | None, momentum: float, decay: float
+        self,
+        peak_rate: float,
+        kernel_rate: float | None,
+        momentum: float,
+        decay: float,
+        decay_all: bool,
     ) -> None:
         super().__init__(peak_rate, momentum, nesterov=True)
         self.kernel_ratio = None if kernel_rate is None else kernel_rate / peak_rate
-        self.decay = decay
+        self.decay, self.decay_all = decay, decay_all
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         if self.kernel_ratio is None or len(variable.shape) != 4:
             # Keras scales the gradient by the rate before it enters the momentum, PyTorch after:
             # with a rate that changes slowly the two agree.
-            super().update_step(gradient + self.decay * variable, variable, learning_rate)
+            if self.decay_all or len(variable.shape) > 1:
+                gradient = gradient + self.decay * variable
+            super().update_step(gradient, variable, learning_rate)
             return
         momentum = self.momentums[self._get_variable_index(variable)]
         momentum.assign(self.momentum * momentum + gradient)

@@ -79,7 +79,7 @@ def imagenet_resnet(
 
 
 def count_parameters(network: keras.Model) -> int:
-    """The number of trainable parameters, frozen ones included."""
+    """The number of trainable parameters."""
     return sum(int(np.prod(variable.shape)) for variable in network.trainable_variables)
 
 

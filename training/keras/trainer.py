@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,37 +90,32 @@ class Trainer:
         muon_rate = config.muon_learning_rate if config.optimizer == "muon" else None
         with self.strategy.scope():
             self.optimizer = ConvMuon(
-                config.learning_rate, muon_rate, config.momentum, config.weight_decay
+                config.learning_rate,
+                muon_rate,
+                config.momentum,
+                config.weight_decay,
+                config.decay_all,
             )
             self.optimizer.build(self.trained.trainable_variables)
-        self._steps = {
-            frozen: tf.function(partial(self._train_step, frozen), reduce_retracing=True)
-            for frozen in (False, True)
-        }
-        self.frozen = False
-        self._predict = tf.function(
-            lambda pixels: self.model(pixels, training=False)[1], reduce_retracing=True
+        self._step = tf.function(self._train_step, reduce_retracing=True)
+        self._evaluate = tf.function(
+            lambda pixels: self.model(pixels, training=False), reduce_retracing=True
         )
 
-    def freeze(self, frozen: bool) -> None:
-        """Freeze the backbone or unfreeze it; a frozen one keeps its batch statistics too."""
-        self.frozen = frozen
-
-    def _train_step(self, frozen: bool, pixels: Any, targets: Any, weight: Any) -> tuple[Any, Any]:
-        results = self.strategy.run(partial(self._device_step, frozen), (pixels, targets))
+    def _train_step(self, pixels: Any, targets: Any, weight: Any) -> tuple[Any, Any]:
+        results = self.strategy.run(self._device_step, (pixels, targets))
         if self.config.ema_decay:
             self._move_average(weight)
         loss, correct = (self.strategy.reduce("SUM", result, axis=None) for result in results)
         return loss, correct
 
-    def _device_step(self, frozen: bool, pixels: Any, targets: Any) -> tuple[Any, Any]:
+    def _device_step(self, pixels: Any, targets: Any) -> tuple[Any, Any]:
         """The step of one device on its part of the batch; the optimizer sums the gradients."""
         with tf.GradientTape() as tape:
-            logits = tf.cast(self.trained(pixels, training=not frozen)[1], tf.float32)
+            logits = tf.cast(self.trained(pixels, training=True)[1], tf.float32)
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
             loss = tf.reduce_mean(losses) / self.config.devices
-        trained = self.trained.get_layer("classifier") if frozen else self.trained
-        variables = trained.trainable_variables
+        variables = self.trained.trainable_variables
         gradients = tape.gradient(loss, variables)
         if limit := self.config.clip_norm:
             context = tf.distribute.get_replica_context()
@@ -147,7 +141,7 @@ class Trainer:
         weight = 1 - average_decay(self.config, int(self.optimizer.iterations.numpy()))
         self.optimizer.learning_rate.assign(self.config.learning_rate * factor)
         self.stale = True
-        loss, correct = self._steps[self.frozen](
+        loss, correct = self._step(
             self._divided(pixels), self._divided(targets), tf.constant(weight, tf.float32)
         )
         return float(loss), int(correct)
@@ -166,8 +160,20 @@ class Trainer:
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits [N, C] of pixels [N, H, W, 3], in inference mode and fp32."""
         self._sync_eval_weights()
-        logits: NDArray[np.float32] = self._predict(tf.constant(pixels)).numpy()
+        logits: NDArray[np.float32] = self._evaluate(tf.constant(pixels))[1].numpy()
         return logits
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `training.backend.TrainerLike`."""
+        self._sync_eval_weights()
+        maps = self._evaluate(tf.constant(pixels))[0].numpy()
+        features: NDArray[np.float32] = maps.mean((1, 2))
+        return features
+
+    def set_classifier(self, weights: NDArray[np.float32], biases: NDArray[np.float32]) -> None:
+        """See `training.backend.TrainerLike`."""
+        for network in (self.trained, self.model):
+            network.get_layer("classifier").set_weights([weights, biases])
 
     def _sync_eval_weights(self) -> None:
         """Copy the weights of `trained` to `model`, where it is no average."""

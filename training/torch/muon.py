@@ -26,8 +26,6 @@ class ConvMuon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for kernel in group["params"]:
-                if kernel.grad is None:  # frozen
-                    continue
                 momentum = self.state[kernel].setdefault("momentum", torch.zeros_like(kernel))
                 momentum.mul_(group["momentum"]).add_(kernel.grad)
                 update = kernel.grad.add(momentum, alpha=group["momentum"])

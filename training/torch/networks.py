@@ -57,7 +57,7 @@ def imagenet_resnet(
 
 
 def count_parameters(network: nn.Module) -> int:
-    """The number of trainable parameters, frozen ones included."""
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -91,16 +91,22 @@ class Trainer:
             # original is exported.
             copied = copy.deepcopy(self.trained)
             self.trained = nn.SyncBatchNorm.convert_sync_batchnorm(copied)  # type: ignore[no-untyped-call]
-        self.frozen = self.half = False
+        self.half = False
         self.parallel = self._parallel()
         kernels = [
             p for p in self.trained.parameters() if p.ndim == 4 and config.optimizer == "muon"
         ]
         others = [p for p in self.trained.parameters() if p.ndim != 4 or config.optimizer != "muon"]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if not config.decay_all:
+            groups = [
+                {"params": [p for p in others if p.ndim > 1]},
+                {"params": [p for p in others if p.ndim == 1], "weight_decay": 0.0},
+            ]
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
             (
                 torch.optim.SGD(
-                    others,
+                    groups,
                     config.learning_rate,
                     momentum=config.momentum,
                     nesterov=True,
@@ -113,16 +119,8 @@ class Trainer:
             muon = ConvMuon(kernels, config.muon_learning_rate, config.momentum)
             self.optimizers.append((muon, config.muon_learning_rate))
 
-    def freeze(self, frozen: bool) -> None:
-        """Freeze the backbone or unfreeze it; a frozen one keeps its batch statistics too."""
-        if frozen != self.frozen:
-            self.frozen = frozen
-            for name, parameter in self.trained.named_parameters():
-                parameter.requires_grad_(not frozen or name.startswith("classifier."))
-            self.parallel = self._parallel()
-
     def _parallel(self) -> nn.Module:
-        """`trained`, whose gradients DDP averages: of the weights that are trainable now."""
+        """`trained`, whose gradients DDP averages; it sends rank 0's weights to all ranks."""
         return DistributedDataParallel(self.trained) if self.world_size > 1 else self.trained
 
     def train_step(
@@ -133,7 +131,7 @@ class Trainer:
         Returns:
             The mean loss and the number of correct predictions, over all processes.
         """
-        self.trained.train(not self.frozen)
+        self.trained.train()
         target = torch.from_numpy(targets).to(self.device)
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
@@ -145,7 +143,8 @@ class Trainer:
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.clip_norm)
         for optimizer, peak in self.optimizers:
-            optimizer.param_groups[0]["lr"] = peak * factor
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
             optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.trained)
@@ -184,6 +183,23 @@ class Trainer:
         self.model.eval()
         logits: Tensor = self.model(torch.from_numpy(pixels).to(self.device))
         return logits.cpu().numpy()
+
+    @torch.inference_mode()
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `training.backend.TrainerLike`."""
+        self._sync_eval_weights()
+        self.model.eval()
+        features: Tensor = self.model.features(torch.from_numpy(pixels).to(self.device))  # type: ignore[operator]
+        return features.mean((2, 3)).cpu().numpy()
+
+    @torch.no_grad()
+    def set_classifier(self, weights: NDArray[np.float32], biases: NDArray[np.float32]) -> None:
+        """See `training.backend.TrainerLike`."""
+        for network in (self.trained, self.model):
+            classifier: nn.Linear = network.classifier  # type: ignore[assignment]
+            classifier.weight.copy_(torch.from_numpy(weights.T))
+            classifier.bias.copy_(torch.from_numpy(biases))
+        self.parallel = self._parallel()
 
     def _sync_eval_weights(self) -> None:
         """Copy the weights of `trained` to `model`, where it is a copy and no average."""

@@ -37,7 +37,7 @@ def test_one_command_trains_both_ways_and_reports_the_gain_and_again_trains_noth
     start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
 ) -> None:
     data = ("--source", colour_folder, "--target", two_colours, *SMALL, "--train-limit", "40")
-    epochs = ("--source-epochs", "1", "--epochs", "2")
+    epochs = ("--source-epochs", "1", "--epochs", "1")
     options = (*data, *epochs, "--runs", tmp_path / "r", "--out", tmp_path)
 
     first = start("transfer", *options, "--seeds", SEEDS).end()
@@ -91,7 +91,7 @@ def test_one_command_trains_both_ways_and_reports_the_gain_and_again_trains_noth
 def test_the_three_networks_are_alike_whatever_the_recipes(
     start: Start, colour_folder: Path, two_colours: Path, tmp_path: Path
 ) -> None:
-    """`seed-resnet18` sets its own network and limits, and `transfer` a frozen phase."""
+    """`seed-resnet18` sets its own network and limits, and `transfer` a linear probe."""
     data = ("--source", colour_folder, "--target", two_colours, *SMALL)
     options = (*data, "--seeds", "1", "--epochs", "1")
     recipes = ("--source-recipe", "seed-resnet18", "--scratch-recipe", "transfer")
@@ -104,7 +104,7 @@ def test_the_three_networks_are_alike_whatever_the_recipes(
     assert {manifest.architecture.name for manifest in made} == {"resnet20"}
     configs = [manifest.trained.config for manifest in made]
     assert [config["train_limit"] for config in configs] == [0, 0, 0]
-    assert configs[2]["freeze_epochs"] == 0
+    assert configs[2]["probe"] is False
 
     shutil.rmtree(tmp_path / "r" / "runs" / "source-0")
     again = start("transfer", *options, *recipes, *place).end()

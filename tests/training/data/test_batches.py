@@ -32,7 +32,9 @@ def draw(epoch: int, **changes: Any) -> tuple[NDArray[np.uint8], NDArray[np.int6
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, MIXED, {"augment": "randaugment"}], ids=["plain", "mixed", "rand"]
+    "changes",
+    [{}, MIXED, {"augment": "randaugment"}, {"augment": "photo"}],
+    ids=["plain", "mixed", "rand", "photo"],
 )
 def test_an_epoch_is_a_function_of_the_seed_and_its_number(changes: Options) -> None:
     first, again, later = (
@@ -63,6 +65,32 @@ def test_a_crop_is_a_window_of_its_own_image_perhaps_flipped() -> None:
         assert (candidates == crop).all((1, 2, 3)).any() or (candidates == crop[:, ::-1]).all(
             (1, 2, 3)
         ).any()
+
+
+def test_a_photo_is_a_part_of_its_own_image_with_other_colours() -> None:
+    # In each image red grows from left to right and green from top to bottom; blue is its number.
+    ramp = np.linspace(0, 255, 16)
+    pixels = np.zeros((50, 16, 16, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = ramp, ramp[:, None]
+    pixels[..., 2] = 5 * LABELS[:, None, None]
+
+    config = make_config(
+        image_size=16, batch_size=10, augment="photo", small_crop=12, epochs=2, flip=False
+    )
+    drawn = list(batches(pixels, LABELS, 50, config, 0, FILL))
+    crops = np.concatenate([part[0] for part in drawn]).astype(int)
+
+    numbers = np.concatenate([part[1] for part in drawn]).argmax(1)
+
+    assert crops.shape == (50, 12, 12, 3)
+    blues = crops[..., 2].mean((1, 2))
+    assert np.corrcoef(blues, numbers)[0, 1] > 0.9, "its own image"
+    assert np.ptp(blues / (5 * numbers + 1)) > 0.1, "other colours"
+    assert (np.diff(crops[..., 0].mean(1)) >= 0).all(), "left stays left"
+    assert (np.diff(crops[..., 1].mean(2)) >= 0).all(), "up stays up"
+    spans = np.ptp(crops[..., 0].mean(1), axis=1)
+    assert 20 < spans.min() < spans.max() * 0.8, "parts of several sizes"
+    assert np.array_equal(draw(0, augment="photo", crop_padding=0)[0].shape, (50, 12, 12, 3))
 
 
 def test_an_image_flipped_in_one_epoch_is_not_flipped_in_the_next() -> None:
