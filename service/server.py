@@ -96,6 +96,7 @@ def main() -> int:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # the client's address is not used
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
     )
     server = DrainingServer(config, app, settings.drain_delay_s)

@@ -97,6 +97,13 @@ class Settings(BaseSettings):
         description="Memory limit of a decoder, on top of what it uses at start, in MB.",
     )
     request_timeout_s: Seconds = Field(default=30, description="Request read timeout, in seconds.")
+    keep_alive_s: int = Field(
+        default=75,
+        ge=1,
+        le=3600,
+        description="How long an idle connection stays open, in seconds; longer than the load "
+        "balancer in front keeps its own, which is 60 s for most.",
+    )
     inference_timeout_s: Seconds = Field(
         default=30, description="Inference timeout per image, queueing included, in seconds."
     )

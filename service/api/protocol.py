@@ -26,6 +26,10 @@ MAX_FRAMING = 8
 LINGER_S = 2.0
 
 
+class _WrongHost(Exception):
+    """The Host header is missing or doubled; the text says so."""
+
+
 class DeadlineProtocol(HttpToolsProtocol):
     """Closes a connection whose request does not arrive in full within `timeout_s` seconds.
 
@@ -100,8 +104,10 @@ class DeadlineProtocol(HttpToolsProtocol):
             head += [b"%b: %b" % header for header in self.headers if header[0] not in offered]
             self.parser = httptools.HttpRequestParser(self)
             self._feed(b"\r\n".join(head) + b"\r\n\r\n" + data[exc.args[0] :])
-        except httptools.HttpParserError:
-            self.send_400_response("It can't be parsed.")
+        except httptools.HttpParserError as exc:
+            wrong = exc.__context__  # what a callback has raised
+            text = str(wrong) if isinstance(wrong, _WrongHost) else "It can't be parsed."
+            self.send_400_response(text)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -111,6 +117,9 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            raise _WrongHost(f"Expected one Host header (RFC 9112, 3.2). Received: {hosts}")
         super().on_headers_complete()
         # Before the application's task runs: when it closes, it goes through `close` below.
         self.cycle.transport = cast("asyncio.Transport", _Outlet(self))

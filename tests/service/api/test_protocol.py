@@ -52,6 +52,49 @@ def parsed(response: bytes) -> httpx.Response:
     return httpx.Response(int(first.split()[1]), headers=headers, content=body)
 
 
+def test_an_idle_connection_stays_open_as_long_as_the_setting_says(
+    torch_bundle_root: Path,
+) -> None:
+    with (
+        serving(models_dir=torch_bundle_root, keep_alive_s=6) as server,
+        connect(server) as connection,
+    ):
+        connection.sendall(HEALTH)
+        first = connection.recv(65536)
+        answered = time.monotonic()
+        rest = receive_all(connection)
+
+        assert parsed(first + rest).status_code == 200
+        assert time.monotonic() - answered > 5.5, "uvicorn's own 5 s are too short"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "version", "refused"),
+    [
+        (b"", b"1.1", "Received: 0"),
+        (b"host: a\r\nhost: b\r\n", b"1.1", "Received: 2"),
+        (b"host: a\r\nhost: a\r\n", b"1.0", "Received: 2"),
+        (b"", b"1.0", None),
+    ],
+    ids=["missing", "doubled", "doubled in 1.0", "missing in 1.0"],
+)
+def test_a_request_names_one_host(
+    server: Server, hosts: bytes, version: bytes, refused: str | None
+) -> None:
+    with connect(server) as connection:
+        connection.sendall(
+            b"GET /healthz HTTP/" + version + b"\r\nconnection: close\r\n" + hosts + b"\r\n"
+        )
+        response = parsed(receive_all(connection))
+
+    if refused is None:
+        assert response.status_code == 200
+    else:
+        assert_problem(response, 400, "malformed_request")
+        assert "Expected one Host header" in response.json()["detail"]
+        assert response.json()["detail"].endswith(refused)
+
+
 def test_requests_that_do_not_arrive_in_time_are_closed_and_block_no_other(
     torch_bundle_root: Path,
 ) -> None:
