@@ -21,7 +21,7 @@ from training.data.batches import batches, class_weights
 from training.data.dataset import DataSet, Split
 from training.errors import ConfigError
 from training.events import EventWriter
-from training.probe import fit_probe
+from training.probe import fit_probe, loss_and_accuracy
 from training.progress import progress_bar
 from training.run import Run, locked, open_run, save_epoch
 from training.schedule import crop_size, rate_factor, step_cost
@@ -119,15 +119,15 @@ class _Epochs:
         trainer, config, data, progress = self._trainer, self._config, self._data, self._progress
         started = progress.get_time()
         if config.probe and epoch == 0:
-            loss, accuracy = self._probe()
+            training, validation = self._probe()
         else:
-            loss, accuracy = self._steps_of(epoch)
-        validation_loss, validation_accuracy = evaluate(trainer, data.validation, self._weights)
+            training = self._steps_of(epoch)
+            validation = evaluate(trainer, data.validation, self._weights)
         scalars = {
-            "loss": loss,
-            "train_accuracy": accuracy,
-            "validation_loss": validation_loss,
-            "validation_accuracy": validation_accuracy,
+            "loss": training[0],
+            "train_accuracy": training[1],
+            "validation_loss": validation[0],
+            "validation_accuracy": validation[1],
             "rate_factor": self._rate_factor(epoch, 0),
             "crop_size": float(crop_size(config, epoch)),
             "seconds": progress.get_time() - started,
@@ -136,8 +136,8 @@ class _Epochs:
             scalars["test_accuracy"] = evaluate(trainer, data.test, self._weights)[1]
         return scalars
 
-    def _probe(self) -> tuple[float, float]:
-        """Fit the classifier; returns the loss and the accuracy on the training images."""
+    def _probe(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Fit the classifier; returns loss and accuracy on training and on validation images."""
         probe = fit_probe(
             self._trainer,
             self._data,
@@ -147,7 +147,8 @@ class _Epochs:
             ),
         )
         self._trainer.set_classifier(probe.weights, probe.biases)
-        return probe.loss, probe.accuracy
+        fit = probe.loss, probe.accuracy
+        return fit, (probe.validation_loss, probe.validation_accuracy)
 
     def _steps_of(self, epoch: int) -> tuple[float, float]:
         """The training steps of an epoch; returns the mean loss and accuracy during them."""
@@ -191,8 +192,4 @@ def evaluate(
     trainer: TrainerLike, split: Split, weights: NDArray[np.float64]
 ) -> tuple[float, float]:
     """The mean cross-entropy on `split` with class weights float64 [C], and the accuracy."""
-    logits = predict(trainer, split.pixels).astype(np.float64)
-    with np.errstate(invalid="ignore"):  # the logits of a run that has diverged are NaN
-        losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(split)), split.labels]
-    right = logits.argmax(1) == split.labels
-    return float(np.average(losses, weights=weights[split.labels])), float(right.mean())
+    return loss_and_accuracy(predict(trainer, split.pixels), split.labels, weights)

@@ -34,6 +34,7 @@ class Probe:
         decay: The weight decay that was chosen.
         loss: The mean cross-entropy.
         accuracy: From 0 to 1.
+        validation_loss, validation_accuracy: The same of the validation images.
     """
 
     weights: NDArray[np.float32]
@@ -41,6 +42,8 @@ class Probe:
     decay: float
     loss: float
     accuracy: float
+    validation_loss: float
+    validation_accuracy: float
 
 
 def fit_probe(
@@ -98,7 +101,7 @@ def _fitted(
     train, validation = data.train.labels, data.validation.labels
     weights = class_weights[train]
     model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
-    best: tuple[float, Probe] | None = None
+    best: Probe | None = None
     for decay in DECAYS:
         model.C = 1 / (decay * weights.sum())
         with warnings.catch_warnings():
@@ -106,13 +109,13 @@ def _fitted(
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(seen, train, sample_weight=weights)
         kernel, biases = _by_class(model, len(data.classes))
-        loss, _ = _measured(held_out @ kernel + biases, validation, class_weights)
-        if best is None or loss < best[0]:
-            fit = _measured(seen @ kernel + biases, train, class_weights)
-            found = Probe((kernel / scale).astype(np.float32), biases, float(decay), *fit)
-            best = loss, found
+        held = loss_and_accuracy(held_out @ kernel + biases, validation, class_weights)
+        if best is None or held[0] < best.validation_loss:
+            fit = loss_and_accuracy(seen @ kernel + biases, train, class_weights)
+            scaled = (kernel / scale).astype(np.float32)
+            best = Probe(scaled, biases, float(decay), *fit, *held)
     assert best is not None  # noqa: S101 - there are decays
-    return best[1]
+    return best
 
 
 def _by_class(model: object, classes: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -123,11 +126,12 @@ def _by_class(model: object, classes: int) -> tuple[NDArray[np.float32], NDArray
     return rows.T.astype(np.float32), biases.astype(np.float32)
 
 
-def _measured(
+def loss_and_accuracy(
     logits: NDArray[np.float32], labels: NDArray[np.int64], class_weights: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """The mean cross-entropy with class weights, and the accuracy."""
+    """The mean cross-entropy of logits [N, C] with class weights [C], and the accuracy."""
     exact = logits.astype(np.float64)
-    losses = np.logaddexp.reduce(exact, axis=1) - exact[np.arange(len(labels)), labels]
+    with np.errstate(invalid="ignore"):  # the logits of a run that has diverged are NaN
+        losses = np.logaddexp.reduce(exact, axis=1) - exact[np.arange(len(labels)), labels]
     right = exact.argmax(1) == labels
     return float(np.average(losses, weights=class_weights[labels])), float(right.mean())

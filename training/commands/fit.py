@@ -29,12 +29,12 @@ from training.commands.options import (
     load_backend,
     load_data,
 )
-from training.config import TrainConfig, make_config
+from training.config import TrainConfig, make_config, network_options
 from training.data.survey import Survey, survey
 from training.errors import WeightsError
 from training.run import recorded_config
 from training.weights.initial import initial_path, read_initial
-from training.weights.shipped import network_of, shipped_weights
+from training.weights.shipped import NETWORK, shipped_weights
 
 
 def fit(
@@ -78,10 +78,11 @@ def fit(
     make_config(**(overrides | {"init": None}))
     start = initial_path(init) if init else None
     if start is not None and start.is_dir():
-        network = network_of(start)
+        manifest = read_manifest(start)
+        network = network_options(str(manifest.architecture.name))
         if network["arch"] != (arch or network["arch"]):
             network = {}
-        overrides = network | {"image_size": read_manifest(start).input.height} | overrides
+        overrides = network | {"image_size": manifest.input.height} | overrides
     seen = survey(data)
     name = name or default_name(data_name(str(data)), framework)
     folder = run or Path("runs") / f"{name}-{seen.digest[:8]}"
@@ -120,7 +121,7 @@ def _choose(seen: Survey, overrides: dict[str, Any], out: Path) -> tuple[TrainCo
     if arch is None:
         return choose(seen, machine, overrides, imagenet=None)
     if "init" not in overrides and (shipped := shipped_weights(arch, out)) is not None:
-        variant = {"variant": network_of(shipped).get("variant")}
+        variant = {"variant": network_options(NETWORK)["variant"]}
         return choose(seen, machine, variant | overrides, imagenet=str(shipped))
     console.print(f"Looking for the ImageNet weights of {arch}.")
     try:

@@ -10,7 +10,7 @@ from bundle.format.repository import list_bundles
 from training.config import network_options
 
 SHIPPED = "imagenet-resnet50"
-NETWORK = ("pytorch", "resnet50-v1")  # its framework and network, which Keras can start from too
+FRAMEWORK, NETWORK = "pytorch", "resnet50-v1"  # of its bundles that Keras can start from too
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
 
@@ -20,27 +20,18 @@ def shipped_weights(arch: str, repository: Path) -> Path | None:
     Returns:
         The folder of the bundle; None if there is none, or the weights are not of `arch`.
     """
-    if network_options(NETWORK[1])["arch"] != arch:
+    if network_options(NETWORK)["arch"] != arch:
         return None
     for folder in (repository, MODELS):
         for ref in reversed(list_bundles(folder)):
-            if ref.name == SHIPPED and _framework_and_network(ref.path) == NETWORK:
+            if ref.name == SHIPPED and _can_start(ref.path):
                 return ref.path
     return None
 
 
-def network_of(bundle: Path) -> dict[str, str]:
-    """The options of `make_config` for the network of a bundle.
-
-    Raises:
-        BundleError: Its manifest can't be read.
-    """
-    return network_options(str(read_manifest(bundle).architecture.name))
-
-
-def _framework_and_network(bundle: Path) -> tuple[str, str | None] | None:
+def _can_start(bundle: Path) -> bool:
     try:
         manifest = read_manifest(bundle)
     except BundleError:
-        return None
-    return manifest.framework.name, manifest.architecture.name
+        return False
+    return (manifest.framework.name, manifest.architecture.name) == (FRAMEWORK, NETWORK)
