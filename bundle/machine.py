@@ -7,6 +7,7 @@ import ctypes
 import math
 import os
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,11 @@ def available_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
         for name in ("memory.max", "memory.limit_in_bytes"):  # cgroup v2, v1
             limits += [int(value) for value in _values(group / name) if value.isdigit()]
     return min(limits)
+
+
+def address_space(proc: Path = PROC) -> int:
+    """Virtual memory of this process in bytes, which RLIMIT_AS limits."""
+    return int((proc / "self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def usable_cores(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:

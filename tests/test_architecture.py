@@ -54,7 +54,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "evaluation": {"errors", "scores", "format", "imaging", "worker", "acceleration"},
         "importing": {
             *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),
-            "evaluation",
+            *("evaluation", "machine"),
         },
         "cli": {"errors", "format", "worker", "acceleration", "importing"},
         "__main__": {"cli"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from bundle.errors import BundleError, ImportFailed
 from bundle.evaluation.golden import drawn_images, golden_pixels
 from bundle.format.manifest import Input
 from bundle.importing.options import Options, normalisation
+from bundle.machine import address_space, available_memory
 from bundle.normalisation import Normalisation
 from bundle.runtimes import describe
 from bundle.worker.process import end_with, environment
@@ -105,6 +107,10 @@ def serve_request(read: Callable[[str, Path, Options, Path], Findings]) -> None:
     """The main program of a child: read the request, call `read`, write the findings."""
     request = json.loads(sys.argv[1])
     end_with(request["parent"])
+    # A file that needs more memory than there is gets an error; without a limit the kernel would
+    # choose a process to kill.
+    limit = address_space() + available_memory()
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     target = Path(request["target"])
     options = request["options"]
     options["size"] = tuple(options["size"]) if options["size"] else None

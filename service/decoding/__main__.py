@@ -15,7 +15,6 @@ import socket
 import sys
 from dataclasses import asdict
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -23,7 +22,7 @@ from PIL import Image
 from bundle.errors import ImageError
 from bundle.format.manifest import Input
 from bundle.imaging.decode import ImageLimits, decode_image, read_input
-from bundle.machine import tune_malloc
+from bundle.machine import address_space, tune_malloc
 from bundle.worker.process import end_with
 from bundle.worker.wire import Wire, WireClosed
 
@@ -40,8 +39,7 @@ def main(arguments: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     limits = ImageLimits(**arguments["limits"])
     wire = Wire(socket.socket(fileno=arguments["socket"]))
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + arguments["memory_bytes"]
+    limit = address_space() + arguments["memory_bytes"]
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     _warm_up(limits)
     # Ready.
