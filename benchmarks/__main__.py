@@ -23,6 +23,7 @@ from benchmarks.models import BUILD, ROOT, resnet20, resnet50
 from benchmarks.peers.environments import environment
 from benchmarks.peers.registry import PEERS
 from bundle.machine import processor, usable_cores
+from bundle.worker.selection import SOURCE
 
 RESULTS = BUILD / "results.json"
 INSIDE = "BENCH_NAMESPACE"  # set inside the namespace
@@ -42,8 +43,13 @@ def main(
     peers: Annotated[
         str, typer.Option(help="Peers to measure, separated by commas; '' for none.")
     ] = ",".join(PEERS),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One short round with the fastest peer: 5 minutes.")
+    ] = False,
 ) -> None:
     """Measure everything and write benchmarks/RESULTS.md with its plot."""
+    if quick:
+        rounds, seconds, peers = 1, 2, suite.FASTEST_PEER
     chosen = [name for name in peers.split(",") if name]
     if unknown := sorted(set(chosen) - set(PEERS)):
         raise typer.BadParameter(
@@ -57,7 +63,7 @@ def main(
     _enter_namespace()
     chosen = [name for name in chosen if not _is_skipped(name)]
     models = {
-        large: ["openvino-int8", "openvino-bf16", "openvino-fp32"],
+        large: ["openvino-int8", SOURCE],
         small: ["openvino-int8"],
     }
     settings = {

@@ -9,11 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import psutil
 import requests
 
-from benchmarks.models import ROOT, Model
+from benchmarks.models import ROOT, Model, alone
 from benchmarks.peers.running import LINES_SHOWN, NotRunning, cpu_s, free_port, memory
 
 POLL_S = 0.02
@@ -41,8 +42,24 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(model: Model, runtime: str, deadline_s: float = 120) -> Iterator[Service]:
-    """Serve `model` until the block ends; `runtime` is a value of SERVICE_RUNTIME.
+def serving(
+    model: Model,
+    runtime: str,
+    deadline_s: float = 120,
+    cores: frozenset[int] | None = None,
+    *,
+    shipped: bool = False,
+    **settings: str,
+) -> Iterator[Service]:
+    """Serve `model` until the block ends.
+
+    Args:
+        model: what requests are answered with.
+        runtime: a value of SERVICE_RUNTIME.
+        deadline_s: for the first response.
+        cores: that the service may use; None: all.
+        shipped: whether the service has all shipped models, or this one alone.
+        settings: more settings, by their names in lower case.
 
     Raises:
         NotRunning: it exits, or does not respond within `deadline_s` seconds.
@@ -53,10 +70,11 @@ def serving(model: Model, runtime: str, deadline_s: float = 120) -> Iterator[Ser
     }
     variables = inherited | {
         "SERVICE_PORT": str(port),
-        "SERVICE_MODELS_DIR": str(model.repository),
+        "SERVICE_MODELS_DIR": str(model.repository if shipped else alone(model)),
         "SERVICE_DEFAULT_MODEL": model.name,
         "SERVICE_RUNTIME": runtime,
         "SERVICE_QUEUE_SIZE": str(QUEUE_SIZE),
+        **{f"SERVICE_{name.upper()}": value for name, value in settings.items()},
     }
     image = model.images[0].read_bytes()
     with tempfile.TemporaryFile() as log:
@@ -67,6 +85,7 @@ def serving(model: Model, runtime: str, deadline_s: float = 120) -> Iterator[Ser
             env=variables,
             stdout=log,
             stderr=subprocess.STDOUT,
+            preexec_fn=partial(os.sched_setaffinity, 0, cores) if cores else None,
         )
         try:
             while not _responds(port, image):

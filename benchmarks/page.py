@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from benchmarks.models import Model
 from benchmarks.peers.registry import PEERS
 from benchmarks.rows import Row, Spread, limit_table, table
-from benchmarks.suite import CONNECTIONS, OURS, RATES, Result, capacity
+from benchmarks.suite import CONNECTIONS, RATES, STUBBORN, Result
 from benchmarks.targets import MB, targets
 
 FOLDER = Path(__file__).resolve().parent
@@ -48,7 +48,9 @@ def write(
         limits=limits,
         overloads=overloads,
         overload=overload,
-        capacity=capacity(results, overload, f"{OURS}:{models[overload][0]}"),
+        stubborn=results[f"stubborn/{overload.name}"],
+        neighbours=_neighbours(results),
+        clients=STUBBORN,
         peers=[PEERS[name] for name in settings["peers"]],
         connections=CONNECTIONS,
         plot=PLOT,
@@ -57,6 +59,15 @@ def write(
     (folder / PAGE).write_text(text)
     draw(rows, limits, overloads, models, folder / PLOT)
     return folder / PAGE
+
+
+def _neighbours(results: dict[str, Result]) -> dict[str, Spread]:
+    """Requests/s beside a busy process, by the title of the server."""
+    found: dict[str, list[float]] = {}
+    for key, result in results.items():
+        if key.startswith("neighbour/"):
+            found.setdefault(result["title"], []).append(result["requests_per_second"])
+    return {title: Spread.of(rates) for title, rates in found.items()}
 
 
 def draw(

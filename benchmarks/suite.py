@@ -1,11 +1,11 @@
-"""The measurements: limits, servers in interleaved rounds, and overload at a constant rate."""
+"""The measurements: limits, servers in interleaved rounds, overload, a busy neighbour, starts."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-import statistics
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,12 +23,18 @@ from benchmarks.ours import serving
 from benchmarks.peers.registry import PEERS, Peer
 from benchmarks.peers.running import running
 from bundle.machine import usable_cores
+from bundle.worker.selection import SOURCE
 
 CONNECTIONS = (1, 8, 32)
 WARMUP_S = 1.5
 RATES = (0.5, 0.8, 1.0, 2.0, 4.0)  # of the capacity, for the open loop
+STUBBORN = 544  # connections that send again at once when they are refused: twice the queue and 32
+PEAK = 32  # connections of the closed loop that gives the capacity
+NEIGHBOUR = 8
 OURS = "ours"
 FASTEST_PEER = "mosec"
+WITH_IR = "@ir"  # in the key of a peer that runs our OpenVINO IR
+BUSY = "while True: pass"
 
 Result = dict[str, Any]
 
@@ -76,14 +82,18 @@ def ours(model: Model, artifact: str) -> Contender:
     )
 
 
-def theirs(peer: Peer, model: Model, workers: int | None = None) -> Contender:
-    """A peer with the TorchScript file of the bundle; by default one worker per core."""
-    script, labels = model.peer_files()
+def theirs(
+    peer: Peer, model: Model, workers: int | None = None, artifact: str = SOURCE
+) -> Contender:
+    """A peer with an artifact of the bundle; by default its TorchScript, one worker per core."""
+    file, labels = model.peer_files(artifact)
     first = model.images[0].read_bytes()
+    ir = "" if artifact == SOURCE else WITH_IR
+    title = f"{peer.title} {peer.version}{f' with {artifact}' if ir else ''}"
     return Contender(
-        peer.name if workers is None else f"{peer.name}:{workers}",
-        f"{peer.title} {peer.version}" + ("" if workers is None else f", workers: {workers}"),
-        lambda: running(peer, script, labels, first, usable_cores(), workers=workers),
+        f"{peer.name}{ir}" if workers is None else f"{peer.name}:{workers}{ir}",
+        title if workers is None else f"{title}, workers: {workers}",
+        lambda: running(peer, file, labels, first, usable_cores(), workers=workers),
         peer.request,
     )
 
@@ -110,26 +120,29 @@ def steps(
     for number in range(rounds):
         for model, artifacts in models.items():
             row = [ours(model, artifact) for artifact in artifacts]
-            row += [theirs(PEERS[peer], model) for peer in peers]
-            # The other split of the cores, best for a single connection, for the fastest peer.
-            row += [theirs(PEERS[peer], model, workers=1) for peer in peers if peer == FASTEST_PEER]
+            for name in peers:
+                # The other split of the cores, best for a single connection, for the fastest peer.
+                for workers in (None, 1) if name == FASTEST_PEER else (None,):
+                    row.append(theirs(PEERS[name], model, workers))
+                    if PEERS[name].runs_ir:
+                        row.append(theirs(PEERS[name], model, workers, artifacts[0]))
             turn = number % len(row)
             for contender in row[turn:] + row[:turn]:  # each round starts with another one
                 key = f"server/{model.name}/{contender.key}/{number}"
                 yield Step(key, partial(_server, contender, model, seconds))
-    contender = ours(overload, models[overload][0])
     for share in RATES:
         key = f"open/{overload.name}/{share:g}"
-        yield Step(key, partial(_open, contender, overload, share, seconds))
-
-
-def capacity(results: dict[str, Result], model: Model, key: str) -> float:
-    """Requests/s of the closed loops with the best number of connections, median of the rounds."""
-    found = [r for name, r in results.items() if name.startswith(f"server/{model.name}/{key}/")]
-    return max(
-        float(statistics.median(r["loads"][str(c)]["requests_per_second"] for r in found))
-        for c in CONNECTIONS
-    )
+        yield Step(key, partial(_open, overload, models[overload][0], share, seconds))
+    stubborn = partial(_stubborn, overload, models[overload][0], seconds)
+    yield Step(f"stubborn/{overload.name}", stubborn)
+    row = [ours(overload, SOURCE)]
+    row += [theirs(PEERS[name], overload) for name in peers if name == FASTEST_PEER]
+    for number in range(rounds):
+        for contender in row:
+            key = f"neighbour/{contender.key}/{number}"
+            yield Step(key, partial(_neighbour, contender, overload, seconds))
+    for number in range(rounds):
+        yield Step(f"start/{number}", partial(_starts, overload))
 
 
 def _limit(work: Work, _: dict[str, Result]) -> Result:
@@ -155,15 +168,64 @@ def _server(contender: Contender, model: Model, seconds: float, _: dict[str, Res
 
 
 def _open(
-    contender: Contender, model: Model, share: float, seconds: float, results: dict[str, Result]
+    model: Model, artifact: str, share: float, seconds: float, _: dict[str, Result]
 ) -> Result:
-    rate = share * capacity(results, model, contender.key)
+    """A constant rate, a share of what a closed loop reaches in the same service."""
+    with _apart(model, artifact, seconds) as (load, peak, pin):
+        rate = share * peak
+        offered = dataclasses.asdict(dataclasses.replace(load, seconds=2 * seconds, rate=rate))
+        return {"rate": rate, "peak": peak, **_finish(_start("benchmarks.load", offered, pin))}
+
+
+def _stubborn(model: Model, artifact: str, seconds: float, _: dict[str, Result]) -> Result:
+    """More connections than the queue has room for, none of which waits after a refusal."""
+    with _apart(model, artifact, seconds) as (load, peak, pin):
+        many = dataclasses.asdict(dataclasses.replace(load, connections=STUBBORN))
+        return {"peak": peak, **_finish(_start("benchmarks.load", many, pin))}
+
+
+@contextlib.contextmanager
+def _apart(
+    model: Model, artifact: str, seconds: float
+) -> Iterator[tuple[Load, float, frozenset[int] | None]]:
+    """Our service on all cores but one, which the load generator has for itself.
+
+    Yields the load, the requests/s of a closed loop, and the core of the generator.
+    """
+    *most, last = sorted(os.sched_getaffinity(0))
+    cores, pin = (frozenset(most), frozenset({last})) if most else (None, None)
+    contender = ours(model, artifact)
+    with (
+        serving(model, artifact, cores=cores) as server,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        load = _load(contender, server, model, Path(folder), seconds)
+        closed = dataclasses.asdict(load) | {"connections": PEAK}
+        yield load, _finish(_start("benchmarks.load", closed, pin))["requests_per_second"], pin
+
+
+def _neighbour(contender: Contender, model: Model, seconds: float, _: dict[str, Result]) -> Result:
+    """A closed loop while another process keeps a core busy."""
     with contender.serve() as server, tempfile.TemporaryDirectory() as folder:
-        load = _load(contender, server, model, Path(folder), 2 * seconds)
-        warm = dataclasses.asdict(dataclasses.replace(load, connections=8, seconds=seconds / 2))
-        _finish(_start("benchmarks.load", warm))
-        report = _finish(_start("benchmarks.load", dataclasses.asdict(load) | {"rate": rate}))
-        return {"rate": rate, **report}
+        load = _load(contender, server, model, Path(folder), seconds)
+        busy = subprocess.Popen([sys.executable, "-c", BUSY])
+        try:
+            closed = dataclasses.asdict(load) | {"connections": NEIGHBOUR}
+            return {"title": contender.title, **_finish(_start("benchmarks.load", closed))}
+        finally:
+            busy.kill()
+            busy.wait()
+
+
+def _starts(model: Model, _: dict[str, Result]) -> Result:
+    """Seconds to the first response of all shipped models, without and with a compiled cache."""
+    with serving(model, "auto", shipped=True) as server:
+        found = {"first": server.start_s}
+    with tempfile.TemporaryDirectory() as folder:
+        with serving(model, "auto", shipped=True, compiled_dir=folder):
+            pass
+        with serving(model, "auto", shipped=True, compiled_dir=folder) as server:
+            return found | {"cached": server.start_s}
 
 
 def _load(contender: Contender, server: Server, model: Model, folder: Path, seconds: float) -> Load:
@@ -178,9 +240,16 @@ def _load(contender: Contender, server: Server, model: Model, folder: Path, seco
     return Load(server.url, bodies, seconds=seconds, warmup_s=WARMUP_S, headers=headers)
 
 
-def _start(module: str, arguments: Result) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", module, json.dumps(arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def _start(
+    module: str, arguments: Result, cores: frozenset[int] | None = None
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, json.dumps(arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(os.sched_setaffinity, 0, cores) if cores else None,
+    )
 
 
 def _finish(process: subprocess.Popen[str]) -> Result:

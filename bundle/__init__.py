@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bundle.imaging.decode import DecodedImage, ImageLimits, decode_image, read_input
     from bundle.scores import Prediction, calibrated_softmax, top_k
     from bundle.worker.blocking import RuntimeProcess
-    from bundle.worker.responses import RuntimeInfo
+    from bundle.worker.model_process import RuntimeInfo
 
 __all__ = [
     "AccelerationFailed",
@@ -83,7 +83,7 @@ _MODULES = (
     "bundle.format.repository",
     "bundle.format.writer",
     "bundle.imaging.decode",
-    "bundle.worker.responses",
+    "bundle.worker.model_process",
     "bundle.worker.blocking",
 )
 

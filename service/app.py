@@ -13,12 +13,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from service.api import problems
-from service.api.fast_path import FastPath
 from service.api.middleware import RequestLog
 from service.api.routes import router
 from service.api.schemas import Problem
 from service.api.uploads import BodyBudget
 from service.cache import Cache
+from service.classifier import Classifier
 from service.decoding.pool import Decoder
 from service.metrics import Metrics
 from service.models.registry import Registry
@@ -42,10 +42,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry, decoder = Registry(settings), Decoder(settings)
-        app.state.registry, app.state.decoder = registry, decoder
+        classify = Classifier(decoder).classify
+        cache = Cache(classify, settings.cache_mb * 2**20) if settings.cache_mb else None
+        app.state.registry = registry
+        app.state.classify = classify if cache is None else cache.classify
         app.state.budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_request_bytes)
-        app.state.cache = Cache(settings.cache_mb * 2**20) if settings.cache_mb else None
-        app.state.metrics.watch(registry, app.state.cache)
+        app.state.metrics.watch(registry, cache)
         registry.start()
         decoder.start()
         try:
@@ -68,9 +70,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = metrics = Metrics(error.code for error in problems.PROBLEMS)
-    app.include_router(router)
+    # Not `include_router`, which matches every request twice; and before the routes of /docs.
+    app.router.routes[:0] = router.routes
     problems.install(app, metrics.problem)
-    app.add_middleware(FastPath, metrics=metrics)
     app.add_middleware(RequestLog, metrics=metrics)  # outermost
 
     app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]

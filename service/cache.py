@@ -13,44 +13,23 @@ import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from bundle.format.manifest import Manifest
 from bundle.imaging.decode import ImageInfo
-from bundle.worker.responses import RuntimeInfo
-from service.errors import Failure
-from service.models.batcher import InferenceResult, Logits
-from service.models.model import ServedModel
+from bundle.worker.model_process import Logits
+from service.classifier import CacheUse, Outcome, Outcomes
+from service.models.batcher import Classification
+from service.models.model import Target
 
 # Larger images are hashed in a thread, for they would hold up the event loop.
 MAX_INLINE_HASH_BYTES = 1_000_000
 # Bytes of the key and of the tables' rows for one entry; a test measures them.
 ENTRY_OVERHEAD = 500
-
-
-class Classified(NamedTuple):
-    """One image, decoded and classified."""
-
-    info: ImageInfo
-    inference: InferenceResult
-
-
-class Result(NamedTuple):
-    """What a request for one image computes."""
-
-    image: Classified
-    decode_s: float
-
-
-class BatchResult(NamedTuple):
-    """What a request for several images computes, in their order."""
-
-    images: list[Classified | Failure]
-    decode_s: float
 
 
 class Entry(NamedTuple):
@@ -62,39 +41,29 @@ class Entry(NamedTuple):
 
 @dataclass(eq=False)
 class Flight:
-    """A computation in flight, shared by the requests for one image."""
+    """A computation in flight, shared by the requests that wait for one of its images."""
 
-    task: asyncio.Task[tuple[Result, bool]]  # and whether the result was stored
+    # Its outcomes by key, and how many of them were stored.
+    task: asyncio.Task[tuple[dict[bytes, Outcome], int]]
     waiting: int = 0
 
 
-class Target(NamedTuple):
-    """The model, manifest and runtime a request was admitted against."""
-
-    model: ServedModel
-    manifest: Manifest
-    info: RuntimeInfo
-
-    @classmethod
-    def of(cls, model: ServedModel, manifest: Manifest) -> Self:
-        """The target of a request now."""
-        assert model.info is not None  # noqa: S101 - it comes with the manifest
-        return cls(model, manifest, model.info)
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether the process is the same; another one may run another artifact."""
-        return self.model.manifest is self.manifest and self.model.info is self.info
-
-
 class Cache:
-    """LRU cache of at most `max_bytes`. Not thread-safe: it belongs to the event loop.
+    """`Classifier.classify` with an LRU cache of at most `max_bytes` before it.
 
-    Lookups return the result and its `Cache-Status` parameters (RFC 9211).
+    Not thread-safe: it belongs to the event loop.
+
+    Args:
+        classify: Computes what is not cached.
+        max_bytes: Memory of the entries.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(
+        self, classify: Callable[[Target, Sequence[bytes]], Awaitable[Outcomes]], max_bytes: int
+    ) -> None:
+        self._compute = classify
         self._entries: LRUCache[bytes, Entry] = LRUCache(max_bytes, getsizeof=_size)
+        # By the key of each of their images.
         self._flights: dict[bytes, Flight] = {}
         # One for each image.
         self.lookups: Counter[str] = Counter(hit=0, miss=0, collapsed=0)
@@ -112,84 +81,73 @@ class Cache:
         """Memory limit of the entries."""
         return int(self._entries.maxsize)
 
-    async def one(
-        self, target: Target, data: bytes, compute: Callable[[], Awaitable[Result]]
-    ) -> tuple[Result, str]:
-        """The cached result of an image, or else that of `compute`.
+    async def classify(self, target: Target, images: Sequence[bytes]) -> Outcomes:
+        """As `Classifier.classify`; concurrent requests share the computation for one image.
 
-        Concurrent requests for one image share one run of `compute`. It continues when the first of
-        them leaves, and is cancelled when the last one does.
+        It continues when the request that began it leaves, and is cancelled when the last one does.
         """
-        key = await _key(target, data)
-        entry = self._entries.get(key)
-        if entry is not None:
-            self.lookups["hit"] += 1
-            return Result(_cached(entry), 0.0), "hit"
-        flight = self._flights.get(key)
-        first = flight is None
-        if flight is None:
-            flight = Flight(asyncio.create_task(self._compute(key, target, compute)))
-            self._flights[key] = flight
-        self.lookups["miss" if first else "collapsed"] += 1
-        started = time.perf_counter()
-        flight.waiting += 1
-        try:
-            result, stored = await asyncio.shield(flight.task)
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting:
-                flight.task.cancel()
-                del self._flights[key]
-        if first:
-            return result, "fwd=miss; stored" if stored else "fwd=miss"
-        # This request only waited.
-        waited = InferenceResult(
-            result.image.inference.logits, time.perf_counter() - started, inference_s=0.0
-        )
-        return Result(Classified(result.image.info, waited), 0.0), "fwd=miss; collapsed"
-
-    async def several(
-        self,
-        target: Target,
-        images: Sequence[bytes],
-        compute: Callable[[list[bytes]], Awaitable[BatchResult]],
-    ) -> tuple[BatchResult, str]:
-        """As `one`, for several images: `compute` gets those that are not cached, each once."""
-        keys = [await _key(target, data) for data in images]
-        found: dict[bytes, Classified | Failure] = {}
+        keys = [await _key(target, image) for image in images]
+        found: dict[bytes, Outcome] = {}
+        joined: dict[bytes, Flight] = {}
         missing: dict[bytes, bytes] = {}
-        for key, data in zip(keys, images, strict=True):
-            entry = self._entries.get(key)
-            if entry is None:
-                missing[key] = data
+        for key, image in zip(keys, images, strict=True):
+            if (entry := self._entries.get(key)) is not None:
+                self.lookups["hit"] += 1
+                found[key] = Classification(entry.logits, entry.info, 0.0, 0.0, 0.0)
+            elif (flight := self._flights.get(key)) is not None:
+                self.lookups["collapsed"] += 1
+                joined[key] = flight
             else:
-                found[key] = _cached(entry)
-        hits = sum(key in found for key in keys)
-        self.lookups["hit"] += hits
-        self.lookups["miss"] += len(keys) - hits
-
-        decode_s, stored = 0.0, 0
+                self.lookups["miss"] += 1
+                missing[key] = image
+        hits, own = len(found), None
         if missing:
-            computed, decode_s = await compute(list(missing.values()))
-            for key, image in zip(missing, computed, strict=True):
-                found[key] = image
-                stored += isinstance(image, Classified) and self._store(key, target, image)
-        result = BatchResult([found[key] for key in keys], decode_s)
-        if not missing:
-            return result, "hit"
-        status = "fwd=partial" if hits else "fwd=miss"
-        return result, f"{status}; stored" if stored == len(missing) else status
+            own = Flight(asyncio.create_task(self._fly(target, missing)))
+            self._flights |= dict.fromkeys(missing, own)
+        started = time.perf_counter()
+        flights = {*joined.values(), *([own] if own else ())}
+        async with self._waiting(flights):
+            for flight in flights:
+                await asyncio.shield(flight.task)
+        waited = time.perf_counter() - started
+        for key, flight in joined.items():
+            outcome = flight.task.result()[0][key]
+            if isinstance(outcome, Classification):  # this request only waited
+                outcome = outcome._replace(decode_s=0.0, queue_s=waited, inference_s=0.0)
+            found[key] = outcome
+        computed, stored = own.task.result() if own else ({}, 0)
+        found |= computed
+        use = CacheUse(hits, len(joined), len(missing), stored)
+        return Outcomes([found[key] for key in keys], use)
 
-    async def _compute(
-        self, key: bytes, target: Target, compute: Callable[[], Awaitable[Result]]
-    ) -> tuple[Result, bool]:
-        result = await compute()
-        return result, self._store(key, target, result.image)
+    @asynccontextmanager
+    async def _waiting(self, flights: set[Flight]) -> AsyncIterator[None]:
+        """Count this request as waiting; a flight that nobody waits for is cancelled."""
+        for flight in flights:
+            flight.waiting += 1
+        try:
+            yield
+        finally:
+            for flight in flights:
+                flight.waiting -= 1
+                if not flight.waiting:
+                    flight.task.cancel()
+                    for key in [key for key, other in self._flights.items() if other is flight]:
+                        del self._flights[key]
 
-    def _store(self, key: bytes, target: Target, image: Classified) -> bool:
+    async def _fly(
+        self, target: Target, missing: dict[bytes, bytes]
+    ) -> tuple[dict[bytes, Outcome], int]:
+        computed = await self._compute(target, list(missing.values()))
+        outcomes = dict(zip(missing, computed.images, strict=True))
+        return outcomes, sum(self._store(key, target, each) for key, each in outcomes.items())
+
+    def _store(self, key: bytes, target: Target, outcome: Outcome) -> bool:
         """Store a result unless it is too large, or the process was replaced in between."""
+        if not isinstance(outcome, Classification) or outcome.info is None:
+            return False
         # A row of the logits of a batch would keep the whole batch in memory.
-        entry = Entry(image.info, image.inference.logits.copy())
+        entry = Entry(outcome.info, outcome.logits.copy())
         if not target.unchanged or _size(entry) > self.max_bytes:
             return False
         self._entries[key] = entry
@@ -210,10 +168,6 @@ def _sha256(*parts: bytes) -> bytes:
     for part in parts:
         digest.update(part)
     return digest.digest()
-
-
-def _cached(entry: Entry) -> Classified:
-    return Classified(entry.info, InferenceResult(entry.logits, queue_s=0.0, inference_s=0.0))
 
 
 def _size(entry: Entry) -> int:

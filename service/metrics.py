@@ -152,8 +152,8 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
                     "device": runs["device"],
                 },
             )
-        waiting.add_metric(labels, model.waiting)
-        sizes = model.batch_sizes
+        waiting.add_metric(labels, len(model.queue))
+        sizes = model.queue.batch_sizes
         below = [sum(count for size, count in sizes.items() if size <= bound) for bound in IMAGES]
         buckets = [
             (str(float(bound)), float(count)) for bound, count in zip(IMAGES, below, strict=True)

@@ -21,6 +21,7 @@ from bundle import files
 from bundle.machine import tune_malloc
 from service.api.protocol import deadline_protocol
 from service.app import create_app
+from service.model_settings import read_model_settings
 from service.settings import Settings, SettingsError, read_settings
 
 OPEN_FILES = 65_536
@@ -112,6 +113,7 @@ def usable_settings() -> Settings:
     """
     settings = read_settings()
     _check_readable(settings)
+    read_model_settings(settings)
     _check_writable(settings)
     _check_address(settings)
     return settings

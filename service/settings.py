@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     runtime_threads: Positive | None = Field(
         default=None, description="CPU threads per model; unset: all cores."
     )
+    instances: Positive = Field(
+        default=1,
+        le=64,
+        description="Processes per model, each with a copy of it; they share its queue.",
+    )
     openmp_wait: Literal["passive", "active"] = Field(
         default="passive",
         description="OpenMP wait policy of PyTorch workers: `passive` threads sleep, for shared "

@@ -28,6 +28,7 @@ class Peer:
     form_field: str | None = None  # for a multipart body; None: the body is the JPEG
     variables: Mapping[str, str] = field(default_factory=dict)  # environment variables
     every_interface: bool = False  # it opens ports on all interfaces, whatever is set
+    runs_ir: bool = False  # measured with our OpenVINO IR, too
 
     @property
     def folder(self) -> Path:
@@ -117,23 +118,25 @@ PEERS = {
             title="LitServe",
             package="litserve",
             tuning=(
-                "One model process per core with one PyTorch thread, batches of at most 8, "
+                "One model process per core with one thread, batches of at most 8, "
                 "batch_timeout 5 ms."
             ),
             batch=8,
             wait_ms=5,
             ready_path="/health",
+            runs_ir=True,
         ),
         Peer(
             name="mosec",
             title="Mosec",
             package="mosec",
             tuning=(
-                "One worker per core with one PyTorch thread, batches of at most 8, "
-                "max_wait_time 1 ms."
+                "One worker per core with one thread, or one worker with all threads; batches of "
+                "at most 8, max_wait_time 1 ms."
             ),
             batch=8,
             wait_ms=1,
+            runs_ir=True,
             predict_path="/inference",
             ready_path="/",
         ),
@@ -142,7 +145,7 @@ PEERS = {
             title="BentoML",
             package="bentoml",
             tuning=(
-                "One worker per core with one PyTorch thread, adaptive batches of at most 8; "
+                "One worker per core with one thread, adaptive batches of at most 8; "
                 "the image is a form file, because a batchable API takes a list."
             ),
             batch=8,
@@ -150,6 +153,7 @@ PEERS = {
             ready_path="/readyz",
             form_field="images",
             variables={"BENTOML_DO_NOT_TRACK": "True"},
+            runs_ir=True,
         ),
         Peer(
             name="ray",

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import RuntimeUnavailable
+from bundle.machine import usable_cores
 from bundle.runtimes import Device, Heatmap, Logits
 
 # The plugin's precision where the graph has none of its own; int8 layers stay int8 with either.
@@ -60,7 +61,7 @@ def load(
 ) -> OpenVinoModel:
     """Read the IR at `path` and compile it for the CPU, with a cache in `compiled`.
 
-    A network whose pass of one image takes less than `short_s` seconds gets one thread.
+    A network whose pass of one image takes less than `short_s` seconds has one thread for it.
     """
     ov = import_openvino()
     if device == "cuda":
@@ -86,15 +87,18 @@ def load(
     model = core.read_model(path)
     alone = Stream({1: _compile(core, model, 1, config | {"PERFORMANCE_HINT": "LATENCY"})})
     image = np.zeros((1, *_image_shape(model)), np.uint8)
-    if is_short(lambda: alone.run(image), short_s):
-        config |= {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    short = is_short(lambda: alone.run(image), short_s)
+    if short:
+        count = threads or usable_cores()
+        config |= {"INFERENCE_NUM_THREADS": count, "NUM_STREAMS": count}
         sizes = SHORT_SIZES
     else:
         config |= {"PERFORMANCE_HINT": "THROUGHPUT"}
         sizes = SIZES
     by_size = {size: _compile(core, model, size, config) for size in sizes}
-    count: int = by_size[1].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-    return OpenVinoModel(alone, [Stream(by_size) for _ in range(count)], ov.get_version())
+    count = by_size[1].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    streams = [Stream(by_size) for _ in range(count)]
+    return OpenVinoModel(streams[0] if short else alone, streams, ov.get_version())
 
 
 def _compile(core: Any, model: Any, images: int, config: dict[str, Any]) -> Any:
@@ -176,7 +180,7 @@ class OpenVinoModel:
 
     Streams have no barrier after every layer. On two cores that also decode images, a batch divided
     between streams takes 0.6 times as long as with all threads on each layer; a single image would
-    take 1.4 times as long. A network whose pass is short has one stream for everything.
+    take 1.4 times as long, unless its pass is short: then `alone` is one of the streams.
     """
 
     runtime = "openvino"
@@ -184,7 +188,7 @@ class OpenVinoModel:
 
     def __init__(self, alone: Stream, streams: list[Stream], version: str) -> None:
         self.streams = len(streams)
-        self._alone = alone if self.streams > 1 else streams[0]
+        self._alone = alone
         self._free = streams
         self._released = threading.Condition()
         self._pool = ThreadPoolExecutor(self.streams)

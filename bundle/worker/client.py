@@ -1,4 +1,4 @@
-"""The asyncio side of a worker process: shared by the decoders and the models."""
+"""The asyncio side of a child process that answers frames: a decoder or a model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ GRACE_S = 0.5
 POLL_S = 0.005
 # For the last output of a process; one that it started may keep the pipe open.
 OUTPUT_S = 1.0
-
-
-class LostInQueue(WireClosed):
-    """The process died on an earlier frame; this one was never begun and may be retried."""
 
 
 class FramedProcess:
@@ -45,7 +41,7 @@ class FramedProcess:
         self._child: Child | None = None
         self._output: Output | None = None
         self._connection: FrameConnection | None = None
-        self._last: asyncio.Future[Frame] | None = None  # the response that comes before the next
+        self._last: asyncio.Future[Frame] | None = None  # to the request before the next one
 
     async def start(self, timeout_s: float) -> dict[str, Any]:
         """Start it and return the header of its first frame.
@@ -92,38 +88,37 @@ class FramedProcess:
     async def ask(
         self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]], timeout_s: float
     ) -> Frame:
-        """Send a frame and return the response. Several may be in flight, in order.
+        """Send a frame and return the response. Several may be in flight, and end in any order.
 
         Args:
             header: The header of the frame.
             arrays: The arrays of the frame, as `bundle.worker.wire.frame` takes them.
-            timeout_s: Time limit in seconds, from the end of the request before.
+            timeout_s: Time limit in seconds, from the end of the request before: a worker may take
+                them one after another.
 
         Raises:
-            WireClosed: It ended on this frame; `LostInQueue`: on an earlier one.
-            TimeoutError: It takes longer. The order of later responses is lost, so the caller kills
-                it.
+            WireClosed: It has ended.
+            TimeoutError: It takes longer; the caller kills it.
         """
         if self._connection is None:
             raise WireClosed("The process has not been started.")
         response = self._connection.post(header, arrays)
         before, self._last = self._last, response
         if before is not None and not before.done():
-            await asyncio.wait([before])
-            if response.done() and response.exception() is not None:
-                raise LostInQueue("the process ended on an earlier frame")
+            await asyncio.wait((before, response), return_when=asyncio.FIRST_COMPLETED)
         async with asyncio.timeout(timeout_s):
             return await response
 
     async def kill(self, grace_s: float = 0) -> str:
-        """Kill it unless it exits within `grace_s` seconds; exit status and last output lines.
+        """Hang up and kill it unless it exits within `grace_s` seconds.
 
-        Requests in flight fail with `WireClosed`.
+        Returns its exit status and last output lines. Requests in flight fail with `WireClosed`.
         """
         if self._connection is not None:
             self._connection.close()
         if self._child is None:
             return ""
+        self._child.hang_up()
         # Without a thread: starting one can fail, or block the loop for ever, on a machine short of
         # memory.
         process = self._child.process
@@ -140,6 +135,11 @@ class FramedProcess:
             if self._output is not None:
                 self._output.close()
             self._child.close()
+
+    def kill_now(self) -> None:
+        """Kill it from any thread; `kill` still has to release what it holds."""
+        if self._child is not None:
+            self._child.process.kill()
 
 
 async def _ended(process: subprocess.Popen[bytes], timeout_s: float | None) -> None:

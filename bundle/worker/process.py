@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from bundle.worker.wire import Wire
-
 OpenMPWait = Literal["passive", "active"]
 
 _PARENT_CHECK_S = 0.5
@@ -41,8 +39,8 @@ class Child:
 
     SIGINT and SIGTERM do not end it: it has work to finish for a parent that shuts down. It exits
     when the parent closes the socket, when it is killed, and when the parent exits. Its output has
-    to be drained, by `read_in_thread` or by an event loop that passes `output` to `keep`; otherwise
-    it blocks on a full pipe.
+    to be drained, by an event loop that passes `output` to `keep`; otherwise it blocks on a full
+    pipe.
 
     Args:
         module: The module to run.
@@ -57,8 +55,6 @@ class Child:
         for end in (self._socket, theirs):
             # So that a batch fits in one write; the system may allow less.
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        self._pidfd: int | None = None
-        self._reader: threading.Thread | None = None
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._partial_line = b""
         with theirs, _blocked(_PARENT_SIGNALS):
@@ -76,30 +72,6 @@ class Child:
             except BaseException:
                 self._socket.close()
                 raise
-        # A kernel or sandbox may lack pidfd; the end of the socket is enough then.
-        with contextlib.suppress(OSError):
-            self._pidfd = os.pidfd_open(self.process.pid)
-        self.wire = Wire(self._socket, self._pidfd)
-
-    def read_in_thread(self) -> None:
-        """Drain the output in a thread, until the process ends; if no thread can start, kill it."""
-        try:
-            self._reader = threading.Thread(target=self._drain, args=[self.output], daemon=True)
-            self._reader.start()
-        except BaseException:
-            self._reader = None
-            self.end()
-            self.close()
-            raise
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """Resident memory in bytes; None when the process is gone."""
-        try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError, ValueError):
-            return None
-        return pages * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def output(self) -> IO[bytes]:
@@ -109,23 +81,13 @@ class Child:
 
     @property
     def connection(self) -> socket.socket:
-        """The parent's end of the socket, for an event loop; blocking callers use `wire`."""
+        """The parent's end of the socket."""
         return self._socket
 
     def hang_up(self) -> None:
-        """Shut the socket down: the child reads end of file and exits; a call in flight fails."""
+        """Shut the socket down: the child reads end of file and exits."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-
-    def end(self, timeout_s: float = 0.0) -> str:
-        """Kill it unless it exits within `timeout_s` seconds; exit status and last output lines."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout_s)
-        self.process.kill()
-        self.process.wait()
-        if self._reader is not None:
-            self._reader.join(timeout=1.0)
-        return self.ending()
 
     def ending(self) -> str:
         """Exit status and last output lines; call after the process was reaped."""
@@ -134,13 +96,9 @@ class Child:
         return f"Exit: {_exit_status(self.process.returncode)}. Its last lines: {last[-1500:]}"
 
     def close(self) -> None:
-        """Release the file descriptors, when no call is in flight. Idempotent."""
+        """Release the file descriptors. Idempotent."""
         self._socket.close()
-        if self._reader is None:  # the reader thread closes the pipe itself, at its end
-            self.output.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        self.output.close()
 
     def keep(self, printed: bytes) -> None:
         """Keep the last lines of output, to explain how the process ended; nothing is forwarded."""
@@ -150,11 +108,6 @@ class Child:
         for line in lines[-_SCANNED_LINES:]:
             if text := line[:_LINE_BYTES].decode(errors="replace").strip():
                 self._lines.append(text)
-
-    def _drain(self, output: IO[bytes]) -> None:
-        with output:
-            while printed := os.read(output.fileno(), _LINE_BYTES):
-                self.keep(printed)
 
 
 @contextlib.contextmanager
@@ -183,7 +136,10 @@ def end_with(parent: int) -> None:
 
 
 def environment(
-    device: str, threads: int | None, openmp_wait: OpenMPWait = "passive"
+    device: str,
+    threads: int | None,
+    openmp_wait: OpenMPWait = "passive",
+    gpu: int | None = None,
 ) -> dict[str, str]:
     """The environment of a child that runs a module of this package and may load a framework.
 
@@ -191,6 +147,8 @@ def environment(
         device: `cpu` hides every CUDA device from the child.
         threads: CPU threads of the framework; None: its own default.
         openmp_wait: OMP_WAIT_POLICY of the child, unless this process has that variable itself.
+        gpu: The only CUDA device that the child sees, counted among those that this process sees;
+            None: all of them.
     """
     variables = dict(os.environ)
     paths = [str(Path(__file__).resolve().parents[2]), variables.get("PYTHONPATH", "")]
@@ -207,6 +165,9 @@ def environment(
         variables.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     if device == "cpu":
         variables["CUDA_VISIBLE_DEVICES"] = "-1"
+    elif gpu is not None:
+        visible = variables.get("CUDA_VISIBLE_DEVICES")
+        variables["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
     return variables
 
 

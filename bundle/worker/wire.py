@@ -1,19 +1,19 @@
 """Frames between a parent and a worker: a JSON header, then raw arrays. Nothing is unpickled.
 
 Frame: magic `b"BW1\\n"`, header length (uint32, big endian), header (JSON), then the bytes of each
-array in C order. `header["arrays"]` has `[dtype, shape]` of each; only `DTYPES` are accepted.
+array in C order. `header["arrays"]` has `[dtype, shape]` of each; only `DTYPES` are accepted. A
+response repeats the `id` of its request; the first frame of a worker, which says that it is ready,
+has none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
-import select
 import socket
 import struct
-import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -37,10 +37,6 @@ _Shape = tuple[np.dtype[Any], tuple[int, ...]]
 
 class WireClosed(Exception):
     """The other side closed the connection, or sent something that is not a frame."""
-
-
-class WireTimeout(Exception):
-    """The deadline passed before the whole frame was sent or received."""
 
 
 def frame(
@@ -67,7 +63,7 @@ def frame(
 
 
 class FrameConnection(asyncio.Protocol):
-    """One end of a stream socket on an event loop. Responses arrive in the order of the posts.
+    """One end of a stream socket on an event loop. Responses may arrive in any order.
 
     Args:
         max_bytes: Size limit of a received frame; a larger one closes the connection at its header.
@@ -76,25 +72,28 @@ class FrameConnection(asyncio.Protocol):
     def __init__(self, max_bytes: int = MAX_ARRAY_BYTES) -> None:
         self._max_bytes = max_bytes
         self._received = bytearray()
-        self._pending: deque[asyncio.Future[Frame]] = deque()
+        self._ids = itertools.count(1)
+        # By id; the first frame has none.
+        self._pending: dict[object, asyncio.Future[Frame]] = {}
         self.closed = False
 
-    def receive(self) -> asyncio.Future[Frame]:
-        """A future of the next frame; it fails with `WireClosed`."""
+    def receive(self, identity: int | None = None) -> asyncio.Future[Frame]:
+        """A future of the response with this id; it fails with `WireClosed`."""
         pending: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         if self.closed:
             _fail(pending, "the other side closed the connection")
         else:
-            self._pending.append(pending)
+            self._pending[identity] = pending
         return pending
 
     def post(
         self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
     ) -> asyncio.Future[Frame]:
         """Send one frame; a future of the response, which fails with `WireClosed`."""
+        identity = next(self._ids)
         if not self.closed:
-            self._transport.writelines(frame(header, arrays))
-        return self.receive()
+            self._transport.writelines(frame({**header, "id": identity}, arrays))
+        return self.receive(identity)
 
     def close(self) -> None:
         """Close the socket; pending receives fail with `WireClosed`."""
@@ -115,9 +114,10 @@ class FrameConnection(asyncio.Protocol):
                     whole, self._received = self._received, bytearray()
                 else:
                     whole, self._received = self._received[:size], self._received[size:]
-                if not self._pending:
+                identity = header.pop("id", None)
+                if not isinstance(identity, int | None) or identity not in self._pending:
                     raise WireClosed("the other side sent a frame that was not requested")
-                pending = self._pending.popleft()
+                pending = self._pending.pop(identity)
                 if not pending.done():
                     pending.set_result((header, _views(whole, shapes, start)))
         except WireClosed as exc:
@@ -127,10 +127,10 @@ class FrameConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop at the end."""
         self.closed = True
-        while self._pending:
-            pending = self._pending.popleft()
-            if not pending.done():
-                _fail(pending, str(exc or "the other side closed the connection"))
+        pending, self._pending = self._pending, {}
+        for future in pending.values():
+            if not future.done():
+                _fail(future, str(exc or "the other side closed the connection"))
 
 
 def _fail(pending: asyncio.Future[Frame], text: str) -> None:
@@ -140,80 +140,46 @@ def _fail(pending: asyncio.Future[Frame], text: str) -> None:
 
 
 class Wire:
-    """One end of a stream socket, with blocking calls that end at their deadline.
+    """The worker's end of the socket, with blocking calls."""
 
-    A deadline is a time of `time.monotonic` in seconds; None: no limit.
-
-    Args:
-        connection: The socket.
-        process: A pidfd of the other side. Its exit counts as a closed socket, even while a process
-            that it forked keeps a copy of the socket open.
-    """
-
-    def __init__(self, connection: socket.socket, process: int | None = None) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._socket.setblocking(False)
-        self._process = process
+        self._socket.setblocking(True)
 
-    def send(
-        self, header: dict[str, Any], arrays: Sequence[Array] = (), deadline: float | None = None
-    ) -> None:
+    def send(self, header: dict[str, Any], arrays: Sequence[Array] = ()) -> None:
         """Send one frame.
 
         Raises:
-            WireClosed, WireTimeout: See there.
+            WireClosed: See there.
         """
-        for part in frame(header, arrays):
-            self._write(part, deadline)
+        try:
+            for part in frame(header, arrays):
+                self._socket.sendall(part, socket.MSG_NOSIGNAL)
+        except OSError as exc:
+            raise WireClosed(str(exc)) from exc
 
-    def receive(self, deadline: float | None = None) -> Frame:
+    def receive(self) -> Frame:
         """Receive one frame.
 
         Raises:
-            WireClosed, WireTimeout: See there.
+            WireClosed: See there.
         """
-        size = _header_size(self._read(_HEAD.size, deadline))
-        header, shapes = _header(self._read(size, deadline))
-        return header, [_array(self._read(_size(*shape), deadline), *shape) for shape in shapes]
+        size = _header_size(self._read(_HEAD.size))
+        header, shapes = _header(self._read(size))
+        return header, [_array(self._read(_size(*shape)), *shape) for shape in shapes]
 
-    def _write(self, view: memoryview, deadline: float | None) -> None:
-        while view:
-            try:
-                view = view[self._socket.send(view, socket.MSG_NOSIGNAL) :]
-            except BlockingIOError:
-                self._wait(select.POLLOUT, deadline)
-            except OSError as exc:
-                raise WireClosed(str(exc)) from exc
-
-    def _read(self, size: int, deadline: float | None) -> bytearray:
+    def _read(self, size: int) -> bytearray:
         data = bytearray(size)
         view = memoryview(data)
         while view:
             try:
                 count = self._socket.recv_into(view)
-            except BlockingIOError:
-                self._wait(select.POLLIN, deadline)
-                continue
             except OSError as exc:
                 raise WireClosed(str(exc)) from exc
             if count == 0:
                 raise WireClosed("the other side closed the connection")
             view = view[count:]
         return data
-
-    def _wait(self, event: int, deadline: float | None) -> None:
-        poll = select.poll()
-        poll.register(self._socket, event)
-        if self._process is not None:
-            poll.register(self._process, select.POLLIN)
-        remaining = None if deadline is None else (deadline - time.monotonic()) * 1000
-        if remaining is not None and remaining <= 0:
-            raise WireTimeout
-        ready = poll.poll(None if remaining is None else math.ceil(remaining))
-        if not ready:
-            raise WireTimeout
-        if all(handle == self._process for handle, _ in ready):
-            raise WireClosed("the other process ended")
 
 
 def _whole(data: bytearray, max_bytes: int) -> tuple[dict[str, Any], list[_Shape], int, int] | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from bundle.format.manifest import Manifest
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import accuracy
-from service.models.batcher import InferenceResult
-from service.models.model import ServedModel
+from service.classifier import CacheUse
+from service.models.batcher import Classification
+from service.models.model import ServedModel, Target
 
 CACHE_NAME = "resnet-service"
 # Fields of the manifest that a model's record has unchanged.
@@ -19,21 +21,30 @@ COPIED = (
 )
 
 
-def cache_status(parameters: str) -> dict[str, str]:
-    """The header Cache-Status (RFC 9211) with the name of this cache."""
+def cache_status(use: CacheUse | None) -> dict[str, str]:
+    """The header Cache-Status (RFC 9211); none without a cache."""
+    if use is None:
+        return {}
+    if not use.collapsed and not use.computed:
+        parameters = "hit"
+    else:
+        parameters = "fwd=partial" if use.hits else "fwd=miss"
+        if not use.computed:
+            parameters += "; collapsed"
+        elif use.stored == use.computed:
+            parameters += "; stored"
     return {"Cache-Status": f"{CACHE_NAME}; {parameters}"}
 
 
-def predictions(manifest: Manifest, inference: InferenceResult, k: int) -> list[Any]:
+def predictions(manifest: Manifest, classification: Classification, k: int) -> list[Any]:
     """The `k` best classes with their scores."""
-    scores = calibrated_softmax(inference.logits[None], manifest.calibration.temperature)[0]
+    scores = calibrated_softmax(classification.logits[None], manifest.calibration.temperature)[0]
     return list(top_k(scores, manifest.labels, k))
 
 
-def used(model: ServedModel, manifest: Manifest) -> dict[str, Any]:
+def used(target: Target) -> dict[str, Any]:
     """The model and the artifact that ran."""
-    info = model.info
-    assert info is not None  # noqa: S101 - it has run
+    model, manifest, info = target
     return {
         "name": model.name,
         "version": model.version,
@@ -44,12 +55,12 @@ def used(model: ServedModel, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def timing(decode_s: float, inferences: list[InferenceResult], started: float) -> dict[str, float]:
+def timing(images: Sequence[Classification], started: float) -> dict[str, float]:
     """Milliseconds of each stage; the request `started` at this `time.perf_counter()`."""
     seconds = {
-        "decode": decode_s,
-        "queue": max((each.queue_s for each in inferences), default=0.0),
-        "inference": max((each.inference_s for each in inferences), default=0.0),
+        "decode": max((each.decode_s for each in images), default=0.0),
+        "queue": max((each.queue_s for each in images), default=0.0),
+        "inference": max((each.inference_s for each in images), default=0.0),
         "total": time.perf_counter() - started,
     }
     return {name: round(value * 1000, 3) for name, value in seconds.items()}

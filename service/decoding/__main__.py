@@ -49,9 +49,9 @@ def main(arguments: dict[str, Any]) -> None:
         try:
             image = read_input(data.tobytes(), _geometry(header["geometry"]), limits)
         except ImageError as exc:
-            wire.send({"error": exc.code, "detail": str(exc)})
+            wire.send({"error": exc.code, "detail": str(exc), "id": header["id"]})
         else:
-            wire.send({"image": asdict(image.info)}, [image.pixels])
+            wire.send({"image": asdict(image.info), "id": header["id"]}, [image.pixels])
 
 
 def _warm_up(limits: ImageLimits) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,6 @@ from pydantic import TypeAdapter
 from bundle.errors import IMAGE_ERRORS
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
-from bundle.imaging.formats import quick_pixels
 from bundle.worker.client import FramedProcess
 from bundle.worker.process import environment
 from bundle.worker.wire import WireClosed
@@ -23,27 +21,11 @@ START_S = 60.0
 START_ATTEMPTS = 2
 # Largest frame that a decoder may send.
 MAX_BYTES = 256 * 2**20
-# Prefetch: small images are queued in the worker's socket, up to both limits, so that it does not
-# idle until the web process sends the next one. With the shipped ResNet-20 and 32 connections,
-# workers idled a quarter of the time with 2 images, and 8 gave an eighth more throughput. Behind a
-# photo of 12 megapixels another image gains nothing.
-PREFETCH_IMAGES, PREFETCH_COST = 8, 256 * 2**10
-# A file of few bytes can have many pixels, and both cost time.
-PIXELS_PER_BYTE = 4
 TEXT = TypeAdapter(str)
 
 
 class NotStarted(Exception):
     """The process cannot be started; the text says why."""
-
-
-def decode_cost(data: bytes) -> int:
-    """Estimated decode cost in byte equivalents; the full prefetch budget if unknown."""
-    # Not prefetched whatever its header says, and parsing a large file takes milliseconds.
-    if len(data) >= PREFETCH_COST:
-        return len(data)
-    pixels = quick_pixels(data)
-    return max(len(data), PREFETCH_COST if pixels is None else pixels // PIXELS_PER_BYTE)
 
 
 def new_process(arguments: dict[str, Any]) -> FramedProcess:
@@ -67,28 +49,8 @@ class DecoderProcess:
         self._arguments = arguments
         self._new_process = new_process
         self._process: FramedProcess | None = None
-        # Images queued or decoding, and their total cost.
-        self.images = self.cost = 0
-        # Set when the process has ended on an image.
-        self.gone = asyncio.Event()
         # Whether the last start failed.
         self.failed = False
-
-    def can_accept(self, cost: int) -> bool:
-        """Whether an image of this cost may be queued in the process's socket."""
-        return not self.images or (
-            self.images < PREFETCH_IMAGES and self.cost + cost <= PREFETCH_COST
-        )
-
-    def acquire(self, cost: int) -> None:
-        """Reserve a slot for an image of this cost."""
-        self.images += 1
-        self.cost += cost
-
-    def release(self, cost: int) -> None:
-        """Release the slot of an image of this cost."""
-        self.images -= 1
-        self.cost -= cost
 
     @property
     def running(self) -> bool:
@@ -118,16 +80,16 @@ class DecoderProcess:
         raise NotStarted(reason)
 
     async def decode(self, data: bytes, geometry: Input, timeout_s: float) -> DecodedImage:
-        """Decode an image file. The timeout counts from the end of the image before.
+        """Decode an image file.
 
         Raises:
             ImageError: the file is not an acceptable image.
-            LostInQueue: the process ended on an earlier image.
-            WireClosed: it ended on this one, or sent an invalid frame.
+            WireClosed: the process ended, or sent an invalid frame.
             TimeoutError: it took too long; the process has been killed.
         """
         process = self._process
-        assert process is not None  # noqa: S101 - slots exist only in running processes
+        if process is None:
+            raise WireClosed("the decoder has not been started")
         content = np.frombuffer(data, np.uint8)
         try:
             found, arrays = await process.ask(
@@ -142,16 +104,11 @@ class DecoderProcess:
                 )
             return DecodedImage(pixels, ImageInfo(**found["image"]))
         except (TimeoutError, WireClosed):
-            await self._end(process)
+            await process.kill()
             raise
         except (KeyError, TypeError, ValueError) as exc:
-            await self._end(process)
+            await process.kill()
             raise WireClosed(f"the decoder sent an invalid frame: {exc!r}") from exc
-
-    async def _end(self, process: FramedProcess) -> None:
-        """Kill the process that had an image; `self._process` may already be its successor."""
-        self.gone.set()
-        await process.kill()
 
     async def kill(self) -> None:
         """Kill the process if there is one."""

@@ -1,10 +1,9 @@
 """Dynamic batching: every queued image joins the next forward pass; a lone image is never delayed.
 
-The queue counts images still being decoded. While more are decoding than queued, dispatch is
-delayed by at most `GATHER_S`: a pass of a few images costs nearly as much as one of many. Each
-inference stream of the model has one batch. While all are busy one more batch is prefetched, but
-only a full one: a partial one could not take the images that arrive before a stream is free.
-`model.py` sets the maximum batch size: the bundle's measured best, up to `SERVICE_MAX_BATCH`.
+Instances pull batches, one for each stream and one more, which is decoded ahead. The queue counts
+images that are still in a decoder. While more are decoding than queued, dispatch is delayed by at
+most `GATHER_S`: a pass of a few images costs nearly as much as one of many. `model.py` sets the
+maximum batch size: the bundle's measured best, up to `SERVICE_MAX_BATCH`.
 """
 
 from __future__ import annotations
@@ -19,35 +18,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from bundle.errors import ImageError
+from bundle.imaging.decode import ImageInfo
+from bundle.worker.model_process import ClassifiedBatch, Logits, Pixels
 from service.errors import ModelUnavailable, QueueFull
 
 # Longest delay of an image for others that are being decoded, while a stream is free.
 GATHER_S = 0.01
 
-# [H, W, 3] and [C].
-Pixels = npt.NDArray[np.uint8]
-Logits = npt.NDArray[np.float32]
 
-
-class InferenceResult(NamedTuple):
-    """The logits float32 [C] of one image, and its times in seconds."""
+class Classification(NamedTuple):
+    """One image: logits float32 [C], the description of its file, and seconds of each stage."""
 
     logits: Logits
+    info: ImageInfo | None  # None: it was queued as pixels
+    decode_s: float
     queue_s: float
     inference_s: float
 
 
+class ProcessLost(Exception):
+    """The process ended with this file; what decodes it may be to blame, or the network."""
+
+
 @dataclass(eq=False)
 class QueuedImage:
-    """One image in the queue."""
+    """One image in the queue: a file, or pixels uint8 [H, W, 3] of the model's input size."""
 
-    pixels: Pixels
-    # Digest of the bundle that it was decoded for.
+    image: bytes | Pixels
+    # Digest of the bundle that it is for.
     bundle: str
-    future: asyncio.Future[InferenceResult]
+    future: asyncio.Future[Classification]
+    # A process has ended with it; it runs alone, and is to blame if another one ends.
+    suspect: bool = False
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -66,14 +69,17 @@ class Queue:
     ) -> None:
         self._size = size
         self.max_batch = max_batch
-        # Batches that the model runs at once; known when it is loaded.
+        # Batches that the instances run at once; known when they are loaded.
         self.streams = 1
         self._timeout_s = timeout_s
         self._gather_s = gather_s
+        self._closed: Exception | None = None
         self._admitted = 0
         self._items: deque[QueuedImage] = deque()
         # In the order of their dispatch.
         self._in_flight: list[list[QueuedImage]] = []
+        # Callers of `next_batch` that have a free stream.
+        self._idle = 0
         self._changed = asyncio.Event()
         # Number of batches by their size.
         self.batch_sizes: Counter[int] = Counter()
@@ -116,51 +122,82 @@ class Queue:
             if self._items:
                 self._changed.set()
 
-    async def submit(self, images: Sequence[Pixels], bundle: str) -> list[InferenceResult]:
-        """Queue `images` and return their results in order; if cancelled, drop those still queued.
+    async def submit(
+        self, image: bytes | Pixels, bundle: str, *, suspect: bool = False
+    ) -> Classification:
+        """Queue an image and return its result; if cancelled, drop it unless it runs.
 
         Args:
-            images: uint8 [H, W, 3] each, of the bundle's input size.
-            bundle: digest of the bundle that they were decoded for.
+            image: a file, or pixels uint8 [H, W, 3] of the bundle's input size.
+            bundle: digest of the bundle that it is for.
+            suspect: a process has ended with it, so it runs alone.
 
         Raises:
-            ModelUnavailable: there is no result in time.
+            ImageError: the file can't be decoded.
+            ProcessLost: the process ended with the file.
+            ModelUnavailable: there is no result in time, the process ended twice on the image, or
+                the bundle has been replaced.
+            RuntimeUnavailable: the model fails on the image.
+            ModelRefused: the queue is closed.
         """
-        loop = asyncio.get_running_loop()
-        items = [QueuedImage(image, bundle, loop.create_future()) for image in images]
-        self._items.extend(items)
+        if self._closed is not None:
+            raise self._closed
+        item = QueuedImage(image, bundle, asyncio.get_running_loop().create_future(), suspect)
+        self._items.append(item)
         self._changed.set()
         try:
             async with asyncio.timeout(self._timeout_s):
-                return [await item.future for item in items]
+                return await item.future
         except TimeoutError as exc:
             raise ModelUnavailable(
                 f"The model has not answered within {self._timeout_s:g} s. "
                 "Send the image again a little later."
             ) from exc
-        finally:
-            for item in items:
-                # If another image failed first, retrieve the exception, or asyncio logs it.
-                if not item.future.cancel() and not item.future.cancelled():
-                    item.future.exception()
 
-    async def next_batch(self, timeout_s: float) -> list[QueuedImage]:
+    def put_back(self, item: QueuedImage) -> None:
+        """Queue an image again, before all others."""
+        self._items.appendleft(item)
+        self._changed.set()
+
+    def give_back(self, batch: list[QueuedImage]) -> None:
+        """Queue a batch again that no process has taken."""
+        self._in_flight.remove(batch)
+        self.batch_sizes[len(batch)] -= 1
+        self._items.extendleft(reversed(batch))
+        self._changed.set()
+
+    async def next_batch(self, timeout_s: float, *, ahead: bool = False) -> list[QueuedImage]:
         """Return the next batch as soon as it is due, or an empty list after `timeout_s`.
 
-        The caller calls `finished` with a batch that is not empty.
+        The caller calls `finished` or `give_back` with a batch that is not empty.
+
+        Args:
+            timeout_s: in seconds.
+            ahead: the caller has no free stream, so callers that have one come first.
         """
-        while (due_s := self._due()) > 0:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(min(due_s, timeout_s)):
-                    await self._changed.wait()
-            except TimeoutError:
-                if due_s > timeout_s:
-                    return []
-        share = math.ceil(len(self._items) / max(1, self.streams - len(self._in_flight)))
-        batch = [self._items.popleft() for _ in range(min(self.max_batch, share))]
+        self._idle += not ahead
+        try:
+            while (due_s := math.inf if ahead and self._idle else self._due()) > 0:
+                self._changed.clear()
+                try:
+                    async with asyncio.timeout(min(due_s, timeout_s)):
+                        await self._changed.wait()
+                except TimeoutError:
+                    if due_s > timeout_s:
+                        return []
+        finally:
+            self._idle -= not ahead
+        batch = [self._items.popleft()]
+        if not batch[0].suspect:
+            free = max(1, self.streams - len(self._in_flight))
+            share = min(self.max_batch, math.ceil((1 + len(self._items)) / free))
+            while self._items and len(batch) < share and not self._items[0].suspect:
+                batch.append(self._items.popleft())
         self._in_flight.append(batch)
         self.batch_sizes[len(batch)] += 1
+        if self._items:
+            # Those that decode ahead may have waited for this caller.
+            self._changed.set()
         return batch
 
     def finished(self, batch: list[QueuedImage]) -> None:
@@ -172,19 +209,17 @@ class Queue:
         """Seconds until the next batch may be dispatched, if nothing changes."""
         self._drop_cancelled()
         count = len(self._items)
-        # The model's process has one batch for each stream, and one prefetched.
-        if not count or len(self._in_flight) > self.streams:
+        if not count:
             return math.inf
-        if count >= self.max_batch:
+        if count >= self.max_batch or self._items[0].suspect:
             return 0
-        if len(self._in_flight) == self.streams:
-            return math.inf
         if 2 * count >= self._admitted - _present(self._in_flight):
             return 0
         return self._items[0].since + self._gather_s - time.perf_counter()
 
-    def fail_all(self, error: Exception) -> None:
-        """Fail every image that is queued or in flight with `error`."""
+    def close(self, error: Exception) -> None:
+        """Fail every image that is queued or in flight with `error`, and those that come later."""
+        self._closed = error
         for item in [*itertools.chain(*self._in_flight), *self._items]:
             fail(item, error)
         self._items.clear()
@@ -199,11 +234,17 @@ def _present(batches: Sequence[Sequence[QueuedImage]]) -> int:
     return sum(not item.future.cancelled() for batch in batches for item in batch)
 
 
-def hand_out(batch: Sequence[QueuedImage], logits: Logits, started: float, ended: float) -> None:
-    """Set the result of each image: its row of `logits` [N, C], and its times (`perf_counter`)."""
-    for item, row in zip(batch, logits, strict=True):
-        if not item.future.done():
-            item.future.set_result(InferenceResult(row, started - item.since, ended - started))
+def hand_out(
+    batch: Sequence[QueuedImage], found: ClassifiedBatch, started: float, ended: float
+) -> None:
+    """Set the result of each image, and its times (`started` and `ended` of `perf_counter`)."""
+    for item, image in zip(batch, found.images, strict=True):
+        if isinstance(image, ImageError):
+            fail(item, image)
+        elif not item.future.done():
+            inference_s = ended - started - found.decode_s
+            times = found.decode_s, started - item.since, inference_s
+            item.future.set_result(Classification(*image, *times))
 
 
 def fail(item: QueuedImage, error: Exception) -> None:

@@ -7,6 +7,7 @@ import logging
 
 from bundle.format.repository import DEFAULT_FILE, default_model, scan
 from service.errors import Draining, ModelRefused, NotReady, UnknownModel, UnknownVersion
+from service.model_settings import FILE, read_model_settings
 from service.models.model import ServedModel
 from service.models.refusal import refusal
 from service.settings import Settings
@@ -27,8 +28,11 @@ class Registry:
             log.warning("ignored folder %s: %s", folder.path, folder.reason)
         self._settings = settings
         self._models: dict[str, dict[int, ServedModel]] = {}
+        own = read_model_settings(settings)
+        for name in own.keys() - {bundle.name for bundle in bundles}:
+            log.warning("%s has settings of a model that does not exist: %s", FILE, name)
         for bundle in bundles:
-            model = ServedModel(bundle, settings)
+            model = ServedModel(bundle, own.get(bundle.name, settings))
             self._models.setdefault(bundle.name, {})[bundle.version] = model
         self._tasks: list[asyncio.Task[None]] = []
         self.draining = False
@@ -92,7 +96,7 @@ class Registry:
         if version is None:
             newest_first = sorted(versions, reverse=True)
             return versions[
-                next((v for v in newest_first if versions[v].state != "refused"), newest_first[0])
+                next((v for v in newest_first if versions[v].code is None), newest_first[0])
             ]
         if version not in versions:
             existing = ", ".join(map(str, sorted(versions)))

@@ -28,8 +28,9 @@ def random_images(count: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), np.uint8)
 
 
-def test_a_network_whose_pass_is_short_has_one_thread() -> None:
-    assert openvino.load(IR, "cpu", 2, "fp32", None, short_s=math.inf).streams == 1
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_network_whose_pass_is_short_has_a_stream_for_each_thread(threads: int) -> None:
+    assert openvino.load(IR, "cpu", threads, "fp32", None, short_s=math.inf).streams == threads
 
 
 class Timed:

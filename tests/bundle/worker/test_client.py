@@ -70,7 +70,7 @@ def test_no_thread_is_needed_and_the_last_output_is_known() -> None:
         process = FramedProcess("bundle.worker", {}, environment("cpu", 1))
         threads = threading.active_count()
         with pytest.raises(
-            WireClosed, match=r"(?s)ended.*Exit: .*Its last lines.*KeyError: 'bundle'"
+            WireClosed, match=r"(?s)ended.*Exit: .*Its last lines.*KeyError: 'threads'"
         ):
             await process.start(60)
         assert threading.active_count() == threads
@@ -93,5 +93,14 @@ def test_a_kill_that_is_cancelled_releases_the_file_descriptors() -> None:
             await killing
 
         await only(before)
+
+    asyncio.run(test())
+
+
+def test_a_process_ends_by_itself_when_its_parent_hangs_up() -> None:
+    async def test() -> None:
+        process = decoding()
+        await process.start(60)
+        assert "Exit: status 0" in await process.kill(grace_s=60)
 
     asyncio.run(test())

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
+from bundle.format.manifest import Input
+from bundle.imaging.decode import ImageLimits
 from bundle.runtimes import Model
 from bundle.worker.__main__ import RequestLoop
-from bundle.worker.wire import Wire, WireClosed
+from bundle.worker.wire import Array, Wire, WireClosed
+from tests.bundles import input_record
+from tests.service.images import encode
 
 TIMEOUT_S = 60.0
+SIZE = 8
+GEOMETRY = Input.model_validate(input_record(SIZE))
 
 
 class FakeModel:
     """A model with two streams; the value of the first pixel is what it does, and its logits."""
 
     streams = 2
-    FAILS, RETURNS_NAN, MEETS, WAITS, RELEASES = 1, 2, 3, 4, 5
+    FAILS, RETURNS_NAN, MEETS, WAITS, RELEASES, ON_ALL_CORES = 1, 2, 3, 4, 5, 6
 
     def __init__(self) -> None:
         self._both = threading.Barrier(2)
@@ -39,7 +45,11 @@ class FakeModel:
             raise TimeoutError("the other request never ran")
         if value == self.RELEASES:
             self._released.set()
-        return np.full((1, 3), np.nan if value == self.RETURNS_NAN else value, np.float32)
+        logits = pixels[:, 0, 0, :].astype(np.float32)
+        return logits + np.nan if value == self.RETURNS_NAN else logits
+
+    def infer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.full((len(pixels), 3), self.ON_ALL_CORES, np.float32)
 
 
 @pytest.fixture
@@ -48,8 +58,10 @@ def wire() -> Iterator[Wire]:
     ours, theirs = socket.socketpair()
 
     def serve() -> None:
+        model = cast("Model", FakeModel())
+        loop = RequestLoop(Wire(theirs), model, GEOMETRY, ImageLimits(max_side=100), threads=2)
         with pytest.raises(WireClosed):
-            RequestLoop(Wire(theirs), cast("Model", FakeModel())).run()
+            loop.run()
 
     serving = threading.Thread(target=serve)
     serving.start()
@@ -60,30 +72,58 @@ def wire() -> Iterator[Wire]:
     theirs.close()
 
 
-def ask(wire: Wire, *values: int) -> list[Any]:
-    """The value of the logits, or the error, of images with `values` that are all sent first."""
-    for value in values:
-        wire.send({"method": "infer_on_stream"}, [np.full((1, 2, 2, 3), value, np.uint8)])
-    found = []
-    for _ in values:
-        header, arrays = wire.receive(time.monotonic() + TIMEOUT_S)
-        found.append(header.get("error") or arrays[0][0, 0])
-    return found
+def ask(wire: Wire, *images: list[Array], exclusive: bool = False) -> list[list[Any]]:
+    """The value of the logits, or the code of the error, of each image of requests sent at once."""
+    for number, batch in enumerate(images):
+        wire.send({"method": "classify", "exclusive": exclusive, "id": number}, batch)
+    found: dict[int, list[Any]] = {}
+    for _ in images:
+        header, arrays = wire.receive()
+        rows = iter(arrays[0][:, 0] if arrays else ())
+        found[header["id"]] = (
+            [header["error"]]
+            if "error" in header
+            else [record.get("error") or next(rows) for record in header["images"]]
+        )
+    return [found[number] for number in range(len(images))]
 
 
-def test_responses_come_in_the_order_of_the_requests(wire: Wire) -> None:
-    values = [FakeModel.WAITS, FakeModel.RELEASES, 10, 11]  # the second one finishes first
-
-    assert ask(wire, *values) == values
+def pixels(value: int) -> Array:
+    return np.full((SIZE, SIZE, 3), value, np.uint8)
 
 
-def test_as_many_requests_run_at_once_as_there_are_streams(wire: Wire) -> None:
-    values = [FakeModel.MEETS] * 4  # each needs another one in flight
+def file(value: int, **changes: Any) -> Array:
+    size = changes.pop("size", (SIZE, SIZE))
+    return np.frombuffer(encode(Image.new("RGB", size, (value,) * 3), "PNG", **changes), np.uint8)
 
-    assert ask(wire, *values) == values
+
+def test_a_request_that_is_done_first_is_answered_first(wire: Wire) -> None:
+    found = ask(wire, [pixels(FakeModel.WAITS)], [pixels(FakeModel.RELEASES)], [pixels(10)])
+
+    assert found == [[FakeModel.WAITS], [FakeModel.RELEASES], [10]]
+
+
+def test_as_many_passes_run_at_once_as_there_are_streams(wire: Wire) -> None:
+    found = ask(wire, *[[pixels(FakeModel.MEETS)]] * 4)  # each needs another one in flight
+
+    assert found == [[FakeModel.MEETS]] * 4
+
+
+def test_files_are_decoded_and_those_that_can_not_be_are_errors_in_their_places(wire: Wire) -> None:
+    broken = file(12)[:40]
+    batch = [file(10), broken, pixels(11), file(12, size=(101, 8)), file(13)]
+
+    assert ask(wire, batch) == [[10, "unreadable_image", 11, "image_too_large", 13]]
+    assert ask(wire, [broken]) == [["unreadable_image"]]
+
+
+def test_an_image_on_its_own_gets_all_cores(wire: Wire) -> None:
+    assert ask(wire, [file(10)], exclusive=True) == [[FakeModel.ON_ALL_CORES]]
 
 
 def test_a_request_that_fails_gets_the_error_and_its_neighbours_do_not(wire: Wire) -> None:
-    found = ask(wire, 10, FakeModel.FAILS, 11, FakeModel.RETURNS_NAN, 12)
+    values = (10, FakeModel.FAILS, 11, FakeModel.RETURNS_NAN, 12)
+    found = ask(wire, *([pixels(value)] for value in values))
 
-    assert found == [10, "runtime_unavailable", 11, "runtime_unavailable", 12]
+    failed = "runtime_unavailable"
+    assert found == [[10], [failed], [11], [failed], [12]]

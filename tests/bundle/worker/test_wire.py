@@ -39,7 +39,7 @@ def test_arrays_arrive_as_they_were_and_several_of_one_shape_as_one() -> None:
     async def test(connection: FrameConnection, wire: Wire, _: socket.socket) -> None:
         connection.post({"method": "infer"}, [IMAGES, np.arange(3)])
         header, (stacked, numbers) = await asyncio.to_thread(wire.receive)
-        assert header == {"method": "infer"}
+        assert header == {"method": "infer", "id": 1}
         assert stacked.dtype == np.uint8
         assert np.array_equal(stacked, np.stack(IMAGES))
         assert np.array_equal(numbers, np.arange(3))
@@ -47,21 +47,22 @@ def test_arrays_arrive_as_they_were_and_several_of_one_shape_as_one() -> None:
     run(test)
 
 
-def test_frames_in_one_piece_or_several_are_the_responses_in_the_order_of_the_posts() -> None:
+def test_frames_in_one_piece_or_several_and_in_any_order_are_the_responses_to_their_posts() -> None:
     async def test(connection: FrameConnection, _: Wire, theirs: socket.socket) -> None:
         responses = [connection.post({}) for _ in range(3)]
         left, right = socket.socketpair()
         with left, right:  # to have the bytes of the frames
-            for number, image in enumerate(IMAGES):
-                Wire(left).send({"number": number}, [image])
+            for number, identity in enumerate((2, 3, 1)):
+                Wire(left).send({"id": identity}, [IMAGES[number]])
             frames = right.recv(10_000)
         cut = len(frames) // 2  # inside the second frame
         theirs.sendall(frames[:cut])
-        await asyncio.wait([responses[0]])
+        await asyncio.wait([responses[1]])
+        assert not responses[0].done()
         theirs.sendall(frames[cut:])
-        for number, response in enumerate(responses):
+        for number, response in zip((2, 0, 1), responses, strict=True):
             header, (image,) = await response
-            assert header == {"number": number}
+            assert header == {}
             assert np.array_equal(image, IMAGES[number])
 
     run(test)
@@ -87,7 +88,7 @@ def test_what_is_no_frame_ends_the_connection_and_fails_pending_receives(sent: b
 def test_a_frame_that_is_too_large_is_refused_by_its_head() -> None:
     async def test(connection: FrameConnection, wire: Wire, _: socket.socket) -> None:
         response = connection.post({})
-        wire.send({}, [np.zeros(2000, np.uint8)])
+        wire.send({"id": 1}, [np.zeros(2000, np.uint8)])
         with pytest.raises(WireClosed, match="the limit is 1000"):
             await response
 
@@ -124,14 +125,15 @@ def test_a_header_that_nothing_can_be_made_of_ends_the_connection(header: bytes)
     run(test)
 
 
-def test_a_frame_that_was_not_requested_ends_the_connection() -> None:
+@pytest.mark.parametrize("identity", [1, 3, None, "2", [2]])
+def test_a_frame_that_was_not_requested_ends_the_connection(identity: object) -> None:
     async def test(connection: FrameConnection, wire: Wire, _: socket.socket) -> None:
-        response = connection.post({})
-        wire.send({"number": 1})
-        wire.send({"number": 2})
-        assert (await response)[0] == {"number": 1}
+        first, second = connection.post({}), connection.post({})
+        wire.send({"number": 1, "id": 1})
+        assert (await first)[0] == {"number": 1}
+        wire.send({"id": identity})
         with pytest.raises(WireClosed):
-            await connection.post({})
+            await second
 
     run(test)
 

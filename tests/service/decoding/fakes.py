@@ -11,20 +11,18 @@ import numpy as np
 
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
-from bundle.worker.client import FramedProcess, LostInQueue
+from bundle.worker.client import FramedProcess
 from bundle.worker.wire import Array, Frame, WireClosed
 from service.decoding.pool import Decoder
-from service.decoding.worker import PREFETCH_COST
 from service.settings import Settings
 from tests.bundles import input_record
-from tests.service.images import coloured
 from tests.service.tasks import settle
 
 GEOMETRY = Input.model_validate(input_record(2))
 PIXELS = np.zeros((2, 2, 3), np.uint8)
-SMALL = coloured(size=(8, 8))
-# Two of these fill the socket of a process.
-HALF = [(SMALL + bytes([n]) * PREFETCH_COST)[: PREFETCH_COST // 2] for n in range(4)]
+# Image files; a fake process does not read them.
+FILES = [f"file {number}".encode() for number in range(6)]
+FILE = FILES[0]
 IMAGE: dict[str, Any] = {
     "format": "PNG",
     "width": 2,
@@ -40,18 +38,18 @@ class FakeProcess(FramedProcess):
     """A process that sends a frame when its machine or the test says so."""
 
     def __init__(self, machine: Machine) -> None:
-        self.images: list[bytes] = []
+        self.files: list[bytes] = []
         self._machine = machine
         self._ready = False
-        self._pending: list[asyncio.Future[Frame]] = []
+        self._pending: asyncio.Future[Frame] | None = None
 
     @property
     def running(self) -> bool:
         return self._ready
 
     @property
-    def in_flight(self) -> int:
-        return len(self._pending)
+    def decoding(self) -> bool:
+        return self._pending is not None
 
     async def start(self, timeout_s: float) -> dict[str, Any]:  # noqa: ARG002
         await self._machine.may_start.wait()
@@ -68,26 +66,26 @@ class FakeProcess(FramedProcess):
     ) -> Frame:
         if not self._ready:
             raise WireClosed("ended")
-        self.images.append(np.asarray(arrays[0]).tobytes())
-        frame: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._pending.append(frame)
+        assert not self.decoding, "it has one image at a time"
+        self.files.append(np.asarray(arrays[0]).tobytes())
+        pending: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._pending = pending
         if self._machine.response is not None:
             self.respond(self._machine.response)
-        return await frame
+        return await pending
 
     def respond(self, response: Frame) -> None:
-        """Send the frame of the image that has been here longest."""
-        self._pending.pop(0).set_result(response)
+        """Send the frame of the image that is being decoded."""
+        assert self._pending is not None
+        self._pending.set_result(response)
+        self._pending = None
 
     def end(self) -> None:
-        """End on the first image, if there is one."""
+        """End, on the image that is being decoded if there is one."""
         self._ready = False
-        error: type[WireClosed] = WireClosed
-        for frame in self._pending:
-            if not frame.done():
-                frame.set_exception(error("ended"))
-            error = LostInQueue
-        self._pending.clear()
+        if self._pending is not None and not self._pending.done():
+            self._pending.set_exception(WireClosed("ended"))
+        self._pending = None
 
     async def kill(self, grace_s: float = 0) -> str:  # noqa: ARG002
         self.end()
@@ -115,35 +113,32 @@ class Machine:
         await self.delay_over.wait()
 
     @property
-    def images(self) -> list[bytes]:
-        return [image for process in self.processes for image in process.images]
+    def files(self) -> list[list[bytes]]:
+        """What each process has been given."""
+        return [process.files for process in self.processes]
 
     @property
     def running(self) -> list[bool]:
         return [process.running for process in self.processes]
 
-    @property
-    def in_flight(self) -> list[int]:
-        return sorted(process.in_flight for process in self.processes if process.running)
-
     def respond_to_all(self) -> None:
         """Send the frames of all images, and of all that come later at once."""
         self.response = RESPONSE
         for process in self.processes:
-            while process.in_flight:
+            if process.decoding:
                 process.respond(RESPONSE)
 
 
 @asynccontextmanager
-async def started(machine: Machine, workers: int = 1) -> AsyncIterator[Decoder]:
-    pool = Decoder(Settings(decode_workers=workers), machine.new_process, machine.sleep)
+async def started(machine: Machine, workers: int = 1, **settings: Any) -> AsyncIterator[Decoder]:
+    pool = Decoder(Settings(decode_workers=workers, **settings), machine.new_process, machine.sleep)
     pool.start()
     await settle()
     yield pool
     await pool.stop()
 
 
-async def send(pool: Decoder, *images: bytes) -> list[asyncio.Task[DecodedImage]]:
-    tasks = [asyncio.create_task(pool.decode(image, GEOMETRY)) for image in images]
+async def send(pool: Decoder, *files: bytes) -> list[asyncio.Task[DecodedImage]]:
+    tasks = [asyncio.create_task(pool.decode(file, GEOMETRY)) for file in files]
     await settle()
     return tasks

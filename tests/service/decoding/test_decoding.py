@@ -18,11 +18,15 @@ from bundle.format.manifest import Input
 from service.decoding.pool import Decoder
 from service.errors import DecodeTimeout
 from service.settings import Settings
+from tests.bundle.worker.processes import pause
 from tests.bundles import input_record
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured, encode, scans_jpeg
 from tests.service.models.disturb import ask_and_stay
+
+# Decoders have it, however small it is.
+GIF = coloured(kind="GIF")
 
 
 def decoders(service_pid: int) -> list[int]:
@@ -39,7 +43,7 @@ def decoders(service_pid: int) -> list[int]:
 def paused(pids: list[int]) -> Iterator[None]:
     """Decoders that hang."""
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        pause(pid)
     try:
         yield
     finally:
@@ -62,12 +66,12 @@ def test_a_decoder_that_takes_too_long_is_killed_and_replaced(torch_bundle_root:
     with serving(
         models_dir=torch_bundle_root, decode_timeout_s=2, decode_workers=1, max_jpeg_scans=20_000
     ) as server:
-        server.predict(coloured())
+        server.predict(GIF)
         before = decoders(server.process.pid)
         assert_problem(server.predict(slow), 422, "decode_timeout")
 
         wait_replaced(server, before, 1)
-        assert server.predict(coloured()).status_code == 200
+        assert server.predict(GIF).status_code == 200
 
 
 @pytest.mark.anyio
@@ -94,20 +98,20 @@ def test_an_image_that_needs_more_memory_than_a_decoder_has_is_refused(
     large = encode(Image.new("RGBA", (7000, 7000), (9, 9, 9, 128)), "PNG")
     with serving(models_dir=torch_bundle_root, decode_memory_mb=256, decode_timeout_s=60) as server:
         assert_problem(server.predict(large), 422, "unreadable_image")
-        assert server.predict(coloured()).status_code == 200
+        assert server.predict(GIF).status_code == 200
 
 
 @pytest.mark.parametrize("share", ["one", "all"])
 def test_decoders_that_are_killed_are_replaced_and_no_request_notices(
     server: Server, share: str
 ) -> None:
-    server.predict(coloured())
+    server.predict(GIF)
     before = decoders(server.process.pid)
     killed = before if share == "all" else before[:1]
 
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    responses = [server.predict(coloured()) for _ in range(20)]
+    responses = [server.predict(GIF) for _ in range(20)]
 
     assert [response.status_code for response in responses] == [200] * 20, responses[0].text
     wait_replaced(server, killed, len(before))
@@ -116,7 +120,7 @@ def test_decoders_that_are_killed_are_replaced_and_no_request_notices(
 def test_decoders_that_are_killed_are_replaced_without_an_image_that_needs_them(
     server: Server,
 ) -> None:
-    server.predict(coloured())
+    server.predict(GIF)
     before = decoders(server.process.pid)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
@@ -128,27 +132,27 @@ def test_decoders_that_are_killed_are_replaced_without_an_image_that_needs_them(
 def test_images_that_a_decoder_had_when_it_was_killed_are_decoded_by_another(
     server: Server,
 ) -> None:
-    server.predict(coloured())
+    server.predict(GIF)
     killed = decoders(server.process.pid)
     with paused(killed), ThreadPoolExecutor(8) as pool:
-        responses = [pool.submit(server.predict, coloured()) for _ in range(8)]
+        responses = [pool.submit(server.predict, GIF) for _ in range(8)]
         server.wait_queued(8)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
 
     assert [response.result().status_code for response in responses] == [200] * 8
-    assert not set(killed) & set(decoders(server.process.pid))
+    wait_replaced(server, killed, len(killed))
 
 
 def test_clients_that_leave_do_not_cost_a_decoder(server: Server) -> None:
-    server.predict(coloured())
+    server.predict(GIF)
     before = decoders(server.process.pid)
     with paused(before):
-        leaving = [ask_and_stay(server) for _ in range(4)]
+        leaving = [ask_and_stay(server, GIF) for _ in range(4)]
         server.wait_queued(4)
         for connection in leaving:
             connection.close()
         server.wait_queued(0)
 
-    assert server.predict(coloured()).status_code == 200
+    assert server.predict(GIF).status_code == 200
     assert decoders(server.process.pid) == before

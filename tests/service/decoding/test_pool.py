@@ -6,27 +6,23 @@ import asyncio
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from bundle.errors import ImageTooLarge, UnreadableImage
-from bundle.imaging.decode import DecodedImage
 from bundle.worker.wire import Frame, WireClosed
 from service.decoding.pool import MAX_ATTEMPTS
-from service.decoding.worker import PREFETCH_COST, PREFETCH_IMAGES
-from service.errors import DecoderUnavailable, Draining
+from service.errors import DecoderUnavailable, Draining, QueueFull
 from tests.service.decoding.fakes import (
     DECODED,
+    FILE,
+    FILES,
     GEOMETRY,
-    HALF,
     IMAGE,
     PIXELS,
     RESPONSE,
-    SMALL,
     Machine,
     send,
     started,
 )
-from tests.service.images import encode
 from tests.service.tasks import settle, until
 
 pytestmark = pytest.mark.anyio
@@ -39,13 +35,28 @@ async def test_nothing_is_started_after_the_stop(may_start: bool) -> None:
     if not may_start:
         machine.may_start.clear()
     async with started(machine) as pool:
-        decoding = await send(pool, SMALL, SMALL)
+        decoding = await send(pool, *FILES[:2])
     results = await asyncio.gather(*decoding, return_exceptions=True)
     await settle()
 
-    assert not [result for result in results if isinstance(result, DecodedImage)]
+    assert [type(result) for result in results] == [Draining, Draining]
+    assert machine.files == [FILES[:1] if may_start else []]
     assert machine.running == [False]
     assert asyncio.all_tasks() == before
+    with pytest.raises(Draining):
+        await pool.decode(FILE, GEOMETRY)
+
+
+async def test_a_decoder_that_comes_free_as_the_pool_stops_takes_no_image() -> None:
+    machine = Machine()
+    async with started(machine) as pool:
+        decoding = await send(pool, *FILES[:2])
+        machine.respond_to_all()
+    results = await asyncio.gather(*decoding, return_exceptions=True)
+
+    assert isinstance(results[1], Draining)
+    assert machine.files == [FILES[:1]]
+    assert machine.running == [False]
 
 
 @pytest.mark.parametrize(
@@ -72,10 +83,10 @@ async def test_a_process_that_sends_an_invalid_frame_is_replaced(response: Frame
     machine.response = response
     async with started(machine) as pool:
         with pytest.raises(UnreadableImage):
-            await pool.decode(SMALL, GEOMETRY)
+            await pool.decode(FILE, GEOMETRY)
         await settle()
 
-        assert [len(process.images) for process in machine.processes] == [1] * MAX_ATTEMPTS + [0]
+        assert machine.files == [[FILE]] * MAX_ATTEMPTS + [[]]
         assert machine.running == [False] * MAX_ATTEMPTS + [True]
 
 
@@ -83,76 +94,102 @@ async def test_valid_frames_are_the_image_or_the_error() -> None:
     machine = Machine()
     machine.response = RESPONSE
     async with started(machine) as pool:
-        assert await pool.decode(SMALL, GEOMETRY) == DECODED
+        assert await pool.decode(FILE, GEOMETRY) == DECODED
         machine.response = ({"error": "image_too_large", "detail": "what"}, [])
         with pytest.raises(ImageTooLarge, match="what"):
-            await pool.decode(SMALL, GEOMETRY)
+            await pool.decode(FILE, GEOMETRY)
 
         assert machine.running == [True]
 
 
-async def test_a_waiting_image_is_decoded_before_those_that_come_later() -> None:
-    machine = Machine()
-    async with started(machine) as pool:
-        decoding = await send(pool, *HALF[:3])
-        assert machine.images == HALF[:2], "the third does not fit"
-
-        machine.response = RESPONSE
-        # This hands the slot to the third image, whose task runs after that of the fourth.
-        machine.processes[0].respond(RESPONSE)
-        decoding.append(asyncio.create_task(pool.decode(HALF[3], GEOMETRY)))
-        machine.processes[0].respond(RESPONSE)
-        await asyncio.gather(*decoding)
-
-        assert machine.images == HALF
-
-
-async def test_a_client_that_leaves_as_its_slot_comes_does_not_keep_it() -> None:
-    machine = Machine()
-    async with started(machine) as pool:
-        decoding = await send(pool, *HALF[:3])
-
-        machine.respond_to_all()
-        # The slot is handed to the third image, whose task has not run since.
-        await asyncio.sleep(0)
-        decoding[2].cancel()
-        await asyncio.gather(*decoding, return_exceptions=True)
-        async with asyncio.timeout(60):
-            await asyncio.gather(*(pool.decode(HALF[3], GEOMETRY) for _ in range(4)))
-
-        assert HALF[2] not in machine.images
-
-
-SLOW = {
-    "many bytes": SMALL + bytes(PREFETCH_COST),
-    "many pixels": encode(Image.new("RGB", (1500, 1000), (10, 80, 200)), "WEBP", lossless=True),
-    "many scans": encode(Image.new("RGB", (500, 400)), "JPEG", progressive=True),
-    "unknown": encode(Image.new("P", (500, 400)), "GIF"),
-}
-
-
-@pytest.mark.parametrize("name", SLOW)
-async def test_small_images_are_prefetched_by_the_decoder_with_the_least_cost(name: str) -> None:
+async def test_each_decoder_has_one_image_and_then_the_one_that_has_waited_longest() -> None:
     machine = Machine()
     async with started(machine, workers=2) as pool:
-        decoding = await send(pool, SLOW[name])
-        assert machine.in_flight == [0, 1]
-        decoding += await send(pool, *[SMALL] * 3)
-        assert machine.in_flight == [1, 3], "none waits behind the slow one"
-        decoding += await send(pool, *[SMALL] * 12)
-        assert machine.in_flight == [1, PREFETCH_IMAGES], "not even when there are many"
+        decoding = await send(pool, *FILES[:3])
+        assert sorted(machine.files) == [FILES[:1], FILES[1:2]]
+
+        # One more comes as a decoder comes free.
+        decoding.append(asyncio.create_task(pool.decode(FILES[3], GEOMETRY)))
+        machine.processes[machine.files.index(FILES[:1])].respond(RESPONSE)
+        await settle()
+        assert sorted(machine.files) == [[FILES[0], FILES[2]], FILES[1:2]]
+
         machine.respond_to_all()
-        assert set(await asyncio.gather(*(map(kind, decoding)))) == {"PNG"}
+        assert await asyncio.gather(*decoding) == [DECODED] * 4
 
-        machine.response = None
-        decoding = await send(pool, *[SMALL] * 20)
-        assert machine.in_flight == [PREFETCH_IMAGES] * 2, "all slots have been released"
+
+async def test_a_client_that_leaves_while_its_image_waits_costs_no_decode_and_no_place() -> None:
+    machine = Machine()
+    async with started(machine, queue_size=1) as pool:
+        decoding = await send(pool, FILES[0]) + await send(pool, FILES[1])
+        decoding[1].cancel()
+        decoding[1] = (await send(pool, FILES[2]))[0]
+
         machine.respond_to_all()
-        await asyncio.gather(*decoding)
+        assert await asyncio.gather(*decoding) == [DECODED, DECODED]
+        assert machine.files == [[FILES[0], FILES[2]]]
 
 
-async def kind(decoding: asyncio.Task[DecodedImage]) -> str:
-    return (await decoding).info.format
+async def test_a_client_that_leaves_as_a_decoder_comes_free_costs_no_decode() -> None:
+    machine = Machine()
+    async with started(machine) as pool:
+        decoding = await send(pool, *FILES[:3])
+        # The decoder takes its next image before the task of this client runs again.
+        machine.respond_to_all()
+        decoding[1].cancel()
+        await asyncio.gather(*decoding, return_exceptions=True)
+
+        assert machine.files == [[FILES[0], FILES[2]]]
+
+
+async def test_a_client_that_leaves_while_its_image_is_decoded_does_not_cost_the_decoder() -> None:
+    machine = Machine()
+    async with started(machine) as pool:
+        decoding = await send(pool, *FILES[:2])
+        decoding[0].cancel()
+        await settle()
+        assert machine.files == [FILES[:1]], "it is still being decoded"
+
+        machine.respond_to_all()
+        assert await decoding[1] == DECODED
+        assert machine.files == [FILES[:2]]
+        assert machine.running == [True]
+
+
+async def test_an_image_whose_client_has_left_is_not_decoded_again() -> None:
+    machine = Machine()
+    async with started(machine) as pool:
+        (decoding,) = await send(pool, FILE)
+        decoding.cancel()
+        machine.processes[0].end()
+        await settle()
+
+        assert machine.files == [[FILE], []]
+        assert machine.running == [False, True]
+
+
+async def test_an_image_for_which_the_queue_has_no_room_is_refused() -> None:
+    machine = Machine()
+    async with started(machine, queue_size=2) as pool:
+        decoding = await send(pool, FILES[0]) + await send(pool, *FILES[1:3])
+        with pytest.raises(QueueFull, match="2 images wait"):
+            await pool.decode(FILES[3], GEOMETRY)
+
+        machine.respond_to_all()
+        assert await asyncio.gather(*decoding) == [DECODED] * 3
+        assert await pool.decode(FILES[4], GEOMETRY) == DECODED
+
+
+async def test_an_image_that_waits_for_too_long_is_refused_and_one_that_is_decoded_is_not() -> None:
+    machine = Machine()
+    async with started(machine, inference_timeout_s=0.01) as pool:
+        decoding = await send(pool, *FILES[:2])
+        with pytest.raises(QueueFull, match=r"No decoder was free within 0\.01 s"):
+            await decoding[1]
+
+        machine.respond_to_all()
+        assert await decoding[0] == DECODED
+        assert machine.files == [FILES[:1]]
 
 
 async def test_a_decoder_that_is_killed_while_it_starts_is_started_again() -> None:
@@ -160,7 +197,7 @@ async def test_a_decoder_that_is_killed_while_it_starts_is_started_again() -> No
     machine.response = RESPONSE
     machine.failures = [WireClosed("killed")]
     async with started(machine) as pool:
-        assert await pool.decode(SMALL, GEOMETRY) == DECODED
+        assert await pool.decode(FILE, GEOMETRY) == DECODED
         assert machine.running == [False, True]
 
 
@@ -170,9 +207,9 @@ async def test_where_no_decoder_can_be_started_requests_fail_until_a_later_start
     machine.failures = [WireClosed("killed")] * 2
     machine.may_start.clear()
     async with started(machine) as pool:
-        (early,) = await send(pool, SMALL)
+        (early,) = await send(pool, FILE)
         machine.may_start.set()
-        for decoding in (early, pool.decode(SMALL, GEOMETRY)):
+        for decoding in (early, pool.decode(FILE, GEOMETRY)):
             with pytest.raises(DecoderUnavailable, match="the log says why"):
                 await decoding
         assert machine.running == [False, False], "a request does not start one"
@@ -180,7 +217,7 @@ async def test_where_no_decoder_can_be_started_requests_fail_until_a_later_start
         machine.delay_over.set()
         await settle()
         assert machine.running == [False, False, True]
-        assert await pool.decode(SMALL, GEOMETRY) == DECODED
+        assert await pool.decode(FILE, GEOMETRY) == DECODED
 
 
 async def test_images_go_to_the_decoders_that_run_while_another_cannot_be_started() -> None:
@@ -191,42 +228,62 @@ async def test_images_go_to_the_decoders_that_run_while_another_cannot_be_starte
     async with started(machine, workers=2) as pool:
         assert sorted(machine.running) == [False, False, False, True]
         for _ in range(3):
-            decoding = [pool.decode(image, GEOMETRY) for image in [SMALL] * 5 + HALF]
-            assert len(await asyncio.gather(*decoding)) == 9
+            decoding = [pool.decode(file, GEOMETRY) for file in FILES]
+            assert await asyncio.gather(*decoding) == [DECODED] * len(FILES)
 
 
-async def test_images_whose_decoder_ends_go_to_one_that_runs_and_not_to_one_that_starts() -> None:
+async def test_an_image_whose_decoder_ends_goes_to_one_that_runs_not_to_one_that_starts() -> None:
     machine = Machine()
     async with started(machine, workers=2) as pool:
-        decoding = await send(pool, *[SMALL] * 4)
-        assert machine.in_flight == [2, 2]
-
+        (decoding,) = await send(pool, FILE)
         machine.may_start.clear()
-        machine.processes[0].end()
+        machine.processes[machine.files.index([FILE])].end()
         await settle()
-        assert machine.in_flight == [4]
-        assert len(machine.processes) == 3, "the third one is being started"
+        assert sorted(machine.files) == [[], [FILE], [FILE]], "the third one is being started"
 
         machine.respond_to_all()
-        await asyncio.gather(*decoding)
+        assert await decoding == DECODED
 
 
-async def test_images_whose_decoder_ends_are_decoded_before_those_that_came_later() -> None:
+async def test_an_image_whose_decoder_ends_is_decoded_before_those_that_came_later() -> None:
     machine = Machine()
-    async with started(machine, workers=2) as pool:
-        decoding = await send(pool, *HALF * 2)
-        first, second = machine.processes
-        assert (first.images, second.images) == (HALF[::2], HALF[1::2])
-
-        first.end()
-        await settle()
-        third = machine.processes[2]
-        assert third.images == HALF[::2], "and four wait as before"
-        assert (second.in_flight, third.in_flight) == (2, 2)
+    async with started(machine) as pool:
+        decoding = await send(pool, *FILES[:3])
+        machine.processes[0].end()
+        decoding += await send(pool, *FILES[3:])
+        assert machine.files == [FILES[:1], FILES[:1]]
 
         machine.respond_to_all()
-        await asyncio.gather(*decoding)
-        assert sorted(second.images[2:] + third.images[2:]) == sorted(HALF)
+        assert await asyncio.gather(*decoding) == [DECODED] * len(FILES)
+        assert machine.files == [FILES[:1], FILES]
+
+
+async def test_an_image_that_has_ended_two_decoders_is_unreadable_and_the_next_one_is_not() -> None:
+    machine = Machine()
+    async with started(machine) as pool:
+        decoding = await send(pool, *FILES[:2])
+        for number in range(MAX_ATTEMPTS):
+            machine.processes[number].end()
+            await settle()
+
+        with pytest.raises(UnreadableImage, match=f"ended on this image, {MAX_ATTEMPTS} times"):
+            await decoding[0]
+        assert machine.files == [[FILES[0]]] * MAX_ATTEMPTS + [[FILES[1]]]
+        machine.respond_to_all()
+        assert await decoding[1] == DECODED
+
+
+async def test_decoders_that_have_ended_without_an_image_do_not_count_as_attempts() -> None:
+    machine = Machine()
+    machine.response = RESPONSE
+    async with started(machine, workers=MAX_ATTEMPTS) as pool:
+        machine.may_start.clear()
+        for process in machine.processes:
+            process.end()
+        (decoding,) = await send(pool, FILE)
+
+        machine.may_start.set()
+        assert await decoding == DECODED
 
 
 async def test_a_defect_in_the_start_of_one_decoder_does_not_keep_another_from_restarting() -> None:
@@ -240,18 +297,3 @@ async def test_a_defect_in_the_start_of_one_decoder_does_not_keep_another_from_r
 
         machine.delay_over.set()
         await until(lambda: sum(machine.running) == 2)
-
-
-async def test_a_slot_that_is_handed_over_as_the_pool_stops_is_not_used() -> None:
-    machine = Machine()
-    async with started(machine) as pool:
-        decoding = await send(pool, *HALF[:3])
-        machine.processes[0].respond(RESPONSE)
-        # The slot is handed to the third image, whose task has not run since.
-        await asyncio.sleep(0)
-    results = await asyncio.gather(*decoding, return_exceptions=True)
-
-    assert results[0] == DECODED
-    assert isinstance(results[2], Draining)
-    assert machine.images == HALF[:2]
-    assert machine.running == [False]

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.bundle.worker.processes import pause
 from tests.service.conftest import Server
 from tests.service.images import coloured
 
@@ -26,7 +27,7 @@ def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], None]) -> Non
 def paused(server: Server) -> Iterator[int]:
     """The process of the only model, which hangs."""
     (pid,) = server.worker_pids().values()
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     try:
         yield pid
     finally:

@@ -1,4 +1,4 @@
-"""When a batch is dispatched: the queue alone, on an event loop."""
+"""When a batch is dispatched, and with which images: the queue alone, on an event loop."""
 
 from __future__ import annotations
 
@@ -8,36 +8,45 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from service.errors import QueueFull
-from service.models.batcher import InferenceResult, Queue, QueuedImage, hand_out
+from bundle.worker.model_process import Classified, ClassifiedBatch
+from service.models.batcher import Classification, Queue, QueuedImage, hand_out
 from tests.service.tasks import settle
 
 pytestmark = pytest.mark.anyio
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
+LOGITS = np.zeros(3, np.float32)
 TIMEOUT_S = 60.0
 NOW_S = 0.0
 
 
-def new_queue(size: int = 32, streams: int = 1, gather_s: float = TIMEOUT_S) -> Queue:
-    queue = Queue(size, max_batch=4, timeout_s=TIMEOUT_S, gather_s=gather_s)
+def new_queue(
+    size: int = 32, streams: int = 1, gather_s: float = TIMEOUT_S, timeout_s: float = TIMEOUT_S
+) -> Queue:
+    queue = Queue(size, max_batch=4, timeout_s=timeout_s, gather_s=gather_s)
     queue.streams = streams
     return queue
 
 
-async def submit(queue: Queue, images: int) -> list[asyncio.Task[list[InferenceResult]]]:
+async def submit(
+    queue: Queue, images: int, *, suspect: bool = False
+) -> list[asyncio.Task[Classification]]:
     """Queue images that are admitted already."""
-    tasks = [asyncio.create_task(queue.submit([IMAGE], "bundle")) for _ in range(images)]
+    tasks = [
+        asyncio.create_task(queue.submit(IMAGE, "bundle", suspect=suspect)) for _ in range(images)
+    ]
     await settle()
     return tasks
 
 
-async def request(queue: Queue, images: int) -> list[asyncio.Task[list[InferenceResult]]]:
+async def request(
+    queue: Queue, images: int, *, suspect: bool = False
+) -> list[asyncio.Task[Classification]]:
     """Admit and queue images, each for a client of its own."""
 
-    async def one() -> list[InferenceResult]:
+    async def one() -> Classification:
         with queue.admit(1):
-            return await queue.submit([IMAGE], "bundle")
+            return await queue.submit(IMAGE, "bundle", suspect=suspect)
 
     tasks = [asyncio.create_task(one()) for _ in range(images)]
     await settle()
@@ -47,14 +56,14 @@ async def request(queue: Queue, images: int) -> list[asyncio.Task[list[Inference
 async def finish(queue: Queue, *batches: list[QueuedImage]) -> None:
     """End the forward pass of batches, and let their clients have the results."""
     for batch in batches:
-        hand_out(batch, np.zeros((len(batch), 3), np.float32), 0, 0)
+        hand_out(batch, ClassifiedBatch([Classified(LOGITS, None)] * len(batch), 0.0), 0, 0)
         queue.finished(batch)
     await settle()
 
 
-async def due(queue: Queue) -> list[QueuedImage]:
+async def due(queue: Queue, *, ahead: bool = False) -> list[QueuedImage]:
     """The batch that is due now."""
-    return await queue.next_batch(NOW_S)
+    return await queue.next_batch(NOW_S, ahead=ahead)
 
 
 async def test_an_image_on_its_own_does_not_wait() -> None:
@@ -64,7 +73,7 @@ async def test_an_image_on_its_own_does_not_wait() -> None:
     assert len(batch) == 1
 
     await finish(queue, batch)
-    assert len(await result) == 1
+    assert (await result).logits is LOGITS
 
 
 async def test_while_more_are_being_decoded_than_are_queued_the_batch_is_delayed() -> None:
@@ -106,39 +115,16 @@ async def test_an_image_is_delayed_for_others_for_a_bounded_time_only() -> None:
         await asyncio.gather(*tasks)
 
 
-async def test_one_batch_is_prefetched_and_only_a_full_one() -> None:
-    queue = new_queue()
-    with queue.admit(12):
-        tasks = await submit(queue, 7)
-        first = await due(queue)
-        assert len(first) == 4
-        assert await due(queue) == [], "three do not fill a batch"
-        tasks += await submit(queue, 5)
-        second = await due(queue)
-        assert len(second) == 4
-        assert await due(queue) == [], "two are in flight"
-
-        await finish(queue, first)
-        third = await due(queue)
-        await finish(queue, second, third)
-        await asyncio.gather(*tasks)
-
-
-async def test_each_stream_has_a_batch_and_one_full_batch_is_prefetched() -> None:
+async def test_as_many_batches_are_dispatched_as_are_asked_for_full_or_not() -> None:
     queue = new_queue(streams=2)
     tasks = await request(queue, 15)
-    first, second, third = [await due(queue) for _ in range(3)]
-    assert [len(first), len(second), len(third)] == [4, 4, 4]
-    assert await due(queue) == [], "two run and one is prefetched"
-    assert len(queue) == 7, "those that run do not wait"
+    batches = [await due(queue) for _ in range(4)]
+    assert [len(batch) for batch in batches] == [4, 4, 4, 3]
+    assert await due(queue) == [], "nothing is left"
+    assert len(queue) == 7, "those of two streams do not wait"
+    assert queue.batch_sizes == {4: 3, 3: 1}
 
-    await finish(queue, first)
-    assert await due(queue) == [], "three do not fill a batch, and both streams are busy"
-    await finish(queue, second)
-    rest = await due(queue)
-    assert len(rest) == 3, "a stream is free"
-
-    await finish(queue, third, rest)
+    await finish(queue, *batches)
     await asyncio.gather(*tasks)
     assert len(queue) == 0
 
@@ -158,44 +144,95 @@ async def test_free_streams_share_a_few_images_and_those_that_run_delay_none() -
     await asyncio.gather(*tasks)
 
 
-async def test_images_are_admitted_before_they_are_decoded_and_do_not_count_while_they_run() -> (
-    None
-):
-    queue = new_queue(size=4)
-    with ExitStack() as admitted:
-        admitted.enter_context(queue.admit(3))
-        with (
-            pytest.raises(QueueFull, match="3 images wait for this model, and 4 may"),
-            queue.admit(2),
-        ):
-            pass
-        admitted.enter_context(queue.admit(1))
-        with pytest.raises(QueueFull):
-            queue.check_room()
+async def test_a_batch_is_decoded_ahead_only_if_no_stream_is_free() -> None:
+    queue = new_queue(streams=2)
+    ahead = asyncio.create_task(queue.next_batch(TIMEOUT_S, ahead=True))
+    free = asyncio.create_task(queue.next_batch(TIMEOUT_S))
+    await settle()
+    tasks = await request(queue, 1)
+    assert (ahead.done(), free.done()) == (False, True)
 
-        tasks = await submit(queue, 2)
-        batch = await due(queue)
-        assert len(queue) == 2
-        queue.check_room()
-        await finish(queue, batch)
-        await asyncio.gather(*tasks)
-    assert len(queue) == 0
+    tasks += await request(queue, 1)
+    assert ahead.done()
 
-
-async def test_images_whose_clients_have_left_do_not_count_also_while_they_run() -> None:
-    queue = new_queue(size=4)
-    gone = await request(queue, 4)
-    batch = await due(queue)
-    assert (len(batch), len(queue)) == (4, 0)
-    for task in gone:
-        task.cancel()
-    await asyncio.gather(*gone, return_exceptions=True)
-
-    tasks = await request(queue, 4)
-    assert len(queue) == 4
-    with pytest.raises(QueueFull):
-        queue.check_room()
-    second = await due(queue)
-    await finish(queue, batch, second)
+    await finish(queue, free.result(), ahead.result())
     await asyncio.gather(*tasks)
-    assert len(queue) == 0
+
+
+async def test_what_a_free_stream_leaves_is_decoded_ahead() -> None:
+    queue = new_queue(streams=2)
+    ahead = asyncio.create_task(queue.next_batch(TIMEOUT_S, ahead=True))
+    free = asyncio.create_task(queue.next_batch(TIMEOUT_S))
+    await settle()
+    tasks = await request(queue, 5)
+    assert [len(batch.result()) for batch in (free, ahead)] == [3, 2]
+
+    await finish(queue, free.result(), ahead.result())
+    await asyncio.gather(*tasks)
+
+
+async def test_a_caller_whose_time_is_over_has_no_free_stream_any_more() -> None:
+    queue = new_queue()
+    assert await due(queue) == []
+    tasks = await request(queue, 1)
+    batch = await due(queue, ahead=True)
+    assert len(batch) == 1
+    await finish(queue, batch)
+    await asyncio.gather(*tasks)
+
+
+async def test_a_suspect_is_a_batch_of_its_own_also_between_others() -> None:
+    queue = new_queue()
+    tasks = await request(queue, 2)
+    tasks += await request(queue, 1, suspect=True)
+    tasks += await request(queue, 1)
+    batches = [await due(queue) for _ in range(3)]
+    assert [len(batch) for batch in batches] == [2, 1, 1]
+    assert [batch[0].suspect for batch in batches] == [False, True, False]
+
+    await finish(queue, *batches)
+    await asyncio.gather(*tasks)
+
+
+async def test_two_suspects_are_two_batches_and_neither_is_delayed() -> None:
+    queue = new_queue()
+    with queue.admit(12):
+        tasks = await submit(queue, 2, suspect=True)
+        batches = [await due(queue) for _ in range(2)]
+        assert [len(batch) for batch in batches] == [1, 1]
+        await finish(queue, *batches)
+        await asyncio.gather(*tasks)
+
+
+async def test_an_image_that_is_put_back_is_before_all_others() -> None:
+    queue = new_queue()
+    tasks = await request(queue, 1)
+    (image,) = first = await due(queue)
+    tasks += await request(queue, 2)
+    image.suspect = True
+    queue.put_back(image)
+    queue.finished(first)
+
+    again = await due(queue)
+    assert again == [image]
+    rest = await due(queue)
+    assert (len(rest), image in rest) == (2, False)
+    assert len(queue) == 2, "the one that was put back is counted once"
+
+    await finish(queue, again, rest)
+    await asyncio.gather(*tasks)
+
+
+async def test_a_batch_that_is_given_back_is_dispatched_again_in_its_order() -> None:
+    queue = new_queue()
+    tasks = await request(queue, 3)
+    batch = await due(queue)
+    tasks += await request(queue, 1)
+    queue.give_back(batch)
+    assert len(queue) == 4
+
+    again = await due(queue)
+    assert (again[:3], len(again)) == (batch, 4)
+    assert queue.batch_sizes.total() == 1
+    await finish(queue, again)
+    await asyncio.gather(*tasks)

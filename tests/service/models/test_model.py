@@ -1,102 +1,47 @@
-"""A model over fake processes that end or fail: which are started, and which image is blamed."""
+"""A model over fake processes: when they are started, and what becomes of it if one cannot be."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bundle.errors import RuntimeUnavailable
-from bundle.format.manifest import MANIFEST_FILE
-from bundle.format.repository import BundleRef
+from bundle.errors import RuntimeUnavailable, WorkerDied
 from service.errors import ServiceError
-from service.models.batcher import Pixels
-from service.models.model import LOAD_DELAYS_S, RESTART_DELAYS_S, ServedModel
-from service.settings import Settings
-from tests.bundle.format.test_manifest import record
-from tests.service.models.fakes import (
-    DEADLY,
-    IMAGE,
-    SUCCESS,
-    Machine,
-)
-from tests.service.tasks import settle, until
+from service.models.instance import RESTART_DELAYS_S
+from service.models.model import LOAD_DELAYS_S
+from tests.service.models.fakes import IMAGE, SUCCESS, Machine, loading, predict, running, send
+from tests.service.tasks import until
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=[1, 2], ids=["1 stream", "2 streams"])
-async def machine(request: pytest.FixtureRequest) -> Machine:
-    return Machine(request.param)
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> BundleRef:
-    path = tmp_path / "tiny" / "1"
-    path.mkdir(parents=True)
-    write(path)
-    return BundleRef("tiny", 1, path)
-
-
-def write(path: Path, **changes: Any) -> None:
-    (path / MANIFEST_FILE).write_text(json.dumps(record() | changes))
-
-
-@asynccontextmanager
-async def running(
-    machine: Machine, bundle: BundleRef
-) -> AsyncIterator[tuple[ServedModel, asyncio.Task[None]]]:
-    """A model that is ready, in batches of 2 on each stream, and the task that runs it."""
-    settings = Settings(max_batch=2 * machine.streams)
-    model = ServedModel(bundle, settings, machine.new_process, machine.sleep)
-    task = asyncio.create_task(model.run())
-    await until(lambda: model.state == "ready")
-    yield model, task
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def predict(model: ServedModel, image: Pixels = IMAGE) -> str:
-    """Classify one image as a request does; returns the name of the error, if there is one."""
-    with model.admit(1):
-        try:
-            await model.predict([image], model.check_serving())
-        except Exception as exc:  # noqa: BLE001 - the test judges it
-            return type(exc).__name__
-    return SUCCESS
-
-
-async def send(model: ServedModel, *images: Pixels) -> list[asyncio.Task[str]]:
-    tasks = [asyncio.create_task(predict(model, image)) for image in images]
-    await settle()
-    return tasks
+async def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    return Machine(request.param, tmp_path)
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 async def test_a_model_that_is_refused_at_a_restart_stays_refused(
-    machine: Machine, bundle: BundleRef, busy: bool
+    machine: Machine, busy: bool
 ) -> None:
-    async with running(machine, bundle) as (model, task):
+    async with running(machine) as (model, task):
         # A third start would succeed.
         machine.start_errors = {2: RuntimeUnavailable("no memory")}
         if busy:
             machine.processes[0].may_end.clear()
             requests = await send(model, *[IMAGE] * 4)
-            machine.processes[0].end()
+            machine.processes[0].kill_now()
         else:
-            machine.processes[0].end()
+            machine.processes[0].kill_now()
             requests = await send(model, *[IMAGE] * 4)
         assert await asyncio.gather(*requests) == ["ModelRefused"] * 4
         await task
 
         assert (model.state, len(machine.processes)) == ("refused", 2)
         with pytest.raises(ServiceError, match="no memory"):
-            model.check_serving()
+            model.target()
 
 
 @pytest.mark.parametrize(
@@ -105,11 +50,11 @@ async def test_a_model_that_is_refused_at_a_restart_stays_refused(
     ids=["threads", "memory", "files"],
 )
 async def test_a_process_that_cannot_be_started_now_is_started_later(
-    machine: Machine, bundle: BundleRef, error: Exception
+    machine: Machine, error: Exception
 ) -> None:
-    async with running(machine, bundle) as (model, _):
+    async with running(machine) as (model, _):
         machine.start_errors = dict.fromkeys((2, 3), error)
-        machine.processes[0].end()
+        machine.processes[0].kill_now()
 
         assert await predict(model) == SUCCESS
         assert machine.running == [False, False, False, True]
@@ -117,11 +62,11 @@ async def test_a_process_that_cannot_be_started_now_is_started_later(
 
 
 async def test_a_defect_refuses_the_model_instead_of_letting_clients_wait(
-    machine: Machine, bundle: BundleRef
+    machine: Machine,
 ) -> None:
-    async with running(machine, bundle) as (model, task):
+    async with running(machine) as (model, task):
         machine.start_errors = {2: AssertionError("unexpected")}
-        machine.processes[0].end()
+        machine.processes[0].kill_now()
 
         assert await predict(model) == "ModelRefused"
         assert (model.state, model.code) == ("refused", "internal_error")
@@ -129,85 +74,165 @@ async def test_a_defect_refuses_the_model_instead_of_letting_clients_wait(
             await task
 
 
-async def test_a_defect_in_a_batch_fails_its_images_before_their_timeout(
-    machine: Machine, bundle: BundleRef
-) -> None:
-    async with running(machine, bundle) as (model, _):
-        machine.infer_error = KeyError("unexpected")
-        assert await predict(model) == "InternalError"
-
-        machine.infer_error = None
-        assert await predict(model) == SUCCESS
-
-
-async def test_a_model_that_fails_on_a_batch_runs_its_images_one_by_one(
-    machine: Machine, bundle: BundleRef
-) -> None:
-    async with running(machine, bundle) as (model, _):
-        machine.infer_error = RuntimeUnavailable("out of memory")
-        assert await asyncio.gather(*await send(model, IMAGE, IMAGE)) == ["RuntimeUnavailable"] * 2
-
-        assert len(machine.exclusive) == 2 + (machine.streams == 1)
-        assert machine.running == [True]
-
-
 async def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_again(
-    machine: Machine, bundle: BundleRef
+    machine: Machine,
 ) -> None:
-    async with running(machine, bundle) as (model, _):
+    async with running(machine) as (model, _):
         machine.digests = {2: "another"}
-        machine.processes[0].end()
+        machine.processes[0].kill_now()
 
         assert await predict(model) == SUCCESS
         assert machine.running == [False, False, True]
 
 
 async def test_images_admitted_for_a_bundle_are_not_classified_by_the_one_that_replaces_it(
-    machine: Machine, bundle: BundleRef
+    machine: Machine,
 ) -> None:
-    async with running(machine, bundle) as (model, _):
+    async with running(machine) as (model, _):
         machine.processes[0].may_end.clear()
         in_flight = await send(model, IMAGE)
-        write(bundle.path, description="Another one.")
+        machine.write_bundle(description="Another one.")
         machine.may_start.clear()
-        machine.processes[0].end()
+        machine.processes[0].kill_now()
         await until(lambda: model.state == "restarting")
         in_flight += await send(model, IMAGE)
         machine.may_start.set()
 
         assert await asyncio.gather(*in_flight) == ["ModelUnavailable"] * 2
         assert await predict(model) == SUCCESS
-        assert model.check_serving().description == "Another one."
+        assert model.target().manifest.description == "Another one."
 
 
-async def test_an_image_that_is_retried_is_not_blamed_for_those_that_came_later(
-    machine: Machine, bundle: BundleRef
+async def test_a_target_changes_with_the_process(machine: Machine) -> None:
+    async with running(machine) as (model, _):
+        target = model.target()
+        assert target.unchanged
+
+        machine.processes[0].kill_now()
+        assert await predict(model) == SUCCESS
+        assert not target.unchanged
+
+
+async def test_batches_go_to_every_instance_and_to_one_that_is_idle_first(
+    machine: Machine,
 ) -> None:
-    async with running(machine, bundle) as (model, _):
-        machine.processes[0].may_end.clear()
-        machine.may_report.clear()
-        (innocent,) = await send(model, IMAGE)
+    async with running(machine, instances=2) as (model, _):
         machine.hold = True
-        machine.processes[0].end()
-        deadly = await send(model, DEADLY, DEADLY)
-        machine.may_report.set()
-        await until(lambda: len(machine.exclusive) > 1)
-        await settle()
-        machine.hold = False
-        machine.processes[1].may_end.set()
+        for process in machine.processes:
+            process.may_end.clear()
+        requests = []
+        for _ in range(2 * machine.streams):
+            requests += await send(model, IMAGE)
+        assert machine.in_flight == [machine.streams] * 2
+        assert len(model.queue) == 0
+        for _ in range(2):
+            requests += await send(model, IMAGE)
+        assert machine.in_flight == [machine.streams + 1] * 2, "each has one ahead"
+        assert len(model.queue) == 2
 
-        assert await innocent == SUCCESS
-        assert await asyncio.gather(*deadly) == ["ModelUnavailable"] * 2
+        for process in machine.processes:
+            process.may_end.set()
+        assert await asyncio.gather(*requests) == [SUCCESS] * len(requests)
 
 
-async def test_a_batch_has_all_cores_unless_another_image_is_in_flight(
-    machine: Machine, bundle: BundleRef
+async def test_an_instance_that_ends_does_not_disturb_the_other(machine: Machine) -> None:
+    async with running(machine, instances=2) as (model, _):
+        for process in machine.processes:
+            process.may_end.clear()
+        requests = []
+        for _ in range(2 * machine.streams):
+            requests += await send(model, IMAGE)
+        first, second = machine.processes
+        machine.may_start.clear()
+        first.kill_now()
+        await until(lambda: len(machine.processes) == 3)
+        assert (model.state, second.in_flight) == ("ready", machine.streams)
+
+        second.may_end.set()
+        assert await asyncio.gather(*requests) == [SUCCESS] * len(requests), (
+            "also those of the first"
+        )
+        machine.may_start.set()
+        await until(lambda: machine.running == [False, True, True])
+
+
+async def test_no_image_waits_for_an_instance_that_restarts_while_another_is_alive(
+    machine: Machine,
 ) -> None:
-    async with running(machine, bundle) as (model, _):
-        assert await predict(model) == SUCCESS
-        # One that is being decoded.
-        with model.admit(1):
+    async with running(machine, instances=2) as (model, _):
+        machine.may_start.clear()
+        machine.processes[0].kill_now()
+        # Some before the end of the process is noticed, and some after it.
+        for _ in range(4):
             assert await predict(model) == SUCCESS
-        assert await predict(model) == SUCCESS
+        await until(lambda: len(machine.processes) == 3)
+        for _ in range(4):
+            assert await predict(model) == SUCCESS
+        assert machine.running == [False, True, False]
+        assert model.state == "ready"
 
-        assert machine.exclusive == [True, False, True]
+
+async def test_a_model_restarts_when_none_of_its_instances_is_alive(machine: Machine) -> None:
+    async with running(machine, instances=2) as (model, _):
+        machine.may_start.clear()
+        for process in machine.processes:
+            process.kill_now()
+        states = [model.state]
+        requests = await send(model, *[IMAGE] * 4)
+
+        machine.may_start.set()
+        assert await asyncio.gather(*requests) == [SUCCESS] * 4
+        assert [*states, model.state] == ["restarting", "ready"]
+
+
+async def test_all_instances_run_the_bundle_that_the_last_start_found(machine: Machine) -> None:
+    async with running(machine, instances=2) as (model, _):
+        machine.write_bundle(description="Another one.")
+        machine.processes[0].kill_now()
+        await until(lambda: machine.running == [False, False, True, True])
+
+        assert model.target().manifest.description == "Another one."
+        digests = {process.info["digest"] for process in machine.processes[2:]}
+        assert digests == {model.target().manifest.digest}
+        assert await asyncio.gather(*await send(model, *[IMAGE] * 4)) == [SUCCESS] * 4
+
+
+async def test_a_model_that_is_refused_at_the_restart_of_one_instance_ends_the_others(
+    machine: Machine,
+) -> None:
+    async with running(machine, instances=2) as (model, task):
+        machine.processes[1].may_end.clear()
+        machine.start_errors = {3: RuntimeUnavailable("no memory")}
+        machine.processes[0].kill_now()
+        requests = await send(model, *[IMAGE] * 4)
+
+        assert await asyncio.gather(*requests) == ["ModelRefused"] * 4
+        await task
+        assert model.state == "refused"
+        assert machine.running == [False] * 3
+
+
+async def test_an_instance_that_cannot_be_loaded_is_loaded_later_than_the_others(
+    machine: Machine,
+) -> None:
+    # Both attempts of one instance, before the other one is ready.
+    machine.start_errors = dict.fromkeys((1, 3), WorkerDied("no memory"))
+    machine.may_start.clear()
+    async with loading(machine, instances=2) as (model, _):
+        await until(lambda: len(machine.processes) == 4)
+        states = [model.state]
+
+        machine.may_start.set()
+        await until(lambda: machine.running == [False, True, False, True])
+        assert [*states, model.state] == ["loading", "ready"]
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+async def test_a_model_none_of_whose_instances_can_be_loaded_is_refused(
+    machine: Machine, instances: int
+) -> None:
+    machine.start_errors = dict.fromkeys(range(100), WorkerDied("no memory"))
+    async with loading(machine, instances) as (model, task):
+        await task
+        assert (model.state, model.code) == ("refused", WorkerDied.code)
+        assert len(machine.processes) >= instances * len(LOAD_DELAYS_S)

@@ -30,7 +30,7 @@ def models(accelerated: Accelerated, tmp_path: Path) -> Path:
 
 
 def test_auto_serves_the_fastest_and_says_why(models: Path) -> None:
-    with serving(models_dir=models) as server:
+    with serving(models_dir=models, runtime_threads=1) as server:
         answer = server.predict(RED).json()
         record = server.client.get("/models/tiny-torch").json()
         log = server.log()

@@ -1,0 +1,247 @@
+"""The asyncio side of the process that holds a model: files or pixels in, logits out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict, cast
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from bundle.errors import (
+    BUNDLE_ERRORS,
+    IMAGE_ERRORS,
+    BundleError,
+    ImageError,
+    RuntimeUnavailable,
+    WorkerDied,
+)
+from bundle.imaging.decode import ImageInfo, ImageLimits
+from bundle.runtimes import Device
+from bundle.worker.client import GRACE_S, FramedProcess
+from bundle.worker.process import OpenMPWait, environment
+from bundle.worker.selection import SOURCE
+from bundle.worker.wire import Array, WireClosed
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+
+TEXT = TypeAdapter(str)
+
+
+class RuntimeInfo(TypedDict):
+    """What a worker reports when it is ready."""
+
+    digest: str  # of the bundle's manifest, as the worker read it
+    runtime: str
+    runtime_version: str
+    precision: str
+    device: str
+    artifact_id: str
+    choice: str  # why this artifact
+    streams: int  # forward passes that run at once
+    batch_size: int | None  # the fastest in the bundle's measurement; None: not measured
+    height: int
+    width: int
+    classes: int
+    heatmap: tuple[int, int] | None  # height and width; None: the model has no heat maps
+    golden_max_difference: float
+    load_seconds: float
+
+
+class Classified(NamedTuple):
+    """One image of a batch: logits float32 [C], and the description of a file; None for pixels."""
+
+    logits: Logits
+    info: ImageInfo | None
+
+
+class ClassifiedBatch(NamedTuple):
+    """A batch in its order, and the seconds of its decoding and of the whole."""
+
+    images: list[Classified | ImageError]
+    decode_s: float
+
+
+class ModelProcess:
+    """A child process that holds one artifact of one bundle, loaded and self-tested.
+
+    Started once; after its end the caller makes another.
+
+    Args:
+        bundle_dir: The bundle folder.
+        artifact: `source`, `auto` (see `bundle.worker.selection`) or the id of an artifact.
+        device: `auto`, `cpu` or `cuda`.
+        threads: CPU threads of the framework; None: the cores that this process may use.
+        compiled: A folder in which the runtime may cache what it compiles.
+        limits: Of the files that it decodes.
+        openmp_wait, gpu: See `bundle.worker.process.environment`.
+    """
+
+    def __init__(
+        self,
+        bundle_dir: Path,
+        artifact: str = SOURCE,
+        device: Device = "auto",
+        threads: int | None = None,
+        *,
+        compiled: Path | None = None,
+        limits: ImageLimits | None = None,
+        openmp_wait: OpenMPWait = "passive",
+        gpu: int | None = None,
+    ) -> None:
+        arguments = {
+            "bundle": str(Path(bundle_dir).absolute()),
+            "artifact": artifact,
+            "device": device,
+            "threads": threads,
+            "compiled": str(compiled.absolute()) if compiled else None,
+            "limits": dataclasses.asdict(limits or ImageLimits()),
+        }
+        self._process = FramedProcess(
+            "bundle.worker", arguments, environment(device, threads, openmp_wait, gpu)
+        )
+        self._info: RuntimeInfo | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is ready and has not ended."""
+        return self._process.running
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None before the start. It stays after the end."""
+        return self._process.pid
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """The ready frame; `RuntimeError` before `start`."""
+        if self._info is None:
+            raise RuntimeError("The process of the model is not started.")
+        return self._info
+
+    async def start(self, timeout_s: float) -> RuntimeInfo:
+        """Start it and wait until the bundle is verified and loaded and its golden samples pass.
+
+        Raises:
+            WorkerDied: It ended, or was not ready within `timeout_s` seconds.
+            BundleError: The bundle is not valid, or cannot be run here. In either case no process
+                is left behind.
+        """
+        try:
+            header = await self._process.start(timeout_s)
+        except WireClosed as exc:
+            raise WorkerDied(str(exc)) from exc
+        try:
+            _raise_error(header)
+        except BundleError:
+            await self.kill()
+            raise
+        self._info = cast("RuntimeInfo", header)
+        return self._info
+
+    async def classify(
+        self, images: Sequence[bytes | Pixels], timeout_s: float, *, exclusive: bool
+    ) -> ClassifiedBatch:
+        """Run one batch; a file that can't be decoded is an error in its place.
+
+        Args:
+            images: Image files, or pixels uint8 [H, W, 3] of the model's input size.
+            timeout_s: Time limit in seconds, counted from the end of the batch before.
+            exclusive: Use all cores; otherwise one inference stream, because others are in flight.
+
+        Raises:
+            WorkerDied: It has ended, or exceeded the time limit and was killed.
+            RuntimeUnavailable: The model fails (out of memory); the process stays up.
+        """
+        arrays = [
+            np.frombuffer(image, np.uint8) if isinstance(image, bytes) else image
+            for image in images
+        ]
+        header, arrays = await self._ask(
+            {"method": "classify", "exclusive": exclusive}, arrays, timeout_s
+        )
+        try:
+            return self._batch(header, arrays, len(images))
+        except (KeyError, TypeError, ValueError) as exc:
+            ending = await self.kill()
+            raise WorkerDied(
+                f"The process that runs the model sent an invalid frame: {exc!r}. {ending}"
+            ) from exc
+
+    def _batch(self, header: dict[str, Any], arrays: list[Array], count: int) -> ClassifiedBatch:
+        records: list[dict[str, Any]] = header["images"]
+        failed = sum("error" in record for record in records)
+        if len(records) != count:
+            raise ValueError(f"{len(records)} images in place of {count}")
+        _check_shapes(arrays, [(count - failed, self.info["classes"])] if failed < count else [])
+        rows = iter(arrays[0] if arrays else ())
+        images: list[Classified | ImageError] = []
+        for record in records:
+            if "error" in record:
+                error = IMAGE_ERRORS[record["error"]]
+                images.append(error(TEXT.validate_python(record["detail"])))
+            else:
+                info = ImageInfo(**record["info"]) if "info" in record else None
+                images.append(Classified(next(rows), info))
+        return ClassifiedBatch(images, float(header["decode_s"]))
+
+    async def infer(self, pixels: Pixels, timeout_s: float) -> Logits:
+        """uint8 [N, H, W, 3] to logits float32 [N, C]. Raises as `classify`."""
+        _, arrays = await self._ask({"method": "infer"}, [pixels], timeout_s)
+        _check_shapes(arrays, [(len(pixels), self.info["classes"])])
+        return arrays[0]
+
+    async def explain(
+        self, pixels: Pixels, class_index: npt.NDArray[np.int64], timeout_s: float
+    ) -> tuple[Logits, npt.NDArray[np.float32]]:
+        """Logits float32 [N, C], and raw class activation maps float32 [N, h, w].
+
+        Raises as `classify`; the model has heat maps.
+        """
+        _, arrays = await self._ask({"method": "explain"}, [pixels, class_index], timeout_s)
+        size = self.info["heatmap"]
+        assert size is not None  # noqa: S101 - the caller has checked it
+        _check_shapes(arrays, [(len(pixels), self.info["classes"]), (len(pixels), *size)])
+        return arrays[0], arrays[1]
+
+    async def _ask(
+        self, header: dict[str, Any], arrays: Sequence[Array], timeout_s: float
+    ) -> tuple[dict[str, Any], list[Array]]:
+        try:
+            found, results = await self._process.ask(header, arrays, timeout_s)
+        except (TimeoutError, WireClosed) as exc:
+            timed_out = isinstance(exc, TimeoutError)
+            what = "did not answer in time and is killed" if timed_out else "ended"
+            ending = await self._process.kill(0 if timed_out else GRACE_S)
+            raise WorkerDied(f"The process that runs the model {what}. {ending}") from exc
+        _raise_error(found)
+        return found, results
+
+    async def kill(self, grace_s: float = 0) -> str:
+        """Kill it unless it exits within `grace_s` seconds; exit status and last output lines."""
+        return await self._process.kill(grace_s)
+
+    def kill_now(self) -> None:
+        """Kill it from any thread; the requests in flight fail with `WorkerDied`."""
+        self._process.kill_now()
+
+
+def _raise_error(header: dict[str, Any]) -> None:
+    """Raise the error that a worker's frame carries, if any."""
+    if "error" in header:
+        raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
+
+
+def _check_shapes(results: list[Array], shapes: list[tuple[int, ...]]) -> None:
+    """Raise `RuntimeUnavailable` unless a worker's arrays are float32 of `shapes`."""
+    if [array.shape for array in results] != shapes or any(
+        array.dtype != np.float32 for array in results
+    ):
+        raise RuntimeUnavailable(
+            f"The model's output has another shape. Expected float32 {shapes}. "
+            f"Received: {[f'{array.dtype} {array.shape}' for array in results]}"
+        )

@@ -1,0 +1,97 @@
+"""From image files to logits: admitted, decoded, classified.
+
+A file whose decoding is bounded by its size goes straight to the process that runs the network, and
+is decoded there. The others are decoded in a decoder first, which can be killed without ending a
+model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bundle.errors import BundleError, ImageError
+from bundle.imaging.formats import quick_pixels
+from service.decoding.pool import Decoder
+from service.errors import Failure, ServiceError
+from service.models.batcher import Classification, ProcessLost
+from service.models.model import Target
+
+# Together they bound the time of decoding to some 20 ms: a file of few bytes can have many pixels.
+QUICK_BYTES, QUICK_PIXELS = 256 * 2**10, 2**20
+
+Outcome = Classification | Failure
+"""What comes of one image."""
+
+
+class CacheUse(NamedTuple):
+    """Where the distinct images of a request came from, by number."""
+
+    hits: int
+    collapsed: int  # computed for another request at the same time
+    computed: int
+    stored: int  # of those computed
+
+
+class Outcomes(NamedTuple):
+    """What comes of the images of a request, in their order."""
+
+    images: list[Outcome]
+    cache: CacheUse | None = None  # None: there is no cache
+
+
+class Classifier:
+    """Classifies image files.
+
+    Args:
+        decoder: For files that are not quick to decode.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    async def classify(self, target: Target, images: Sequence[bytes]) -> Outcomes:
+        """Classify image files with a model.
+
+        Raises:
+            QueueFull: The model's queue has no room for all of them.
+        """
+        with target.model.queue.admit(len(images)):
+            if len(images) == 1:
+                return Outcomes([await self._outcome(target, images[0])])
+            return Outcomes(
+                await asyncio.gather(*(self._outcome(target, image) for image in images))
+            )
+
+    async def _outcome(self, target: Target, image: bytes) -> Outcome:
+        try:
+            return await self._classify(target, image)
+        except (ImageError, ServiceError, BundleError) as exc:
+            return exc
+
+    async def _classify(self, target: Target, image: bytes) -> Classification:
+        queue, manifest = target.model.queue, target.manifest
+        suspect = False
+        if is_quick(image):
+            try:
+                return await queue.submit(image, manifest.digest)
+            except ProcessLost:
+                suspect = True
+        started = time.perf_counter()
+        decoded = await self._decoder.decode(image, manifest.input)
+        decode_s = time.perf_counter() - started
+        found = await queue.submit(decoded.pixels, manifest.digest, suspect=suspect)
+        return found._replace(info=decoded.info, decode_s=decode_s)
+
+
+def is_quick(data: bytes) -> bool:
+    """Whether the first bytes of a file show that decoding it takes little time and memory.
+
+    They do for JPEG with few scans, PNG and WebP, unless they are large.
+    """
+    if len(data) >= QUICK_BYTES:
+        return False
+    pixels = quick_pixels(data)
+    return pixels is not None and pixels <= QUICK_PIXELS

@@ -1,0 +1,61 @@
+"""How far a reader of the code walks to follow one request: from file to file, as it runs."""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from types import FrameType
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.images import coloured
+from tests.service.tasks import until
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = (str(ROOT / "service"), str(ROOT / "bundle"))
+ROUTES = str(ROOT / "service/api/routes.py")
+MAX_MOVES, MAX_VISITS = 45, 3
+REQUESTS = 10
+
+
+@pytest.mark.anyio
+async def test_a_warm_request_is_a_short_walk_and_passes_the_routes_once(
+    torch_bundle_root: Path,
+) -> None:
+    """A function that is entered, or goes on after it has waited, is a step; returns are not."""
+    app = create_app(Settings(models_dir=torch_bundle_root))
+    files: list[str] = []
+
+    def step(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(OURS):
+            files.append(frame.f_code.co_filename)
+
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+    ):
+        (model,) = app.state.registry.all()
+        await until(lambda: model.state == "ready")
+        walks = []
+        for _ in range(REQUESTS):
+            files.clear()
+            sys.setprofile(step)
+            try:
+                response = await client.post(
+                    "/predict", content=coloured(), headers={"content-type": "image/png"}
+                )
+            finally:
+                sys.setprofile(None)
+            assert response.status_code == 200
+            walks.append([file for file, _ in groupby(files)])
+
+    # In the others the watch of an idle process came between.
+    walk = min(walks, key=len)
+    shown = "\n".join(file.removeprefix(f"{ROOT}/") for file in walk)
+    assert len(walk) - 1 <= MAX_MOVES, shown
+    assert walk.count(ROUTES) <= MAX_VISITS, shown
