@@ -156,8 +156,7 @@ class Cache:
 
 async def _key(target: Target, data: bytes) -> bytes:
     """32 bytes. The device is part of it: the same artifact rounds differently on another one."""
-    parts = target.manifest.digest, target.info["artifact_id"], target.info["device"]
-    identity = "".join(f"{part}\0" for part in parts).encode()
+    identity = "".join(f"{part}\0" for part in target.identity).encode()
     if len(data) > MAX_INLINE_HASH_BYTES:
         return await asyncio.to_thread(_sha256, identity, data)
     return _sha256(identity, data)

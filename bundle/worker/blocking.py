@@ -27,8 +27,9 @@ T = TypeVar("T")
 class RuntimeProcess:
     """A child process that holds one artifact of one bundle, loaded and self-tested.
 
-    Thread-safe: calls are serialised by a lock. Not for use inside an event loop. An instance is
-    started once; after `stop`, `kill` or `WorkerDied` the caller makes another.
+    Thread-safe: calls are serialised by a lock. The event loop of `ModelProcess` runs in a thread,
+    because a notebook has a running loop in its own. An instance is started once; after `stop`,
+    `kill` or `WorkerDied` the caller makes another.
 
     Args:
         bundle_dir: The bundle folder.
@@ -50,7 +51,8 @@ class RuntimeProcess:
             raise ValueError(f"threads is 1 or more, or None. Received: {threads!r}")
         self._process = ModelProcess(bundle_dir, artifact, device, threads)
         self._lock = threading.Lock()
-        self._runner: asyncio.Runner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._closed = False
 
     def start(self, timeout_s: float) -> RuntimeInfo:
@@ -62,11 +64,13 @@ class RuntimeProcess:
                 process is left behind.
         """
         with self._lock:
-            if self._runner is not None or self._closed:
+            if self._loop is not None or self._closed:
                 raise RuntimeError("A RuntimeProcess is started once; make another one.")
-            self._runner = asyncio.Runner()
+            self._loop = asyncio.new_event_loop()
             try:
-                return self._runner.run(self._process.start(timeout_s))
+                self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+                self._thread.start()
+                return self._run(self._process.start(timeout_s))
             except BaseException:
                 self._close(0)
                 raise
@@ -185,21 +189,36 @@ class RuntimeProcess:
     def _close(self, timeout_s: float) -> None:
         """End the child and the event loop; the caller holds the lock."""
         self._closed = True
-        if self._runner is not None:
-            with self._runner:  # which closes it
-                self._runner.run(self._process.kill(timeout_s))
-            self._runner = None
+        loop, thread = self._loop, self._thread
+        if loop is None:
+            return
+        if thread is not None and thread.is_alive():
+            self._run(self._process.kill(timeout_s))
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+        loop.close()
+        self._loop = None
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:
-            if self._runner is None:
+            if self._loop is None:
                 work.close()
                 raise WorkerDied("The process that runs the model is stopped. Start another one.")
             try:
-                return self._runner.run(work)
+                return self._run(work)
             except WorkerDied:
                 self._close(0)
                 raise
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the event loop; an interrupt cancels it."""
+        assert self._loop is not None  # noqa: S101 - the callers have checked it
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return running.result()
+        except BaseException:
+            running.cancel()
+            raise
 
     def _check_pixels(self, pixels: Pixels) -> None:
         shape = (self.info["height"], self.info["width"], 3)

@@ -38,9 +38,17 @@ class Target(NamedTuple):
     info: RuntimeInfo
 
     @property
+    def identity(self) -> tuple[str, str, str]:
+        """Bundle, artifact and device: with the same ones an image has the same logits."""
+        return self.manifest.digest, self.info["artifact_id"], self.info["device"]
+
+    @property
     def unchanged(self) -> bool:
-        """Whether the process is the same; another one may run another artifact."""
-        return self.model.manifest is self.manifest and self.model.info is self.info
+        """Whether the model still runs the same; another process may run another artifact."""
+        manifest, info = self.model.manifest, self.model.info
+        if manifest is None or info is None:
+            return False
+        return Target(self.model, manifest, info).identity == self.identity
 
 
 class ServedModel:

@@ -103,13 +103,17 @@ async def test_images_admitted_for_a_bundle_are_not_classified_by_the_one_that_r
         assert model.target().manifest.description == "Another one."
 
 
-async def test_a_target_changes_with_the_process(machine: Machine) -> None:
+async def test_a_target_changes_with_the_bundle_and_not_with_the_process(machine: Machine) -> None:
     async with running(machine) as (model, _):
         target = model.target()
-        assert target.unchanged
-
         machine.processes[0].kill_now()
         assert await predict(model) == SUCCESS
+        assert target.unchanged
+
+        machine.write_bundle(description="Another one.")
+        machine.processes[1].kill_now()
+        assert await predict(model) in (SUCCESS, "ModelUnavailable")
+        await until(lambda: model.target().manifest.description == "Another one.")
         assert not target.unchanged
 
 
