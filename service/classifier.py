@@ -19,7 +19,7 @@ from service.errors import Failure, ServiceError
 from service.models.batcher import Classification, ProcessLost
 from service.models.model import Target
 
-# Together they bound the time of decoding to some 20 ms: a file of few bytes can have many pixels.
+# Together they bound the time of decoding: a file of few bytes can have many pixels.
 QUICK_BYTES, QUICK_PIXELS = 256 * 2**10, 2**20
 
 Outcome = Classification | Failure
@@ -73,7 +73,8 @@ class Classifier:
 
     async def _classify(self, target: Target, image: bytes) -> Classification:
         queue, manifest = target.model.queue, target.manifest
-        suspect = False
+        begun = time.perf_counter()
+        suspect, left_s = False, None
         if is_quick(image):
             try:
                 return await queue.submit(image, manifest.digest)
@@ -82,7 +83,11 @@ class Classifier:
         started = time.perf_counter()
         decoded = await self._decoder.decode(image, manifest.input)
         decode_s = time.perf_counter() - started
-        found = await queue.submit(decoded.pixels, manifest.digest, suspect=suspect)
+        if suspect:
+            left_s = max(0.0, queue.timeout_s - (time.perf_counter() - begun))
+        found = await queue.submit(
+            decoded.pixels, manifest.digest, suspect=suspect, timeout_s=left_s
+        )
         return found._replace(info=decoded.info, decode_s=decode_s)
 
 

@@ -91,7 +91,8 @@ class Settings(BaseSettings):
         default=100, description="Maximum scans of a progressive JPEG."
     )
     decode_timeout_s: Seconds = Field(
-        default=5, description="Decode timeout per image, in seconds; the decoder is killed."
+        default=5,
+        description="Decode timeout per image in a decoder, in seconds; the decoder is killed.",
     )
     decode_workers: Positive | None = Field(
         default=None, description="Number of decoder processes; unset: one per core."

@@ -14,8 +14,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 _BMP_HEADERS = {struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 _PNG_HEADER = b"\0\0\0\rIHDR"
-# Text, of which a few bytes can inflate to a megabyte; a second header, which replaces the first.
-_UNUSUAL_PNG_CHUNKS = (b"zTXt", b"iTXt", b"IHDR")
+# A PNG that is quick to read has few chunks, of kinds without compressed data other than the
+# pixels and one colour profile: each of those can inflate from some bytes to a megabyte.
+_QUICK_PNG_CHUNKS = frozenset(
+    b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB iCCP sBIT bKGD pHYs tIME eXIf tEXt".split()
+)
+_MAX_PNG_CHUNKS = 100
+_ONCE = (b"IHDR", b"iCCP", b"eXIf")
+# Lossless WebP may state a Huffman code for every few pixels, which takes memory and time.
+_MAX_LOSSLESS_WEBP = 32 * 2**10
 
 
 def sniff(data: bytes) -> str | None:
@@ -57,13 +64,27 @@ def quick_pixels(data: bytes) -> int | None:
     match sniff(data):
         case "JPEG":
             return scanned_pixels(data)
-        case "PNG" if data.startswith(_PNG_HEADER, 8) and len(data) >= 24:
-            if any(data.find(chunk, 16) >= 0 for chunk in _UNUSUAL_PNG_CHUNKS):
-                return None
+        case "PNG" if data.startswith(_PNG_HEADER, 8) and _has_quick_chunks(data):
             return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
         case "WEBP" if size := webp_size(data):
-            return size[0] * size[1]
+            lossy = data[12:16] == b"VP8 "
+            return size[0] * size[1] if lossy or len(data) <= _MAX_LOSSLESS_WEBP else None
     return None
+
+
+def _has_quick_chunks(data: bytes) -> bool:
+    position, kinds = 8, list[bytes]()
+    while position + 8 <= len(data) and len(kinds) <= _MAX_PNG_CHUNKS:
+        kinds.append(data[position + 4 : position + 8])
+        if kinds[-1] == b"IEND":
+            break
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    return (
+        len(data) >= 24
+        and len(kinds) <= _MAX_PNG_CHUNKS
+        and _QUICK_PNG_CHUNKS.issuperset(kinds)
+        and all(kinds.count(kind) <= 1 for kind in _ONCE)
+    )
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

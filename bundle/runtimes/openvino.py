@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -98,7 +99,7 @@ def load(
     by_size = {size: _compile(core, model, size, config) for size in sizes}
     count = by_size[1].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     streams = [Stream(by_size) for _ in range(count)]
-    return OpenVinoModel(streams[0] if short else alone, streams, ov.get_version())
+    return OpenVinoModel(None if short else alone, streams, ov.get_version())
 
 
 def _compile(core: Any, model: Any, images: int, config: dict[str, Any]) -> Any:
@@ -180,17 +181,19 @@ class OpenVinoModel:
 
     Streams have no barrier after every layer. On two cores that also decode images, a batch divided
     between streams takes 0.6 times as long as with all threads on each layer; a single image would
-    take 1.4 times as long, unless its pass is short: then `alone` is one of the streams.
+    take 1.4 times as long, unless its pass is short: then `alone` is None, and it has a stream.
     """
 
     runtime = "openvino"
     device = "cpu"
 
-    def __init__(self, alone: Stream, streams: list[Stream], version: str) -> None:
+    def __init__(self, alone: Stream | None, streams: list[Stream], version: str) -> None:
         self.streams = len(streams)
         self._alone = alone
         self._free = streams
         self._released = threading.Condition()
+        # Whose turn it is: a call that needs all streams would never get them otherwise.
+        self._turns: deque[object] = deque()
         self._pool = ThreadPoolExecutor(self.streams)
         self.runtime_version = version.partition("-")[0]
 
@@ -214,20 +217,27 @@ class OpenVinoModel:
         self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
     ) -> list[npt.NDArray[np.float32]]:
         """The outputs for a batch, which is divided between the streams."""
+        if len(pixels) == 1 and self._alone is None:
+            with self._streams(1) as (stream,):
+                return stream.run(pixels, class_index)
         with self._streams(self.streams) as streams:
+            if len(pixels) == 1 and self._alone is not None:
+                return self._alone.run(pixels, class_index)
             streams = streams[: len(pixels)]
-            if len(streams) == 1:
-                return (self._alone if len(pixels) == 1 else streams[0]).run(pixels, class_index)
             parts = (np.array_split(array, len(streams)) for array in (pixels, class_index))
             found = list(self._pool.map(Stream.run, streams, *parts))
         return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
 
     @contextmanager
     def _streams(self, count: int) -> Iterator[list[Stream]]:
-        """Take `count` streams as soon as they are free."""
+        """Take `count` streams as soon as they are free, first come, first served."""
+        turn = object()
         with self._released:
-            self._released.wait_for(lambda: len(self._free) >= count)
+            self._turns.append(turn)
+            self._released.wait_for(lambda: self._turns[0] is turn and len(self._free) >= count)
+            self._turns.popleft()
             taken, self._free = self._free[:count], self._free[count:]
+            self._released.notify_all()
         try:
             yield taken
         finally:

@@ -124,9 +124,11 @@ class RequestLoop:
             case "classify":
                 return self._classify(arrays, exclusive=header["exclusive"])
             case "infer":
-                return {}, _finite(self._model.infer(arrays[0]))
+                with self._streams:
+                    return {}, _finite(self._model.infer(arrays[0]))
             case _:
-                return {}, _finite(*self._model.explain(arrays[0], arrays[1]))
+                with self._streams:
+                    return {}, _finite(*self._model.explain(arrays[0], arrays[1]))
 
     def _classify(
         self, images: list[Array], *, exclusive: bool
@@ -135,16 +137,20 @@ class RequestLoop:
         started = time.perf_counter()
         mapped = map if self._pool is None or len(images) == 1 else self._pool.map
         found = list(mapped(self._decode, images))
-        response = {
+        response: dict[str, Any] = {
             "images": [record for record, _ in found],
             "decode_s": time.perf_counter() - started,
+            "infer_s": 0.0,
         }
         pixels = [each for _, each in found if each is not None]
         if not pixels:
             return response, []
         infer = self._model.infer if exclusive else self._model.infer_on_stream
         with self._streams:
-            return response, _finite(infer(np.stack(pixels)))
+            started = time.perf_counter()
+            logits = infer(np.stack(pixels))
+        response["infer_s"] = time.perf_counter() - started
+        return response, _finite(logits)
 
     def _decode(self, image: Array) -> tuple[dict[str, Any], Array | None]:
         """The record of an image, and its pixels unless it can't be decoded."""

@@ -85,14 +85,12 @@ class FramedProcess:
         """Whether it takes requests."""
         return self._connection is not None and not self._connection.closed
 
-    async def ask(
-        self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]], timeout_s: float
-    ) -> Frame:
+    async def ask(self, header: dict[str, Any], arrays: Sequence[Array], timeout_s: float) -> Frame:
         """Send a frame and return the response. Several may be in flight, and end in any order.
 
         Args:
             header: The header of the frame.
-            arrays: The arrays of the frame, as `bundle.worker.wire.frame` takes them.
+            arrays: The arrays of the frame.
             timeout_s: Time limit in seconds, from the end of the request before: a worker may take
                 them one after another.
 

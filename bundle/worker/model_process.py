@@ -60,10 +60,11 @@ class Classified(NamedTuple):
 
 
 class ClassifiedBatch(NamedTuple):
-    """A batch in its order, and the seconds of its decoding and of the whole."""
+    """A batch in its order, and the seconds of its decoding and of its forward pass."""
 
     images: list[Classified | ImageError]
     decode_s: float
+    infer_s: float
 
 
 class ModelProcess:
@@ -187,7 +188,7 @@ class ModelProcess:
             else:
                 info = ImageInfo(**record["info"]) if "info" in record else None
                 images.append(Classified(next(rows), info))
-        return ClassifiedBatch(images, float(header["decode_s"]))
+        return ClassifiedBatch(images, float(header["decode_s"]), float(header["infer_s"]))
 
     async def infer(self, pixels: Pixels, timeout_s: float) -> Logits:
         """uint8 [N, H, W, 3] to logits float32 [N, C]. Raises as `classify`."""

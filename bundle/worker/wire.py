@@ -39,26 +39,13 @@ class WireClosed(Exception):
     """The other side closed the connection, or sent something that is not a frame."""
 
 
-def frame(
-    header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
-) -> list[memoryview]:
-    """The buffers of one frame, to be sent in order; the arrays are not copied.
-
-    A sequence of arrays of one shape and dtype arrives as one array, stacked along a new axis 0.
-    """
-    described: list[tuple[str, list[int]]] = []
-    blocks: list[Array] = []
-    for array in arrays:
-        parts = [array] if isinstance(array, np.ndarray) else list(array)
-        shape = list(parts[0].shape)
-        described.append(
-            (str(parts[0].dtype), shape if isinstance(array, np.ndarray) else [len(parts), *shape])
-        )
-        blocks += (np.ascontiguousarray(part) for part in parts)
+def frame(header: dict[str, Any], arrays: Sequence[Array] = ()) -> list[memoryview]:
+    """The buffers of one frame, to be sent in order; contiguous arrays are not copied."""
+    described = [(str(array.dtype), list(array.shape)) for array in arrays]
     text = json.dumps({**header, "arrays": described}).encode()
     return [
         memoryview(_HEAD.pack(MAGIC, len(text)) + text),
-        *(block.reshape(-1).view(np.uint8).data for block in blocks),
+        *(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays),
     ]
 
 
@@ -86,9 +73,7 @@ class FrameConnection(asyncio.Protocol):
             self._pending[identity] = pending
         return pending
 
-    def post(
-        self, header: dict[str, Any], arrays: Sequence[Array | Sequence[Array]] = ()
-    ) -> asyncio.Future[Frame]:
+    def post(self, header: dict[str, Any], arrays: Sequence[Array] = ()) -> asyncio.Future[Frame]:
         """Send one frame; a future of the response, which fails with `WireClosed`."""
         identity = next(self._ids)
         if not self.closed:

@@ -70,7 +70,6 @@ class Decoder:
     ) -> None:
         self._timeout_s = settings.decode_timeout_s
         self._queue_timeout_s = settings.inference_timeout_s
-        self._max_queued = settings.queue_size
         self._sleep = sleep
         arguments = {
             "limits": dataclasses.asdict(settings.image_limits),
@@ -95,7 +94,7 @@ class Decoder:
         Raises:
             ImageError: the file is not an acceptable image.
             DecodeTimeout: it takes too long.
-            QueueFull: too many images are queued, or this one was queued for too long.
+            QueueFull: it was queued for too long; the models' queues bound the number of images.
             DecoderUnavailable: no decoder can be started.
             Draining: the pool has been stopped.
         """
@@ -103,10 +102,6 @@ class Decoder:
             raise _stopped()
         if self._all_failed:
             raise _unavailable()
-        if len(self._queue) >= self._max_queued:
-            raise QueueFull(
-                f"{len(self._queue)} images wait to be decoded. Send this one again a little later."
-            )
         loop = asyncio.get_running_loop()
         item = QueuedFile(data, geometry, loop.create_future())
         self._queue.append(item)

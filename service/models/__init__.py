@@ -1,1 +1,1 @@
-"""Loaded models: the registry, one process per version, dynamic batching."""
+"""Loaded models: the registry, their processes, dynamic batching."""

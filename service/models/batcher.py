@@ -14,7 +14,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -71,7 +71,7 @@ class Queue:
         self.max_batch = max_batch
         # Batches that the instances run at once; known when they are loaded.
         self.streams = 1
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._gather_s = gather_s
         self._closed: Exception | None = None
         self._admitted = 0
@@ -90,7 +90,7 @@ class Queue:
 
     @property
     def is_concurrent(self) -> bool:
-        """More than one image is in flight."""
+        """More than one image is admitted."""
         return self._admitted > 1
 
     def check_room(self, count: int = 1) -> None:
@@ -123,7 +123,12 @@ class Queue:
                 self._changed.set()
 
     async def submit(
-        self, image: bytes | Pixels, bundle: str, *, suspect: bool = False
+        self,
+        image: bytes | Pixels,
+        bundle: str,
+        *,
+        suspect: bool = False,
+        timeout_s: float | None = None,
     ) -> Classification:
         """Queue an image and return its result; if cancelled, drop it unless it runs.
 
@@ -131,6 +136,7 @@ class Queue:
             image: a file, or pixels uint8 [H, W, 3] of the bundle's input size.
             bundle: digest of the bundle that it is for.
             suspect: a process has ended with it, so it runs alone.
+            timeout_s: what is left of the time limit; None: all of it.
 
         Raises:
             ImageError: the file can't be decoded.
@@ -146,13 +152,17 @@ class Queue:
         self._items.append(item)
         self._changed.set()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s if timeout_s is None else timeout_s):
                 return await item.future
         except TimeoutError as exc:
             raise ModelUnavailable(
-                f"The model has not answered within {self._timeout_s:g} s. "
+                f"The model has not answered within {self.timeout_s:g} s. "
                 "Send the image again a little later."
             ) from exc
+        finally:
+            # Nobody may pull for a long time, while a process is started.
+            with suppress(ValueError):
+                self._items.remove(item)
 
     def put_back(self, item: QueuedImage) -> None:
         """Queue an image again, before all others."""
@@ -234,16 +244,14 @@ def _present(batches: Sequence[Sequence[QueuedImage]]) -> int:
     return sum(not item.future.cancelled() for batch in batches for item in batch)
 
 
-def hand_out(
-    batch: Sequence[QueuedImage], found: ClassifiedBatch, started: float, ended: float
-) -> None:
-    """Set the result of each image, and its times (`started` and `ended` of `perf_counter`)."""
+def hand_out(batch: Sequence[QueuedImage], found: ClassifiedBatch, ended: float) -> None:
+    """Set the result of each image; the batch `ended` at this `perf_counter`."""
     for item, image in zip(batch, found.images, strict=True):
         if isinstance(image, ImageError):
             fail(item, image)
         elif not item.future.done():
-            inference_s = ended - started - found.decode_s
-            times = found.decode_s, started - item.since, inference_s
+            queue_s = ended - item.since - found.decode_s - found.infer_s
+            times = found.decode_s, queue_s, found.infer_s
             item.future.set_result(Classification(*image, *times))
 
 

@@ -17,6 +17,8 @@ from service.models.batcher import ProcessLost, Queue, QueuedImage, fail, hand_o
 WATCH_S = 0.5
 # Before each start in a row; the last one repeats.
 RESTART_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+# Of the time limit of an image for its batch, so that time is left to find out which image hangs.
+SHARE = 0.5
 # The restart delays begin again after a process that has lived this long.
 STEADY_S = 30.0
 
@@ -30,7 +32,6 @@ class Instance:
         name: of the model, for the log.
         queue: its images.
         start: starts a process; None: the model is refused. It raises `WorkerDied`.
-        timeout_s: for a batch.
         sleep: waits before a start is repeated.
     """
 
@@ -39,13 +40,11 @@ class Instance:
         name: str,
         queue: Queue,
         start: Callable[[], Awaitable[ModelProcess | None]],
-        timeout_s: float,
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         self._name = name
         self._queue = queue
         self._start = start
-        self._timeout_s = timeout_s
         self._sleep = sleep
         self.process: ModelProcess | None = None
         # Of the process, once there is one.
@@ -84,12 +83,15 @@ class Instance:
                 batch = await self._queue.next_batch(WATCH_S, ahead=ahead)
                 suspect = any(item.suspect for item in batch)
                 alive = self.alive
+                if not alive and batch:  # another instance may take it
+                    self._queue.give_back(batch)
+                    batch = []
                 if self._batches and (suspect or not alive):
                     # Of two batches in a process that ends, neither can be blamed.
                     await asyncio.wait(self._batches)
                     alive = self.alive
                 if not alive:
-                    if batch:  # another instance may take it
+                    if batch:  # the process ended in between
                         self._queue.give_back(batch)
                     await self._replace()
                 elif batch:
@@ -151,11 +153,10 @@ class Instance:
         batch = [item for item in batch if not item.future.done()]
         if not batch:
             return
-        started = time.perf_counter()
         try:
             found = await process.classify(
                 [item.image for item in batch],
-                self._timeout_s,
+                SHARE * self._queue.timeout_s,
                 exclusive=not self._queue.is_concurrent,
             )
         except RuntimeUnavailable as exc:
@@ -166,7 +167,7 @@ class Instance:
             for item in batch:
                 await self._infer([item])
         else:
-            hand_out(batch, found, started, time.perf_counter())
+            hand_out(batch, found, time.perf_counter())
 
     def _done(self, batch: list[QueuedImage], task: asyncio.Task[None]) -> None:
         self._batches.discard(task)

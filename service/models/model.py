@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from bundle.errors import BundleError, WorkerDied
+from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import BundleRef, check_folder
 from bundle.worker.client import text_of
@@ -85,16 +85,9 @@ class ServedModel:
         self._sleep = sleep
         # Instances whose first start has failed.
         self._failed = 0
-        timeout_s = settings.inference_timeout_s
-        self.queue = Queue(settings.queue_size, settings.max_batch, timeout_s)
+        self.queue = Queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
         self._instances = [
-            Instance(
-                self._id,
-                self.queue,
-                functools.partial(self._start_process, number),
-                timeout_s,
-                sleep,
-            )
+            Instance(self._id, self.queue, functools.partial(self._start_process, number), sleep)
             for number in range(settings.instances)
         ]
 
@@ -105,7 +98,12 @@ class ServedModel:
             return "refused"
         if self.manifest is None:
             return "loading"
-        return "ready" if any(instance.alive for instance in self._instances) else "restarting"
+        return "ready" if self._alive else "restarting"
+
+    @property
+    def _alive(self) -> list[Instance]:
+        """The instances that take batches."""
+        return [instance for instance in self._instances if instance.alive]
 
     def target(self) -> Target:
         """What a request for this model is for. While the model restarts, images are queued.
@@ -173,14 +171,20 @@ class ServedModel:
             manifest = await asyncio.to_thread(read_manifest, self.path)
             check_folder(self.path, manifest)
             check_artifact(manifest, self.settings.runtime)
-            process = self._new_process(self.path, self.settings, number)
+            process = self._new_process(self.path, self._settings_beside(manifest), number)
             info = await process.start(self.settings.load_timeout_s)
             if info["digest"] != manifest.digest:
                 await process.kill()
                 raise WorkerDied("The bundle was replaced while it was loaded.")
+            if self._alive and not self._is_same(info):
+                await process.kill()
+                raise WorkerDied("The process runs another artifact than other instances.")
         except WorkerDied:
             raise
         except BundleError as exc:
+            if isinstance(exc, RuntimeUnavailable) and self._alive:
+                # The others go on: there may be no memory for one more.
+                raise WorkerDied(str(exc)) from exc
             self._refuse(exc.code, str(exc))
             return None
         # The machine is short of something, threads for example.
@@ -188,16 +192,32 @@ class ServedModel:
             raise WorkerDied(f"The process cannot be started ({text_of(exc)}).") from exc
         self.manifest, self.info = manifest, info
         # All instances run the same bundle; those of another one are replaced.
-        for other in self._instances:
-            if other.alive and other.process and other.process.info["digest"] != info["digest"]:
+        for other in self._alive:
+            if other.process and other.process.info["digest"] != info["digest"]:
                 other.process.kill_now()
         best = info["batch_size"] or self.settings.max_batch
-        self.queue.streams = info["streams"] * len(self._instances)
+        self.queue.streams = info["streams"] * (1 + len(self._alive))
         self.queue.max_batch = min(self.settings.max_batch, math.ceil(best / info["streams"]))
         what = f"{info['artifact_id']} on {info['device']}"
         what = f"{what}, in batches of up to {self.queue.max_batch}; {info['choice']}"
         log.info("model %s is ready: %s", self._id, what)
         return process
+
+    def _is_same(self, info: RuntimeInfo) -> bool:
+        """Whether a process runs what the last one does, or another bundle."""
+        known = self.info
+        return (
+            known is None
+            or known["digest"] != info["digest"]
+            or ((known["artifact_id"], known["device"]) == (info["artifact_id"], info["device"]))
+        )
+
+    def _settings_beside(self, manifest: Manifest) -> Settings:
+        """The settings of a process: what other instances run, where they run this bundle."""
+        if not self._alive or self.info is None or self.info["digest"] != manifest.digest:
+            return self.settings
+        same = {"runtime": self.info["artifact_id"], "device": self.info["device"]}
+        return self.settings.model_copy(update=same)
 
     def _refuse(self, code: str, reason: str) -> None:
         self.code, self.reason = code, reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from bundle.errors import RuntimeUnavailable
@@ -37,7 +38,7 @@ def new_process(bundle: Path, settings: Settings, number: int = 0) -> ModelProce
         number: of the instance; instances are divided among the GPUs.
     """
     several = settings.instances > 1 and settings.device != "cpu"
-    devices = cuda_devices() if several else 0
+    devices = _gpus() if several else 0
     return ModelProcess(
         bundle,
         settings.runtime,
@@ -48,3 +49,9 @@ def new_process(bundle: Path, settings: Settings, number: int = 0) -> ModelProce
         openmp_wait=settings.openmp_wait,
         gpu=number % devices if devices else None,
     )
+
+
+@functools.cache
+def _gpus() -> int:
+    """The number of GPUs, asked for once: the driver may take a second."""
+    return cuda_devices()

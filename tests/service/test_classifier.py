@@ -64,8 +64,15 @@ class FakeQueue(Queue):
         self.errors: dict[bytes | str, Exception] = {}
 
     async def submit(
-        self, image: bytes | Pixels, bundle: str, *, suspect: bool = False
+        self,
+        image: bytes | Pixels,
+        bundle: str,
+        *,
+        suspect: bool = False,
+        timeout_s: float | None = None,
     ) -> Classification:
+        assert (timeout_s is not None) == suspect, "the time limit is that of the request"
+        assert timeout_s is None or 0 < timeout_s < self.timeout_s
         assert bundle == MANIFEST.digest
         assert len(self) > 0, "it is admitted"
         kind = image if isinstance(image, bytes) else "pixels"
@@ -228,9 +235,12 @@ def padded(data: bytes, size: int) -> bytes:
     return data + bytes(size - len(data))
 
 
-def with_text(png: bytes) -> bytes:
-    """A PNG with a chunk of compressed text behind its header."""
-    return png[:33] + b"\0\0\0\x0bzTXta\0\0" + bytes(12) + png[33:]
+def with_chunks(kind: bytes, count: int = 1) -> bytes:
+    """A PNG with chunks of 11 bytes behind its header."""
+    return QUICK[:33] + count * (b"\0\0\0\x0b" + kind + b"a\0\0" + bytes(12)) + QUICK[33:]
+
+
+NOISE = Image.frombytes("RGB", (300, 300), np.random.default_rng(0).bytes(300 * 300 * 3))
 
 
 FILES = {
@@ -238,9 +248,14 @@ FILES = {
     "progressive JPEG of few pixels": (encode(picture(48, 40), "JPEG", progressive=True), True),
     "progressive JPEG": (encode(picture(500, 400), "JPEG", progressive=True), False),
     "PNG": (QUICK, True),
-    "PNG with compressed text": (with_text(QUICK), False),
+    "PNG with compressed text": (with_chunks(b"zTXt"), False),
+    "PNG with a profile": (with_chunks(b"iCCP"), True),
+    "PNG with two profiles": (with_chunks(b"iCCP", 2), False),
+    "PNG with unknown chunks": (with_chunks(b"prVt"), False),
+    "PNG with many chunks": (with_chunks(b"tIME", 101), False),
     "WebP": (encode(picture(500, 400), "WEBP"), True),
     "lossless WebP": (encode(picture(500, 400), "WEBP", lossless=True), True),
+    "large lossless WebP": (encode(NOISE, "WEBP", lossless=True), False),
     "GIF": (SLOW, False),
     "BMP": (coloured(kind="BMP"), False),
     "TIFF": (coloured(kind="TIFF"), False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -108,3 +109,23 @@ def test_a_call_that_fails_gives_its_stream_back(streams: openvino.OpenVinoModel
             streams.infer(np.zeros((2, 7, 7, 3), np.uint8))
 
     assert streams.infer(random_images(3)).shape == (3, 10)
+
+
+def test_a_lone_image_gets_its_turn_among_batches_that_never_pause(
+    streams: openvino.OpenVinoModel,
+) -> None:
+    done = threading.Event()
+
+    def batches() -> None:
+        while not done.is_set():
+            streams.infer_on_stream(random_images(2))
+
+    with ThreadPoolExecutor(4) as pool:  # more than there are streams
+        running = [pool.submit(batches) for _ in range(4)]
+        try:
+            for _ in range(5):
+                assert streams.infer(random_images(1)).shape == (1, 10)
+        finally:
+            done.set()
+        for each in running:
+            each.result()

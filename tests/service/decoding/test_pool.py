@@ -168,18 +168,6 @@ async def test_an_image_whose_client_has_left_is_not_decoded_again() -> None:
         assert machine.running == [False, True]
 
 
-async def test_an_image_for_which_the_queue_has_no_room_is_refused() -> None:
-    machine = Machine()
-    async with started(machine, queue_size=2) as pool:
-        decoding = await send(pool, FILES[0]) + await send(pool, *FILES[1:3])
-        with pytest.raises(QueueFull, match="2 images wait"):
-            await pool.decode(FILES[3], GEOMETRY)
-
-        machine.respond_to_all()
-        assert await asyncio.gather(*decoding) == [DECODED] * 3
-        assert await pool.decode(FILES[4], GEOMETRY) == DECODED
-
-
 async def test_an_image_that_waits_for_too_long_is_refused_and_one_that_is_decoded_is_not() -> None:
     machine = Machine()
     async with started(machine, inference_timeout_s=0.01) as pool:

@@ -94,7 +94,7 @@ class FakeProcess(ModelProcess):
                 raise WorkerDied("ended")
         finally:
             self.in_flight -= 1
-        return ClassifiedBatch([classified(image) for image in images], DECODE_S)
+        return ClassifiedBatch([classified(image) for image in images], DECODE_S, 0.0)
 
     def end_batches(self) -> None:
         """End the batches that run now, and none that comes later."""

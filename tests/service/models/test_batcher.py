@@ -56,7 +56,7 @@ async def request(
 async def finish(queue: Queue, *batches: list[QueuedImage]) -> None:
     """End the forward pass of batches, and let their clients have the results."""
     for batch in batches:
-        hand_out(batch, ClassifiedBatch([Classified(LOGITS, None)] * len(batch), 0.0), 0, 0)
+        hand_out(batch, ClassifiedBatch([Classified(LOGITS, None)] * len(batch), 0.0, 0.0), 0)
         queue.finished(batch)
     await settle()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.errors import RuntimeUnavailable, WorkerDied
+from bundle.errors import IntegrityFailed, RuntimeUnavailable, WorkerDied
 from service.errors import ServiceError
 from service.models.instance import RESTART_DELAYS_S
 from service.models.model import LOAD_DELAYS_S
@@ -206,7 +206,7 @@ async def test_a_model_that_is_refused_at_the_restart_of_one_instance_ends_the_o
 ) -> None:
     async with running(machine, instances=2) as (model, task):
         machine.processes[1].may_end.clear()
-        machine.start_errors = {3: RuntimeUnavailable("no memory")}
+        machine.start_errors = {3: IntegrityFailed("another file")}
         machine.processes[0].kill_now()
         requests = await send(model, *[IMAGE] * 4)
 
@@ -214,6 +214,18 @@ async def test_a_model_that_is_refused_at_the_restart_of_one_instance_ends_the_o
         await task
         assert model.state == "refused"
         assert machine.running == [False] * 3
+
+
+async def test_an_instance_for_which_there_is_no_memory_does_not_end_the_others(
+    machine: Machine,
+) -> None:
+    async with running(machine, instances=2) as (model, _):
+        machine.start_errors = {3: RuntimeUnavailable("no memory")}
+        machine.processes[0].kill_now()
+        assert await asyncio.gather(*await send(model, *[IMAGE] * 4)) == [SUCCESS] * 4
+
+        await until(lambda: machine.running == [False, True, False, True])
+        assert model.state == "ready"
 
 
 async def test_an_instance_that_cannot_be_loaded_is_loaded_later_than_the_others(

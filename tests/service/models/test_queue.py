@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
 from bundle.errors import ImageError, UnreadableImage
@@ -56,8 +59,8 @@ async def test_each_image_has_its_own_result_and_the_times_of_its_batch() -> Non
         Classified(LOGITS, None),
         Classified(LOGITS, None),
     ]
-    started = batch[0].since + 5
-    hand_out(batch, ClassifiedBatch(found, 0.25), started, started + 1)
+    # Five seconds in the queue, and for a stream.
+    hand_out(batch, ClassifiedBatch(found, 0.25, 0.75), batch[0].since + 6)
     queue.finished(batch)
 
     first = await tasks[0]
@@ -122,3 +125,17 @@ async def test_an_image_whose_client_leaves_while_it_is_queued_is_not_dispatched
     assert len(batch) == 1
     await finish(queue, batch)
     await kept
+
+
+async def test_an_image_whose_client_leaves_is_not_kept_while_nobody_pulls() -> None:
+    queue = new_queue()
+    image = np.zeros((2, 2, 3), np.uint8)
+    held = weakref.ref(image)
+    task = asyncio.create_task(queue.submit(image, "bundle"))
+    await settle()
+    del image
+    task.cancel()
+    del task
+    await settle()
+    gc.collect()
+    assert held() is None
