@@ -65,7 +65,8 @@ class TorchNetwork:
         torch.set_num_threads(options.threads)
         self._torch = torch
         module: torch.jit.ScriptModule = torch.jit.load(str(options.model))  # type: ignore[no-untyped-call]
-        self._module = torch.jit.freeze(module.eval())
+        # Weights may be stored in half precision.
+        self._module = torch.jit.freeze(module.eval().float())
 
     def scores(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """See `Network`."""
