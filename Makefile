@@ -35,7 +35,7 @@ lock: $(READY)  ## write requirements.lock from pyproject.toml; ARGS=--upgrade t
 containers: $(READY)  ## build both images, start them with compose, check and stop them
 	@$(BIN)/python scripts/containers.py $(ARGS)
 
-bench: $(READY)  ## measure the service beside its peers, and write benchmarks/RESULTS.md; ARGS="--rounds 1" is quicker
+bench: $(READY)  ## measure the service beside its peers, and write benchmarks/RESULTS.md; ARGS=--quick takes about 5 minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(READY)  ## build the documentation into site/, without network
