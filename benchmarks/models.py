@@ -88,11 +88,11 @@ def photos() -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(files):
         if not file.exists():
-            file.write_bytes(photo(*PHOTO_SIZE, seed=number))
+            file.write_bytes(photo(*PHOTO_SIZE, number, QUALITY))
     return tuple(files)
 
 
-def photo(width: int, height: int, seed: int = 0) -> bytes:
+def photo(width: int, height: int, seed: int = 0, quality: int = 90) -> bytes:
     """A synthetic photo: a JPEG with structure at every scale."""
     random = np.random.default_rng(seed)
     pixels = np.full((height, width, 3), 128.0)
@@ -108,5 +108,5 @@ def photo(width: int, height: int, seed: int = 0) -> bytes:
         pixels += np.stack([np.asarray(layer) for layer in layers], axis=-1)
         side *= 2
     content = io.BytesIO()
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(content, "JPEG", quality=QUALITY)
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(content, "JPEG", quality=quality)
     return content.getvalue()

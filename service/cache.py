@@ -13,15 +13,15 @@ import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from cachetools import LRUCache
 
 from bundle.imaging.decode import ImageInfo
-from bundle.worker.model_process import Logits
+from bundle.runtimes import Logits
 from service.classifier import CacheUse, Outcome, Outcomes
 from service.models.batcher import Classification
 from service.models.model import Target
@@ -45,6 +45,7 @@ class Flight:
 
     # Its outcomes by key, and how many of them were stored.
     task: asyncio.Task[tuple[dict[bytes, Outcome], int]]
+    keys: list[bytes]
     waiting: int = 0
 
 
@@ -102,11 +103,11 @@ class Cache:
                 missing[key] = image
         hits, own = len(found), None
         if missing:
-            own = Flight(asyncio.create_task(self._fly(target, missing)))
+            own = Flight(asyncio.create_task(self._fly(target, missing)), list(missing))
             self._flights |= dict.fromkeys(missing, own)
         started = time.perf_counter()
         flights = {*joined.values(), *([own] if own else ())}
-        async with self._waiting(flights):
+        with self._waiting(flights):
             for flight in flights:
                 await asyncio.shield(flight.task)
         waited = time.perf_counter() - started
@@ -120,9 +121,9 @@ class Cache:
         use = CacheUse(hits, len(joined), len(missing), stored)
         return Outcomes([found[key] for key in keys], use)
 
-    @asynccontextmanager
-    async def _waiting(self, flights: set[Flight]) -> AsyncIterator[None]:
-        """Count this request as waiting; a flight that nobody waits for is cancelled."""
+    @contextmanager
+    def _waiting(self, flights: set[Flight]) -> Iterator[None]:
+        """Count this request as waiting; the flights that none waits for any more are cancelled."""
         for flight in flights:
             flight.waiting += 1
         try:
@@ -132,7 +133,7 @@ class Cache:
                 flight.waiting -= 1
                 if not flight.waiting:
                     flight.task.cancel()
-                    for key in [key for key, other in self._flights.items() if other is flight]:
+                    for key in flight.keys:
                         del self._flights[key]
 
     async def _fly(

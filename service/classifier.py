@@ -74,7 +74,7 @@ class Classifier:
     async def _classify(self, target: Target, image: bytes) -> Classification:
         queue, manifest = target.model.queue, target.manifest
         begun = time.perf_counter()
-        suspect, left_s = False, None
+        suspect = False
         if is_quick(image):
             try:
                 return await queue.submit(image, manifest.digest)
@@ -83,8 +83,7 @@ class Classifier:
         started = time.perf_counter()
         decoded = await self._decoder.decode(image, manifest.input)
         decode_s = time.perf_counter() - started
-        if suspect:
-            left_s = max(0.0, queue.timeout_s - (time.perf_counter() - begun))
+        left_s = queue.timeout_s - (time.perf_counter() - begun) if suspect else None
         found = await queue.submit(
             decoded.pixels, manifest.digest, suspect=suspect, timeout_s=left_s
         )

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from bundle.batches import in_batches
 from bundle.errors import WorkerDied
-from bundle.runtimes import Device
-from bundle.worker.model_process import Logits, ModelProcess, Pixels, RuntimeInfo
+from bundle.runtimes import Device, Heatmap, Logits
+from bundle.worker.model_process import ModelProcess, Pixels, RuntimeInfo
 from bundle.worker.selection import SOURCE
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class RuntimeProcess:
 
     def explain(
         self, pixels: Pixels, class_index: npt.NDArray[np.int64], timeout_s: float
-    ) -> tuple[Logits, npt.NDArray[np.float32]]:
+    ) -> tuple[Logits, Heatmap]:
         """Classify a batch and explain it.
 
         Args:

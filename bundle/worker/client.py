@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from bundle.errors import IMAGE_ERRORS, ImageError
 from bundle.worker.process import Child
 from bundle.worker.wire import MAX_ARRAY_BYTES, Array, Frame, FrameConnection, WireClosed
 
@@ -17,6 +20,7 @@ GRACE_S = 0.5
 POLL_S = 0.005
 # For the last output of a process; one that it started may keep the pipe open.
 OUTPUT_S = 1.0
+TEXT = TypeAdapter(str)
 
 
 class FramedProcess:
@@ -146,6 +150,15 @@ async def _ended(process: subprocess.Popen[bytes], timeout_s: float | None) -> N
         async with asyncio.timeout(timeout_s):
             while process.poll() is None:  # noqa: ASYNC110 - a process sets no event
                 await asyncio.sleep(POLL_S)
+
+
+def image_error(record: Mapping[str, Any]) -> ImageError:
+    """The error of an image that a child reports by `error`, its code, and `detail`.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is not one.
+    """
+    return IMAGE_ERRORS[record["error"]](TEXT.validate_python(record["detail"]))
 
 
 def text_of(exc: Exception) -> str:

@@ -9,27 +9,22 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter
 
 from bundle.errors import (
     BUNDLE_ERRORS,
-    IMAGE_ERRORS,
     BundleError,
     ImageError,
     RuntimeUnavailable,
     WorkerDied,
 )
 from bundle.imaging.decode import ImageInfo, ImageLimits
-from bundle.runtimes import Device
-from bundle.worker.client import GRACE_S, FramedProcess
+from bundle.runtimes import Device, Heatmap, Logits
+from bundle.worker.client import GRACE_S, FramedProcess, image_error
 from bundle.worker.process import OpenMPWait, environment
 from bundle.worker.selection import SOURCE
 from bundle.worker.wire import Array, WireClosed
 
 Pixels = npt.NDArray[np.uint8]
-Logits = npt.NDArray[np.float32]
-
-TEXT = TypeAdapter(str)
 
 
 class RuntimeInfo(TypedDict):
@@ -183,8 +178,7 @@ class ModelProcess:
         images: list[Classified | ImageError] = []
         for record in records:
             if "error" in record:
-                error = IMAGE_ERRORS[record["error"]]
-                images.append(error(TEXT.validate_python(record["detail"])))
+                images.append(image_error(record))
             else:
                 info = ImageInfo(**record["info"]) if "info" in record else None
                 images.append(Classified(next(rows), info))
@@ -198,7 +192,7 @@ class ModelProcess:
 
     async def explain(
         self, pixels: Pixels, class_index: npt.NDArray[np.int64], timeout_s: float
-    ) -> tuple[Logits, npt.NDArray[np.float32]]:
+    ) -> tuple[Logits, Heatmap]:
         """Logits float32 [N, C], and raw class activation maps float32 [N, h, w].
 
         Raises as `classify`; the model has heat maps.

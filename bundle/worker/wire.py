@@ -68,7 +68,7 @@ class FrameConnection(asyncio.Protocol):
         """A future of the response with this id; it fails with `WireClosed`."""
         pending: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         if self.closed:
-            _fail(pending, "the other side closed the connection")
+            fail(pending, WireClosed("the other side closed the connection"))
         else:
             self._pending[identity] = pending
         return pending
@@ -114,14 +114,15 @@ class FrameConnection(asyncio.Protocol):
         self.closed = True
         pending, self._pending = self._pending, {}
         for future in pending.values():
-            if not future.done():
-                _fail(future, str(exc or "the other side closed the connection"))
+            fail(future, WireClosed(str(exc or "the other side closed the connection")))
 
 
-def _fail(pending: asyncio.Future[Frame], text: str) -> None:
-    pending.set_exception(WireClosed(text))
-    # Retrieved, or asyncio would log it when the caller was cancelled before.
-    pending.exception()
+def fail(future: asyncio.Future[Any], error: Exception) -> None:
+    """Fail a future unless it is done."""
+    if not future.done():
+        future.set_exception(error)
+        # Retrieved, or asyncio would log it when the caller was cancelled before.
+        future.exception()
 
 
 class Wire:

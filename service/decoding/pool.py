@@ -21,7 +21,7 @@ from bundle.errors import ImageError, UnreadableImage
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage
 from bundle.worker.client import FramedProcess
-from bundle.worker.wire import WireClosed
+from bundle.worker.wire import WireClosed, fail
 from service.decoding.worker import DecoderProcess, NotStarted, new_process
 from service.errors import DecoderUnavailable, DecodeTimeout, Draining, QueueFull
 from service.settings import Settings
@@ -44,13 +44,6 @@ class QueuedFile:
     geometry: Input
     future: asyncio.Future[DecodedImage]
     attempts: int = 0
-
-    def fail(self, error: Exception) -> None:
-        """Fail it unless it has its result, or its client has left."""
-        if not self.future.done():
-            self.future.set_exception(error)
-            # Retrieved, or asyncio logs it when the client leaves in this moment.
-            self.future.exception()
 
 
 class Decoder:
@@ -137,7 +130,7 @@ class Decoder:
             raise
         finally:
             if item is not None:
-                item.fail(_stopped())
+                fail(item.future, _stopped())
             await process.kill()
 
     async def _start(self, process: DecoderProcess) -> None:
@@ -173,14 +166,15 @@ class Decoder:
         try:
             image = await process.decode(item.data, item.geometry, self._timeout_s)
         except ImageError as exc:
-            item.fail(exc)
+            fail(item.future, exc)
         except TimeoutError:
-            item.fail(
+            fail(
+                item.future,
                 DecodeTimeout(
                     f"The image takes more than {self._timeout_s:g} s to decode. Send a smaller "
                     "one, or save it again as a baseline JPEG or PNG. "
                     f"Received: {len(item.data)} bytes"
-                )
+                ),
             )
         except WireClosed:
             if item.attempts < MAX_ATTEMPTS:
@@ -188,11 +182,12 @@ class Decoder:
                     self._queue.appendleft(item)
                     self._arrived.set()
                 return
-            item.fail(
+            fail(
+                item.future,
                 UnreadableImage(
                     f"The decoder ended on this image, {MAX_ATTEMPTS} times. Save it again as a "
                     f"baseline JPEG or PNG. Received: {len(item.data)} bytes"
-                )
+                ),
             )
         else:
             if not item.future.done():
@@ -206,16 +201,17 @@ class Decoder:
     def _expire(self, item: QueuedFile) -> None:
         """Fail an image that no process has taken."""
         if item in self._queue:
-            item.fail(
+            fail(
+                item.future,
                 QueueFull(
                     f"No decoder was free within {self._queue_timeout_s:g} s. "
                     "Send the image again a little later."
-                )
+                ),
             )
 
     def _fail_queued(self, error: Exception) -> None:
         while self._queue:
-            self._queue.popleft().fail(error)
+            fail(self._queue.popleft().future, error)
 
 
 def _unavailable() -> DecoderUnavailable:

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
-from bundle.errors import IMAGE_ERRORS
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
-from bundle.worker.client import FramedProcess
+from bundle.worker.client import FramedProcess, image_error
 from bundle.worker.process import environment
 from bundle.worker.wire import WireClosed
 
@@ -21,7 +19,6 @@ START_S = 60.0
 START_ATTEMPTS = 2
 # Largest frame that a decoder may send.
 MAX_BYTES = 256 * 2**20
-TEXT = TypeAdapter(str)
 
 
 class NotStarted(Exception):
@@ -96,7 +93,7 @@ class DecoderProcess:
                 {"geometry": _as_json(geometry)}, [content], timeout_s
             )
             if "error" in found:
-                raise IMAGE_ERRORS[found["error"]](TEXT.validate_python(found["detail"]))
+                raise image_error(found)
             (pixels,) = arrays
             if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
                 raise WireClosed(

@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 from bundle.errors import ImageError
 from bundle.imaging.decode import ImageInfo
-from bundle.worker.model_process import ClassifiedBatch, Logits, Pixels
+from bundle.runtimes import Logits
+from bundle.worker.model_process import ClassifiedBatch, Pixels
+from bundle.worker.wire import fail
 from service.errors import ModelUnavailable, QueueFull
 
 # Longest delay of an image for others that are being decoded, while a stream is free.
@@ -154,15 +156,16 @@ class Queue:
         try:
             async with asyncio.timeout(self.timeout_s if timeout_s is None else timeout_s):
                 return await item.future
-        except TimeoutError as exc:
+        except BaseException as exc:
+            # No instance may pull for a long time, while a process is started.
+            with suppress(ValueError):
+                self._items.remove(item)
+            if not isinstance(exc, TimeoutError):
+                raise
             raise ModelUnavailable(
                 f"The model has not answered within {self.timeout_s:g} s. "
                 "Send the image again a little later."
             ) from exc
-        finally:
-            # Nobody may pull for a long time, while a process is started.
-            with suppress(ValueError):
-                self._items.remove(item)
 
     def put_back(self, item: QueuedImage) -> None:
         """Queue an image again, before all others."""
@@ -231,7 +234,7 @@ class Queue:
         """Fail every image that is queued or in flight with `error`, and those that come later."""
         self._closed = error
         for item in [*itertools.chain(*self._in_flight), *self._items]:
-            fail(item, error)
+            fail(item.future, error)
         self._items.clear()
 
     def _drop_cancelled(self) -> None:
@@ -248,14 +251,8 @@ def hand_out(batch: Sequence[QueuedImage], found: ClassifiedBatch, ended: float)
     """Set the result of each image; the batch `ended` at this `perf_counter`."""
     for item, image in zip(batch, found.images, strict=True):
         if isinstance(image, ImageError):
-            fail(item, image)
+            fail(item.future, image)
         elif not item.future.done():
             queue_s = ended - item.since - found.decode_s - found.infer_s
             times = found.decode_s, queue_s, found.infer_s
             item.future.set_result(Classification(*image, *times))
-
-
-def fail(item: QueuedImage, error: Exception) -> None:
-    """Fail one image with `error`, unless it has its result."""
-    if not item.future.done():
-        item.future.set_exception(error)

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 
 from bundle.errors import RuntimeUnavailable, WorkerDied
 from bundle.worker.model_process import ModelProcess
+from bundle.worker.wire import fail
 from service.errors import InternalError, ModelUnavailable
-from service.models.batcher import ProcessLost, Queue, QueuedImage, fail, hand_out
+from service.models.batcher import ProcessLost, Queue, QueuedImage, hand_out
 
 # Between two checks of an idle process.
 WATCH_S = 0.5
@@ -134,9 +135,9 @@ class Instance:
                     continue
                 if item.suspect:
                     text = "The process of the model ended twice on this image. Send another image."
-                    fail(item, ModelUnavailable(text))
+                    fail(item.future, ModelUnavailable(text))
                 elif isinstance(item.image, bytes):
-                    fail(item, ProcessLost())
+                    fail(item.future, ProcessLost())
                 else:
                     item.suspect = True
                     self._queue.put_back(item)
@@ -149,7 +150,7 @@ class Instance:
         for item in batch:
             if item.bundle != self._digest:
                 text = f"The bundle of the model {self._name} was replaced while the image waited."
-                fail(item, ModelUnavailable(f"{text} Send it again."))
+                fail(item.future, ModelUnavailable(f"{text} Send it again."))
         batch = [item for item in batch if not item.future.done()]
         if not batch:
             return
@@ -162,7 +163,7 @@ class Instance:
         except RuntimeUnavailable as exc:
             # The process is still up. One image can be the cause, so each runs alone.
             if len(batch) == 1:
-                fail(batch[0], exc)
+                fail(batch[0].future, exc)
                 return
             for item in batch:
                 await self._infer([item])
@@ -174,5 +175,8 @@ class Instance:
         self._queue.finished(batch)
         if not task.cancelled() and task.exception() is not None:
             for item in batch:
-                fail(item, InternalError("The service failed on this image. Its log says why."))
+                fail(
+                    item.future,
+                    InternalError("The service failed on this image. Its log says why."),
+                )
             log.error("model %s: a batch failed", self._name, exc_info=task.exception())

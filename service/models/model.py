@@ -171,12 +171,19 @@ class ServedModel:
             manifest = await asyncio.to_thread(read_manifest, self.path)
             check_folder(self.path, manifest)
             check_artifact(manifest, self.settings.runtime)
-            process = self._new_process(self.path, self._settings_beside(manifest), number)
+            settings = self.settings
+            if running := self._running(manifest.digest):
+                same = {"runtime": running["artifact_id"], "device": running["device"]}
+                settings = settings.model_copy(update=same)
+            process = self._new_process(self.path, settings, number)
             info = await process.start(self.settings.load_timeout_s)
             if info["digest"] != manifest.digest:
                 await process.kill()
                 raise WorkerDied("The bundle was replaced while it was loaded.")
-            if self._alive and not self._is_same(info):
+            # Another instance may have been started at the same time.
+            if (running := self._running(info["digest"])) and (
+                (running["artifact_id"], running["device"]) != (info["artifact_id"], info["device"])
+            ):
                 await process.kill()
                 raise WorkerDied("The process runs another artifact than other instances.")
         except WorkerDied:
@@ -203,21 +210,10 @@ class ServedModel:
         log.info("model %s is ready: %s", self._id, what)
         return process
 
-    def _is_same(self, info: RuntimeInfo) -> bool:
-        """Whether a process runs what the last one does, or another bundle."""
-        known = self.info
-        return (
-            known is None
-            or known["digest"] != info["digest"]
-            or ((known["artifact_id"], known["device"]) == (info["artifact_id"], info["device"]))
-        )
-
-    def _settings_beside(self, manifest: Manifest) -> Settings:
-        """The settings of a process: what other instances run, where they run this bundle."""
-        if not self._alive or self.info is None or self.info["digest"] != manifest.digest:
-            return self.settings
-        same = {"runtime": self.info["artifact_id"], "device": self.info["device"]}
-        return self.settings.model_copy(update=same)
+    def _running(self, digest: str) -> RuntimeInfo | None:
+        """What the instances that are alive run, if it is of this bundle."""
+        info = self.info
+        return info if self._alive and info and info["digest"] == digest else None
 
     def _refuse(self, code: str, reason: str) -> None:
         self.code, self.reason = code, reason
