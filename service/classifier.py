@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bundle.errors import BundleError, ImageError
@@ -47,10 +47,12 @@ class Classifier:
 
     Args:
         decoder: For files that are not quick to decode.
+        clock: Seconds.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, clock: Callable[[], float] = time.perf_counter) -> None:
         self._decoder = decoder
+        self._clock = clock
 
     async def classify(self, target: Target, images: Sequence[bytes]) -> Outcomes:
         """Classify image files with a model.
@@ -73,17 +75,17 @@ class Classifier:
 
     async def _classify(self, target: Target, image: bytes) -> Classification:
         queue, manifest = target.model.queue, target.manifest
-        begun = time.perf_counter()
+        begun = self._clock()
         suspect = False
         if is_quick(image):
             try:
                 return await queue.submit(image, manifest.digest)
             except ProcessLost:
                 suspect = True
-        started = time.perf_counter()
+        started = self._clock()
         decoded = await self._decoder.decode(image, manifest.input)
-        decode_s = time.perf_counter() - started
-        left_s = queue.timeout_s - (time.perf_counter() - begun) if suspect else None
+        decode_s = self._clock() - started
+        left_s = queue.timeout_s - (self._clock() - begun) if suspect else None
         found = await queue.submit(
             decoded.pixels, manifest.digest, suspect=suspect, timeout_s=left_s
         )

@@ -162,6 +162,21 @@ class Server:
         self._log.close()
 
 
+def refused_start(**settings: Any) -> str:
+    """The line on standard error of a service that does not start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service"],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
 @contextmanager
 def serving(*, ready: bool = True, prefix: Sequence[str] = (), **settings: Any) -> Iterator[Server]:
     """A service with these settings, stopped at the end."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from service.model_settings import KEYS, read_model_settings
 from service.settings import Settings, SettingsError
-from tests.service.conftest import environment, serving
+from tests.service.conftest import refused_start, serving
 from tests.service.images import coloured
 
 
@@ -71,17 +69,7 @@ def test_what_is_wrong_with_the_file_is_said(tmp_path: Path, text: str, expected
 
 
 def test_an_invalid_file_stops_the_start_with_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "service"],
-        env=environment(models_dir=written(tmp_path, "[flowers]\ninstances = -1\n")),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-    assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
+    line = refused_start(models_dir=written(tmp_path, "[flowers]\ninstances = -1\n"))
     assert "[flowers], instances" in line
     assert "Received: -1" in line
 

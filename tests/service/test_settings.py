@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from pydantic import ValidationError
 
 from service.server import usable_settings
 from service.settings import Settings, SettingsError, settings_table
-from tests.service.conftest import environment
+from tests.service.conftest import refused_start
 
 
 @pytest.mark.parametrize(
@@ -46,17 +44,7 @@ def test_an_invalid_setting_is_named(
 
 
 def test_an_unknown_setting_stops_the_start_with_one_line_that_names_it(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "service"],
-        env=environment(models_dir=tmp_path, modles_dir="models"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-    assert done.returncode == 2
-    (line,) = done.stderr.strip().splitlines()
+    line = refused_start(models_dir=tmp_path, modles_dir="models")
     assert "Received: SERVICE_MODLES_DIR" in line
     assert "SERVICE_MODELS_DIR" in line
 
