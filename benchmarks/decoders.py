@@ -34,7 +34,6 @@ from bundle.worker.blocking import RuntimeProcess
 
 SIZES = {"500 x 375": (500, 375), "12 megapixels": (4000, 3000)}
 ROUNDS = 7
-ENLARGED = 512  # side in pixels of the enlarged test images
 GEOMETRY = Input(
     height=256,
     width=256,
@@ -96,11 +95,12 @@ def main(
         Path | None, typer.Option(help="A bundle folder, models/NAME/VERSION.")
     ] = None,
     images: Annotated[int, typer.Option(help="Test images of each class for the accuracy.")] = 100,
+    side: Annotated[int, typer.Option(help="Pixels of the sides of the enlarged images.")] = 512,
 ) -> None:
     """Print the speed, and with --data and --model the accuracy."""
     speed()
     if data is not None and model is not None:
-        accuracy(data, model, images)
+        accuracy(data, model, images, side)
 
 
 def speed() -> None:
@@ -126,7 +126,7 @@ def speed() -> None:
         console.print(table)
 
 
-def accuracy(data: Path, model: Path, per_class: int) -> None:
+def accuracy(data: Path, model: Path, per_class: int, side: int) -> None:
     """Print the top-1 accuracy at full size and reduced, and how often the predictions agree."""
     manifest = read_manifest(model)
     labels = []
@@ -139,7 +139,7 @@ def accuracy(data: Path, model: Path, per_class: int) -> None:
     ]
     for label, file in track(files, "Reading", console=console, transient=True):
         original = Image.open(file).convert("RGB")
-        enlarged = original.resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC)
+        enlarged = original.resize((side, side), Image.Resampling.BICUBIC)
         content = io.BytesIO()
         enlarged.save(content, "JPEG", quality=90)
         image = read_input(content.getvalue(), manifest.input)
@@ -154,7 +154,7 @@ def accuracy(data: Path, model: Path, per_class: int) -> None:
         }
     right = {way: float((top == labels).mean()) for way, top in best.items()}
     console.print(
-        f"{len(labels)} test images enlarged to {ENLARGED} pixels "
+        f"{len(labels)} test images enlarged to {side} pixels "
         f"({', '.join(sorted(reductions))}): accuracy {right['whole']:.2%} at full size, "
         f"{right['reduced']:.2%} reduced; the same prediction for "
         f"{float((best['whole'] == best['reduced']).mean()):.2%}"

@@ -47,7 +47,7 @@ class Model:
         return read_manifest(self.bundle)
 
     def peer_files(self, artifact: str) -> tuple[Path, Path]:
-        """The files for a peer: an artifact, and JSON with the labels and the input size."""
+        """The files for a peer: an artifact, and JSON with the labels and the geometry."""
         manifest = self.manifest
         found = manifest.artifact(artifact) or manifest.source
         resize = manifest.input.resize
@@ -55,6 +55,7 @@ class Model:
             "labels": manifest.labels,
             "resize": resize.size if isinstance(resize, ShorterSide) else resize.height,
             "crop": manifest.input.crop.height,
+            "interpolation": resize.interpolation,
         }
         file = BUILD / f"{self.name}.json"
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ class Options:
 
     port: int
     model: Path  # TorchScript or an OpenVINO IR: uint8 [N, H, W, 3] to float32 logits [N, C]
-    labels: Path  # JSON: {"labels": [...], "resize": 256, "crop": 224}
+    labels: Path  # JSON: labels, resize and crop in pixels, interpolation
     workers: int  # processes or threads that run the model
     threads: int  # of the runtime, for each worker
     batch: int  # maximum batch size
@@ -123,6 +123,7 @@ class Classifier:
         self._labels: list[str] = record["labels"]
         self._resize: int = record["resize"]
         self._crop: int = record["crop"]
+        self._filter = Image.Resampling[record["interpolation"].upper()]
         self._is_ir = options.model.suffix == IR
         self._network: Network = (
             OpenVinoNetwork(options, self._crop) if self._is_ir else TorchNetwork(options)
@@ -151,7 +152,7 @@ class Classifier:
             image = image.convert("RGB")
         short = min(image.size)
         width, height = (round(side * self._resize / short) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), self._filter)
         left, top = (width - self._crop) // 2, (height - self._crop) // 2
         return np.asarray(image.crop((left, top, left + self._crop, top + self._crop)))
 

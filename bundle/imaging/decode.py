@@ -88,6 +88,7 @@ class DecodedImage:
 
     pixels: npt.NDArray[np.uint8]
     info: ImageInfo
+    extent: tuple[float, float] | None = None  # see `prepare`
 
 
 def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -> DecodedImage:  # noqa: A002
@@ -107,7 +108,7 @@ def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -
     needed = resize.size if isinstance(resize, ShorterSide) else max(resize.height, resize.width)
     image = decode_image(data, limits, shorter_side=needed)
     try:
-        return replace(image, pixels=prepare(image.pixels, input))
+        return replace(image, pixels=prepare(image.pixels, input, image.extent), extent=None)
     except MemoryError as exc:
         raise out_of_memory(image.info.format) from exc
 
@@ -179,10 +180,11 @@ def _decode(data: bytes, kind: str, limits: ImageLimits, shorter_side: int | Non
     turned_by_pillow = tiff_orientation(image) if kind == "TIFF" else 1
     width, height = image.size if turned_by_pillow < 5 else image.size[::-1]
     if kind == "JPEG" and mode in ("RGB", "L"):
-        factor = turbo.reduction(width, height, shorter_side)
+        turn = exif_orientation(image)
+        factor = turbo.reduction(width, height, shorter_side, turned=turn != 1)
         pixels = turbo.decode(data, width, height, factor)
         if pixels is not None:
-            return _described(pixels, image, factor)
+            return _described(pixels, image, factor, turn)
     if kind == "PNG":
         # Loading ignores the checksums of pixel data. `verify` checks them, and closes the image.
         image.verify()
@@ -202,16 +204,18 @@ def _decode(data: bytes, kind: str, limits: ImageLimits, shorter_side: int | Non
     return DecodedImage(pixels, ImageInfo(kind, width, height, mode, operations + conversions))
 
 
-def _described(pixels: npt.NDArray[np.uint8], image: Image.Image, factor: int) -> DecodedImage:
+def _described(
+    pixels: npt.NDArray[np.uint8], image: Image.Image, factor: int, orientation: int
+) -> DecodedImage:
     """The result for `pixels` that libjpeg-turbo decoded at 1/`factor`; `image` has the header."""
-    orientation = exif_orientation(image)
     steps = (
         (factor > 1, f"decoded_at_1_{factor}"),
         (orientation != 1, f"exif_orientation_{orientation}"),
         (image.mode == "L", "grey_to_rgb"),
     )
     info = ImageInfo("JPEG", *image.size, image.mode, [name for done, name in steps if done])
-    return DecodedImage(upright(pixels, orientation), info)
+    extent = (image.height / factor, image.width / factor) if orientation == 1 else None
+    return DecodedImage(upright(pixels, orientation), info, extent)
 
 
 def _check_size(kind: str, width: int, height: int, limits: ImageLimits) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -15,16 +17,30 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+# How far a filter reaches, in pixels of the smaller of both images (Pillow, Resample.c).
+_SUPPORT = {
+    Image.Resampling.NEAREST: 0.5,
+    Image.Resampling.BILINEAR: 1.0,
+    Image.Resampling.BICUBIC: 2.0,
+    Image.Resampling.LANCZOS: 3.0,
+}
 
-def prepare(pixels: npt.NDArray[np.uint8], input: Input) -> npt.NDArray[np.uint8]:  # noqa: A002
+
+def prepare(
+    pixels: npt.NDArray[np.uint8],
+    input: Input,  # noqa: A002
+    extent: tuple[float, float] | None = None,
+) -> npt.NDArray[np.uint8]:
     """Resize and crop an image to the input size of a model.
 
-    Resampling is Pillow's, whose filters widen with the reduction (antialias). An image that has
-    the size already passes through unchanged.
+    Resampling is Pillow's, horizontally and then vertically, with filters that widen with the
+    reduction (antialias). An image that has the size already passes through unchanged.
 
     Args:
         pixels: uint8 [H, W, 3].
         input: The geometry of the model.
+        extent: Rows and columns that the image covers, where of the last ones only a part belongs
+            to it, as in a JPEG decoded at a fraction of its size; None: all of `pixels`.
 
     Returns:
         uint8 [input.height, input.width, 3], contiguous; shares no memory with `pixels`.
@@ -36,21 +52,40 @@ def prepare(pixels: npt.NDArray[np.uint8], input: Input) -> npt.NDArray[np.uint8
         raise ValueError(
             f"Expected uint8 pixels [H, W, 3]. Received: {pixels.dtype} {list(pixels.shape)}"
         )
-    height, width = _resized(pixels.shape[0], pixels.shape[1], input)
-    if (height, width) != pixels.shape[:2]:
-        image = Image.fromarray(np.ascontiguousarray(pixels), "RGB")
-        pixels = np.asarray(image.resize((width, height), _FILTERS[input.resize.interpolation]))
+    rows, columns = extent or pixels.shape[:2]
+    height, width = _resized(rows, columns, input)
     top = (height - input.crop.height) // 2
     left = (width - input.crop.width) // 2
+    if (height, width) != pixels.shape[:2]:
+        filter_ = _FILTERS[input.resize.interpolation]
+        # Horizontally first, and then only what the crop keeps. Pillow does the same with all of
+        # the image, except that from 13.0 on it may begin vertically, which rounds otherwise.
+        kept = _rows(top, top + input.crop.height, rows / height, filter_)
+        strip = Image.fromarray(np.ascontiguousarray(pixels[kept]), "RGB")
+        strip = strip.resize((width, strip.height), filter_, box=(0, 0, columns, strip.height))
+        strip = strip.crop((left, 0, left + input.crop.width, strip.height))
+        canvas = Image.new("RGB", (input.crop.width, pixels.shape[0]))
+        canvas.paste(strip, (0, kept.start))
+        resized = canvas.resize((canvas.width, height), filter_, box=(0, 0, canvas.width, rows))
+        pixels, left = np.asarray(resized), 0
     return pixels[top : top + input.crop.height, left : left + input.crop.width].copy(order="C")
 
 
-def _resized(height: int, width: int, input: Input) -> tuple[int, int]:  # noqa: A002
-    """(height, width) after the resize rule; the longer side rounds half up, in integers."""
+def _rows(top: int, bottom: int, scale: float, filter_: Image.Resampling) -> slice:
+    """The rows that the resized rows `top` to `bottom` are computed from, and a few more."""
+    reach = _SUPPORT[filter_] * max(1.0, scale) + 1
+    return slice(max(0, math.floor(top * scale - reach)), math.ceil(bottom * scale + reach))
+
+
+def _resized(height: float, width: float, input: Input) -> tuple[int, int]:  # noqa: A002
+    """(height, width) after the resize rule; the longer side rounds half up.
+
+    Exact: the sides are whole numbers, or whole numbers divided by a power of two.
+    """
     rule = input.resize
     if not isinstance(rule, ShorterSide):
         return rule.height, rule.width
     short = min(height, width)
     resized_height = (2 * height * rule.size + short) // (2 * short)
     resized_width = (2 * width * rule.size + short) // (2 * short)
-    return resized_height, resized_width
+    return int(resized_height), int(resized_width)

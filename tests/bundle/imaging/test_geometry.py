@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from bundle.format.manifest import Input
 from bundle.imaging.geometry import prepare
+
+FILTERS = ["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 def geometry(side: int, **resize: Any) -> Input:
@@ -29,10 +32,10 @@ def noise(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     width=st.integers(1, 90),
     size=st.integers(1, 40),
     extra=st.integers(0, 9),
-    interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
+    interpolation=st.sampled_from(FILTERS),
 )
-@settings(max_examples=60, deadline=None)
-def test_any_image_becomes_the_input_size(
+@settings(max_examples=100, deadline=None)
+def test_any_image_becomes_the_middle_of_what_pillow_resizes(
     height: int, width: int, size: int, extra: int, interpolation: str
 ) -> None:
     pixels = noise(height, width)
@@ -40,6 +43,13 @@ def test_any_image_becomes_the_input_size(
 
     result = prepare(pixels, geometry(size, size=size + extra, interpolation=interpolation))
 
+    short = min(height, width)
+    whole = [(2 * side * (size + extra) + short) // (2 * short) for side in (width, height)]
+    left, top = ((side - size) // 2 for side in whole)
+    filter_ = Image.Resampling[interpolation.upper()]
+    resized = Image.fromarray(pixels).resize((whole[0], height), filter_).resize(whole, filter_)
+    expected = np.asarray(resized)[top : top + size, left : left + size]
+    assert np.array_equal(result, expected)
     assert result.shape == (size, size, 3)
     assert result.dtype == np.uint8
     assert result.flags.c_contiguous
@@ -68,6 +78,18 @@ def test_reduction_averages_instead_of_skipping() -> None:
     result = prepare(stripes, geometry(8))
 
     assert abs(result.astype(int) - 128).max() < 16
+
+
+def test_of_the_last_row_and_column_a_part_may_belong_to_the_image() -> None:
+    ramp = np.repeat(np.add.outer(np.arange(60), 3 * np.arange(60)), 3).reshape(60, 60, 3)
+
+    result = prepare(ramp.astype(np.uint8), geometry(8), (59.5, 59.5))
+
+    centres = (np.arange(8) + 0.5) * 59.5 / 8 - 0.5
+    expected = np.add.outer(centres, 3 * centres)
+    # At the edges the filter has nothing beyond the image. Two passes round. With 60 rows and
+    # columns the last of the others would be 1.6 larger.
+    assert np.abs(result[1:7, 1:7, 0] - expected[1:7, 1:7]).max() < 1
 
 
 def test_stretch_gives_up_the_aspect_ratio() -> None:
