@@ -97,6 +97,12 @@ def tune_malloc() -> None:
             mallopt(parameter, value)
 
 
+def trim_malloc() -> None:
+    """Return freed memory to the kernel, once loading is over. Does nothing without glibc."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def processor(proc: Path = PROC) -> str:
     """The operating system's name for the processor."""
     cpuinfo = proc / "cpuinfo"

@@ -95,7 +95,8 @@ class Settings(BaseSettings):
         description="Decode timeout per image in a decoder, in seconds; the decoder is killed.",
     )
     decode_workers: Positive | None = Field(
-        default=None, description="Number of decoder processes; unset: one per core."
+        default=None,
+        description="Most decoder processes at once; they start when needed. Unset: one per core.",
     )
     decode_memory_mb: int = Field(
         default=1024,

@@ -26,7 +26,7 @@ from bundle.errors import BundleError, GoldenMismatch, ImageError, RuntimeUnavai
 from bundle.format.manifest import Input, Manifest, read_manifest
 from bundle.format.repository import verify_files
 from bundle.imaging.decode import ImageLimits, read_input
-from bundle.machine import cuda_devices, tune_malloc, usable_cores
+from bundle.machine import cuda_devices, trim_malloc, tune_malloc, usable_cores
 from bundle.runtimes import Device, Model, describe, load_model
 from bundle.worker.process import end_with
 from bundle.worker.selection import Candidate, candidates
@@ -61,6 +61,7 @@ def main(arguments: dict[str, Any]) -> None:
     except BundleError as exc:
         wire.send({"error": exc.code, "detail": str(exc)})
         return
+    trim_malloc()
     wire.send(ready)
     RequestLoop(wire, model, geometry, ImageLimits(**arguments["limits"]), threads).run()
 

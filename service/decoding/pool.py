@@ -72,12 +72,25 @@ class Decoder:
         self._processes = [DecoderProcess(arguments, new_process) for _ in range(count)]
         self._queue: deque[QueuedFile] = deque()
         self._arrived = asyncio.Event()
+        # One for each process that was needed so far.
         self._tasks: list[asyncio.Task[None]] = []
+        # Processes that wait for an image.
+        self._idle = 0
         self._stopped = False
 
     def start(self) -> None:
-        """Start the processes and let them pull images."""
-        self._tasks = [asyncio.create_task(self._work(process)) for process in self._processes]
+        """Start the first process; the others are started when an image would wait."""
+        self._start_another()
+
+    def _announce(self) -> None:
+        """Wake idle processes for a queued image, and start another process if none is left."""
+        self._arrived.set()
+        if len(self._queue) > self._idle:
+            self._start_another()
+
+    def _start_another(self) -> None:
+        if len(self._tasks) < len(self._processes):
+            self._tasks.append(asyncio.create_task(self._work(self._processes[len(self._tasks)])))
 
     async def decode(self, data: bytes, geometry: Input) -> DecodedImage:
         """Decode an image file to the model's input.
@@ -98,7 +111,7 @@ class Decoder:
         loop = asyncio.get_running_loop()
         item = QueuedFile(data, geometry, loop.create_future())
         self._queue.append(item)
-        self._arrived.set()
+        self._announce()
         timer = loop.call_later(self._queue_timeout_s, self._expire, item)
         try:
             return await item.future
@@ -140,16 +153,19 @@ class Decoder:
                 await process.start()
             except NotStarted as exc:
                 log.warning("a decoder cannot be started: %s", exc)
+                self._start_another()
                 if self._all_failed:
                     self._fail_queued(_unavailable())
                 await self._sleep(RESTART_DELAY_S)
             except Exception:
                 log.exception("a decoder cannot be started")
+                self._start_another()
                 await self._sleep(RESTART_DELAY_S)
 
     async def _next(self, process: DecoderProcess) -> QueuedFile | None:
         """The next image; None after a while without one, and if the process has ended."""
-        with suppress(TimeoutError):
+        self._idle += 1
+        try:
             async with asyncio.timeout(WATCH_S):
                 while process.running:
                     if not self._queue:
@@ -158,6 +174,10 @@ class Decoder:
                     # Its client may have left, and its task has not run since.
                     elif not (item := self._queue.popleft()).future.done():
                         return item
+        except TimeoutError:
+            pass
+        finally:
+            self._idle -= 1
         return None
 
     async def _decode(self, process: DecoderProcess, item: QueuedFile) -> None:
@@ -180,7 +200,7 @@ class Decoder:
             if item.attempts < MAX_ATTEMPTS:
                 if not item.future.done():
                     self._queue.appendleft(item)
-                    self._arrived.set()
+                    self._announce()
                 return
             fail(
                 item.future,
@@ -196,7 +216,8 @@ class Decoder:
     @property
     def _all_failed(self) -> bool:
         """No decoder is running and every last start failed."""
-        return all(process.failed and not process.running for process in self._processes)
+        begun = self._processes[: len(self._tasks)]
+        return all(process.failed and not process.running for process in begun)
 
     def _expire(self, item: QueuedFile) -> None:
         """Fail an image that no process has taken."""

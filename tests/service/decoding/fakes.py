@@ -142,3 +142,13 @@ async def send(pool: Decoder, *files: bytes) -> list[asyncio.Task[DecodedImage]]
     tasks = [asyncio.create_task(pool.decode(file, GEOMETRY)) for file in files]
     await settle()
     return tasks
+
+
+async def start_others(machine: Machine, pool: Decoder, workers: int) -> None:
+    """Start the decoders after the first: an image for each at once, which are then forgotten."""
+    decoding = await send(pool, *FILES[:workers])
+    for process in machine.processes:
+        process.respond(RESPONSE)
+    await asyncio.gather(*decoding)
+    for process in machine.processes:
+        process.files.clear()

@@ -21,6 +21,7 @@ from tests.service.decoding.fakes import (
     RESPONSE,
     Machine,
     send,
+    start_others,
     started,
 )
 from tests.service.tasks import settle, until
@@ -208,6 +209,24 @@ async def test_where_no_decoder_can_be_started_requests_fail_until_a_later_start
         assert await pool.decode(FILE, GEOMETRY) == DECODED
 
 
+async def test_a_decoder_is_started_when_an_image_would_wait_and_stays() -> None:
+    machine = Machine()
+    async with started(machine, workers=3) as pool:
+        for _ in range(3):
+            decoding = await send(pool, FILE)
+            assert machine.running == [True]
+            machine.processes[0].respond(RESPONSE)
+            await asyncio.gather(*decoding)
+
+        decoding = await send(pool, *FILES[:2])
+        assert machine.running == [True, True]
+        machine.processes[1].end()
+        await settle()
+        assert machine.running == [True, False, True, True], "its image needs one at once"
+        machine.respond_to_all()
+        assert await asyncio.gather(*decoding) == [DECODED] * 2
+
+
 async def test_images_go_to_the_decoders_that_run_while_another_cannot_be_started() -> None:
     machine = Machine()
     machine.response = RESPONSE
@@ -223,6 +242,7 @@ async def test_images_go_to_the_decoders_that_run_while_another_cannot_be_starte
 async def test_an_image_whose_decoder_ends_goes_to_one_that_runs_not_to_one_that_starts() -> None:
     machine = Machine()
     async with started(machine, workers=2) as pool:
+        await start_others(machine, pool, 2)
         (decoding,) = await send(pool, FILE)
         machine.may_start.clear()
         machine.processes[machine.files.index([FILE])].end()
@@ -263,8 +283,9 @@ async def test_an_image_that_has_ended_two_decoders_is_unreadable_and_the_next_o
 
 async def test_decoders_that_have_ended_without_an_image_do_not_count_as_attempts() -> None:
     machine = Machine()
-    machine.response = RESPONSE
     async with started(machine, workers=MAX_ATTEMPTS) as pool:
+        await start_others(machine, pool, MAX_ATTEMPTS)
+        machine.response = RESPONSE
         machine.may_start.clear()
         for process in machine.processes:
             process.end()
@@ -276,7 +297,8 @@ async def test_decoders_that_have_ended_without_an_image_do_not_count_as_attempt
 
 async def test_a_defect_in_the_start_of_one_decoder_does_not_keep_another_from_restarting() -> None:
     machine = Machine()
-    async with started(machine, workers=2):
+    async with started(machine, workers=2) as pool:
+        await start_others(machine, pool, 2)
         machine.failures = [ValueError("unexpected")]
         for process in machine.processes:
             process.end()
