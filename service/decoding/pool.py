@@ -26,8 +26,9 @@ from service.decoding.worker import DecoderProcess, NotStarted, new_process
 from service.errors import DecoderUnavailable, DecodeTimeout, Draining, QueueFull
 from service.settings import Settings
 
-# A process may have been killed while it had the image; a second one was ended by the image.
-MAX_ATTEMPTS = 2
+# A process may have been killed while it had the image, and another one with it, which shows a
+# moment later; a third one was ended by the image.
+MAX_ATTEMPTS = 3
 # Between two checks of an idle process.
 WATCH_S = 0.5
 # Before another start after one that failed.
@@ -181,7 +182,7 @@ class Decoder:
         return None
 
     async def _decode(self, process: DecoderProcess, item: QueuedFile) -> None:
-        """Decode an image; if the process ends, queue it again, once."""
+        """Decode an image; if the process ends, queue it again, up to `MAX_ATTEMPTS`."""
         item.attempts += 1
         try:
             image = await process.decode(item.data, item.geometry, self._timeout_s)
