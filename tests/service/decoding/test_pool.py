@@ -266,9 +266,7 @@ async def test_an_image_whose_decoder_ends_is_decoded_before_those_that_came_lat
         assert machine.files == [FILES[:1], FILES]
 
 
-async def test_an_image_that_has_ended_decoder_after_decoder_is_unreadable_and_the_next_one_is_not() -> (
-    None
-):
+async def test_an_image_that_ends_decoder_after_decoder_is_unreadable_the_next_is_not() -> None:
     machine = Machine()
     async with started(machine) as pool:
         decoding = await send(pool, *FILES[:2])
