@@ -21,7 +21,8 @@ from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
 from service.metrics import Metrics
-from service.models.registry import Registry
+from service.repository.lifecycle import Lifecycle
+from service.repository.registry import Registry
 from service.settings import Settings
 
 # The body budget: as many bytes as this number of bodies of the largest size.
@@ -41,21 +42,22 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        registry, decoder = Registry(settings), Decoder(settings)
+        registry, decoder = Registry(settings.models_dir), Decoder(settings)
+        app.state.lifecycle = lifecycle = Lifecycle(settings, registry)
         classify = Classifier(decoder).classify
         cache = Cache(classify, settings.cache_mb * 2**20) if settings.cache_mb else None
         app.state.registry = registry
         app.state.classify = classify if cache is None else cache.classify
         app.state.budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_request_bytes)
         app.state.metrics.watch(registry, cache)
-        registry.start()
+        await lifecycle.start()
         decoder.start()
         try:
             # Another SIGINT cancels this; the shutdown below still has to run.
             with suppress(asyncio.CancelledError):
                 yield
         finally:
-            await registry.stop()
+            await lifecycle.stop()
             await decoder.stop()
 
     # /docs is served from the package, not from a content delivery network.

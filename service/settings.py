@@ -41,6 +41,19 @@ class Settings(BaseSettings):
         description="Model used when a request names none; unset: the one that the file `default` "
         "in the model repository names, or its only model.",
     )
+    versions: str = Field(
+        default="latest",
+        pattern=r"^(all|latest(:[1-9][0-9]{0,3})?|[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$",
+        description="Versions of each model to load: `latest`, `latest:2` and so on, `all`, or "
+        "their numbers, as `1,4`. A refused one does not count.",
+    )
+    watch_s: float = Field(
+        default=5,
+        ge=0,
+        le=86_400,
+        description="How often to look for changes in the model repository, in seconds; "
+        "0: only on SIGHUP.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     device: Literal["auto", "cpu", "cuda"] = Field(

@@ -107,6 +107,9 @@ class ModelSummary(BaseModel):
     version: int
     state: State
     reason: str | None = Field(description="Why the model is refused.")
+    update_error: str | None = Field(
+        description="Why the bundle that should have replaced this one was refused."
+    )
     framework: str | None
     architecture: str | None
     runtime: str | None
