@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from service.api import problems
+from service.api import problems, repository
 from service.api.middleware import RequestLog
 from service.api.routes import router
 from service.api.schemas import Problem
@@ -74,6 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics = Metrics(error.code for error in problems.PROBLEMS)
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = router.routes
+    if settings.admin_key is not None:
+        app.include_router(repository.router)
     problems.install(app, metrics.problem)
     app.add_middleware(RequestLog, metrics=metrics)  # outermost
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bundle.format.manifest import NAME_PATTERN
@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         le=86_400,
         description="How often to look for changes in the model repository, in seconds; "
         "0: only on SIGHUP.",
+    )
+    admin_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Key of the routes that load and unload models, of at least 16 characters; "
+        "unset: there are no such routes.",
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
@@ -202,7 +208,9 @@ def read_settings() -> Settings:
         problems = []
         for error in exc.errors():
             name = PREFIX + "_".join(map(str, error["loc"])).upper()
-            problems.append(f"{name}: {error['msg']}. Received: {error['input']!r}")
+            secret = error["loc"] == ("admin_key",)
+            received = f"{len(error['input'])} characters" if secret else repr(error["input"])
+            problems.append(f"{name}: {error['msg']}. Received: {received}")
         raise SettingsError("; ".join(problems)) from exc
 
 

@@ -11,39 +11,17 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from bundle.errors import BundleError
-from bundle.format.manifest import read_manifest
 from service.model_settings import FILE
 from service.models.model import ServedModel
+from service.models.refusal import refusal
 from service.repository.registry import Registry
-from service.repository.snapshot import Bundle, Files, Snapshot, take_snapshot
-from service.repository.versions import wanted_versions
+from service.repository.snapshot import Snapshot, take_snapshot
+from service.repository.transitions import Transitions
 from service.settings import Settings, SettingsError
 
-# Before a refused bundle is tried again although its files are the same: a network drive may have
-# failed for a moment. The last one repeats.
-RETRY_S = (10.0, 30.0, 60.0, 300.0)
-# Looks in a row that miss a bundle before it is unloaded, for the same reason.
-MISSING_LOOKS = 2
-
 log = logging.getLogger("service")
-
-
-@dataclass(eq=False)
-class Load:
-    """A model that was begun to load, and what from."""
-
-    model: ServedModel
-    task: asyncio.Task[None]
-    # Of the last try: its own, or that of a replacement that was refused.
-    files: Files
-    settings: Settings
-    refusals: int = 0  # in a row, of tries with these files and settings
-    retry_at: float = math.inf
-    missed: int = 0  # looks in a row
 
 
 class Lifecycle:
@@ -65,24 +43,24 @@ class Lifecycle:
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._new_model = new_model
         self._clock = clock
         self._snapshot = Snapshot({}, [], None, {})
-        self._loads: dict[ServedModel, Load] = {}
-        # To take the place of the version that is the key.
-        self._replacements: dict[ServedModel, ServedModel] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        # Models that an operator has unloaded; their bundles stay in the repository.
+        self._unloaded: set[str] = set()
+        self._adjusted = asyncio.Condition()
         self._run: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._transitions = Transitions(self._changed.set, new_model, clock)
         self._asked = False
         self._failure = ""
-        # Number of looks, those that failed included.
+        # The number of the last look that has begun, and of the last one that has been followed.
+        self._begun = 0
         self.looks = 0
 
     @property
     def loaded(self) -> list[ServedModel]:
         """The models that are loaded, are being loaded, or were refused; replacements, too."""
-        return list(self._loads)
+        return self._transitions.loaded
 
     async def start(self) -> None:
         """Look at the repository, begin to load its models, and watch it until `stop`."""
@@ -93,17 +71,55 @@ class Lifecycle:
 
     async def stop(self) -> None:
         """End all processes."""
-        tasks = [load.task for load in self._loads.values()] + [*self._ending]
         if self._run is not None:
-            tasks.append(self._run)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            self._run.cancel()
+            await asyncio.gather(self._run, return_exceptions=True)
+        await self._transitions.stop()
 
     def look(self) -> None:
         """Look at the repository now."""
         self._asked = True
         self._changed.set()
+
+    async def load(self, name: str) -> None:
+        """Look now, and load a model again that was unloaded; return when it serves.
+
+        Raises:
+            UnknownModel: the repository has no such model.
+            ModelRefused: it is refused, or its new bundle is.
+        """
+        self._unloaded.discard(name)
+        await self._after_a_look(lambda: not self._is_loading(name))
+        newest = self._registry.find(name, max(self._registry.models.get(name, {}), default=None))
+        if newest.code is not None or newest.update_error is not None:
+            raise refusal(name, newest.reason or newest.update_error or "", newest.code)
+
+    async def unload(self, name: str) -> None:
+        """End the versions of a model until it is loaded again; return when they have ended.
+
+        Raises:
+            UnknownModel: no version of it is loaded.
+        """
+        if name not in self._registry.models:
+            self._registry.find(name, None)
+        self._unloaded.add(name)
+        await self._after_a_look(
+            lambda: (
+                name not in self._registry.models
+                and all(model.name != name for model in self._transitions.ending)
+            )
+        )
+
+    async def _after_a_look(self, condition: Callable[[], bool]) -> None:
+        """Look now, and return when the condition holds after that."""
+        begun = self._begun
+        self.look()
+        async with self._adjusted:
+            await self._adjusted.wait_for(lambda: self.looks > begun and condition())
+
+    def _is_loading(self, name: str) -> bool:
+        models = self._registry.models.get(name, {}).values()
+        return any(m.state == "loading" or self._transitions.is_replaced(m) for m in models)
 
     async def _watch(self) -> None:
         """Look when it is time or someone asks, and follow what becomes of the models."""
@@ -120,10 +136,13 @@ class Lifecycle:
             looking, self._asked = self._asked, False
             try:
                 if looking:
+                    self._begun += 1
                     await self._look()
                     next_look = self._clock() + interval_s
                 await self._adjust()
-                self.looks += looking
+                self.looks = self._begun
+                async with self._adjusted:
+                    self._adjusted.notify_all()
             except Exception:
                 log.exception("the model repository could not be followed")
 
@@ -145,133 +164,16 @@ class Lifecycle:
                 log.warning("%s has settings of a model that does not exist: %s", FILE, name)
         self._snapshot = found
         self._registry.ignored, self._registry.default_name = found.ignored, found.default
-        # A folder that is there and can't be read, or has no manifest yet, is not gone.
-        there = {folder.path for folder in found.ignored}
-        for load in self._loads.values():
-            path = load.model.path
-            bundle = found.bundles.get(load.model.name, {}).get(load.model.version)
-            load.missed = 0 if bundle or there & {path, path.parent} else load.missed + 1
+        self._transitions.seen(found)
 
     async def _adjust(self) -> None:
-        """Begin, finish and undo what the last look and the states of the models ask for."""
         models = self._registry.models
         for name in {*self._snapshot.bundles, *models}:
-            current = models.setdefault(name, {})
-            bundles = self._snapshot.bundles.get(name, {})
-            settings = self._snapshot.settings.get(name, self._settings)
-            refused = {version for version, model in current.items() if model.code is not None}
-            wanted = wanted_versions(settings.versions, bundles.keys(), refused)
-            for version in sorted(wanted, reverse=True):
-                if version not in current:
-                    current[version] = self._load(bundles[version], settings)
-                else:
-                    await self._renew(current, version, bundles[version], settings)
-            self._unload(current, wanted, bundles)
-            if not current:
+            await self._transitions.adjust(
+                models.setdefault(name, {}),
+                self._snapshot.bundles.get(name, {}),
+                self._snapshot.settings.get(name, self._settings),
+                unloaded=name in self._unloaded,
+            )
+            if not models[name]:
                 del models[name]
-
-    def _load(self, bundle: Bundle, settings: Settings, refusals: int = 0) -> ServedModel:
-        model = self._new_model(bundle.ref, settings, changed=self._changed.set)
-        name = f"{model.name}/{model.version}"
-        task = asyncio.create_task(model.run(), name=name)
-        task.add_done_callback(_log_defect)
-        self._loads[model] = Load(model, task, bundle.files, settings, refusals)
-        return model
-
-    async def _renew(
-        self, current: dict[int, ServedModel], version: int, bundle: Bundle, settings: Settings
-    ) -> None:
-        """Replace a version whose files or settings have changed, or that was refused."""
-        model = current[version]
-        load = self._loads[model]
-        if (replacement := self._replacements.get(model)) is not None:
-            self._finish(current, version, replacement)
-            return
-        if model.state == "loading":
-            return
-        if model.code is not None and load.retry_at == math.inf:
-            self._refused(load)
-        changed = load.files != bundle.files or load.settings != settings
-        if changed and model.code is None and load.settings == settings:
-            load.files, load.retry_at, load.refusals = bundle.files, math.inf, 0
-            changed = await self._is_other(model)
-            model.update_error = None
-        if changed or self._clock() >= load.retry_at:
-            refusals = 0 if changed else load.refusals
-            self._replacements[model] = self._load(bundle, settings, refusals)
-
-    async def _is_other(self, model: ServedModel) -> bool:
-        """Whether another bundle lies where the one that serves was loaded from."""
-        try:
-            manifest = await asyncio.to_thread(read_manifest, model.path)
-        except BundleError:  # its replacement is refused for this
-            return True
-        return model.manifest is None or manifest.digest != model.manifest.digest
-
-    def _finish(
-        self, current: dict[int, ServedModel], version: int, replacement: ServedModel
-    ) -> None:
-        """Let a replacement take over if it is ready, and give it up if it is refused."""
-        if replacement.state == "loading":
-            return
-        model = current[version]
-        del self._replacements[model]
-        if replacement.code is None or model.code is not None:
-            current[version] = replacement
-            if replacement.code is not None:
-                self._refused(self._loads[replacement])
-            self._end(model)
-            return
-        log.error("model %s/%d serves on; its replacement is refused", model.name, version)
-        model.update_error = f"{replacement.code}: {replacement.reason}"
-        load, tried = self._loads[model], self._loads[replacement]
-        load.files, load.settings, load.refusals = tried.files, tried.settings, tried.refusals
-        self._refused(load)
-        self._end(replacement)
-
-    def _refused(self, load: Load) -> None:
-        """Try this version again after a while."""
-        load.retry_at = self._clock() + RETRY_S[min(load.refusals, len(RETRY_S) - 1)]
-        load.refusals += 1
-
-    def _unload(
-        self,
-        current: dict[int, ServedModel],
-        wanted: set[int],
-        bundles: Mapping[int, Bundle],
-    ) -> None:
-        """End the versions that are not wanted any more, once those that are can serve."""
-        loading = any(current[version].state == "loading" for version in wanted)
-        for version in current.keys() - wanted:
-            model = current[version]
-            if version in bundles:
-                if loading and model.code is None:
-                    continue  # it serves until a wanted one does
-            elif self._loads[model].missed < MISSING_LOOKS:
-                continue
-            del current[version]
-            if (replacement := self._replacements.pop(model, None)) is not None:
-                self._end(replacement)
-            self._end(model)
-
-    def _end(self, model: ServedModel) -> None:
-        """End a model that no request can find any more, after those that have it."""
-        load = self._loads.pop(model)
-
-        async def end() -> None:
-            try:
-                await model.unused()
-            finally:
-                load.task.cancel()
-                await asyncio.gather(load.task, return_exceptions=True)
-            log.info("model %s/%d: its process has ended", model.name, model.version)
-
-        task = asyncio.create_task(end())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-
-def _log_defect(task: asyncio.Task[None]) -> None:
-    """Log the exception of a model's task; it ends otherwise if cancelled or refused."""
-    if not task.cancelled() and task.exception() is not None:
-        log.error("model %s has stopped serving", task.get_name(), exc_info=task.exception())

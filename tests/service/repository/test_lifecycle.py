@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import ModelRefused, UnknownVersion
-from service.repository.lifecycle import MISSING_LOOKS, RETRY_S
+from service.repository.transitions import MISSING_LOOKS, RETRY_S
 from tests.service.models.fakes import IMAGE
 from tests.service.repository.fakes import Repository, watched
 from tests.service.tasks import settle, until
@@ -220,6 +220,7 @@ async def test_a_model_that_is_refused_while_it_serves_comes_back(repository: Re
         repository.broken.add(digest)
         repository.processes[0].kill_now()
         await until(lambda: found.states == {1: "refused"})
+        await found.rest()
         repository.broken.clear()
         repository.now += RETRY_S[0]
         await found.look()
