@@ -5,16 +5,19 @@
     queue_size = 64
 
 A table is named after a model and applies to all of its versions. Its keys are those settings of
-the service that a model can have for itself. A variable of the environment overrules them.
+the service that a model can have for itself, which a variable of the environment overrules, and
+`traffic` (see `service.traffic`).
 """
 
 from __future__ import annotations
 
 import tomllib
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from service.settings import Settings, SettingsError
+from service.traffic import KEY, Traffic, read_traffic
 
 FILE = "serving.toml"
 KEYS = (
@@ -30,8 +33,15 @@ ModelSettings: type[BaseModel] = create_model(
 )
 
 
-def read_model_settings(settings: Settings) -> dict[str, Settings]:
-    """The settings of each model that the file names: those of the service with its own.
+class OwnSettings(NamedTuple):
+    """What `serving.toml` says of a model."""
+
+    settings: Settings  # those of the service with its own
+    traffic: Traffic
+
+
+def read_model_settings(settings: Settings) -> dict[str, OwnSettings]:
+    """The settings of each model that the file names.
 
     Raises:
         SettingsError: the file can't be read, or a value is invalid; the text names it.
@@ -48,13 +58,14 @@ def read_model_settings(settings: Settings) -> dict[str, Settings]:
     return {name: _of_model(settings, name, table) for name, table in tables.items()}
 
 
-def _of_model(settings: Settings, name: str, table: object) -> Settings:
+def _of_model(settings: Settings, name: str, table: object) -> OwnSettings:
     file = settings.models_dir / FILE
     if not isinstance(table, dict):
         raise SettingsError(
             f"{file}: expected tables that are named after models, as [flowers], with the keys "
             f"{', '.join(KEYS)}. Received: {name} = {table!r}"
         )
+    traffic = read_traffic(name, table.pop(KEY, {}), str(file))
     try:
         own = ModelSettings.model_validate(table)
     except ValidationError as exc:
@@ -65,4 +76,4 @@ def _of_model(settings: Settings, name: str, table: object) -> Settings:
             f"{file}, [{name}], {key}: {expected}. Received: {error['input']!r}"
         ) from exc
     changes = {key: getattr(own, key) for key in own.model_fields_set - settings.model_fields_set}
-    return settings.model_copy(update=changes)
+    return OwnSettings(settings.model_copy(update=changes), traffic)

@@ -54,6 +54,12 @@ class Settings(BaseSettings):
         description="How often to look for changes in the model repository, in seconds; "
         "0: only on SIGHUP.",
     )
+    session_header: str = Field(
+        default="X-Session-Id",
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="Header whose value keeps a client with one version of a model that has a "
+        "canary.",
+    )
     admin_key: SecretStr | None = Field(
         default=None,
         min_length=16,

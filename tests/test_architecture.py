@@ -62,14 +62,15 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "service": {
         "settings": set(),
         "errors": set(),
-        "model_settings": {"settings"},
+        "traffic": {"settings"},
+        "model_settings": {"settings", "traffic"},
         "decoding": {"errors", "settings"},
         "models": {"errors", "settings"},
-        "repository": {"errors", "settings", "model_settings", "models"},
+        "repository": {"errors", "settings", "traffic", "model_settings", "models"},
         "classifier": {"errors", "decoding", "models"},
         "cache": {"models", "classifier"},
         "metrics": {"models", "repository", "cache"},
-        "api": {"errors", "models", "repository", "classifier", "metrics"},
+        "api": {"errors", "traffic", "models", "repository", "classifier", "metrics"},
         "app": {
             *("settings", "decoding", "repository", "classifier", "cache", "metrics", "api"),
         },

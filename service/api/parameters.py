@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request
+from pydantic import Field
 
 from bundle.format.manifest import NAME_PATTERN
 from service.errors import UnknownParameter
@@ -18,9 +19,13 @@ NameQuery = Annotated[
         description="Name of the model; default: the default model.",
     ),
 ]
+Version = Annotated[int, Field(ge=1)] | Literal["stable", "canary"]
 VersionQuery = Annotated[
-    int | None,
-    Query(ge=1, description="Version of the model; default: the newest one that serves."),
+    Version | None,
+    Query(
+        description="Version of the model, or an alias that its traffic has; default: what the "
+        "traffic says, or the newest one that serves."
+    ),
 ]
 TopKQuery = Annotated[
     int | None,

@@ -8,6 +8,7 @@ usual path, which reports what is wrong with it; both give the same responses.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,10 +21,16 @@ from bundle.format.manifest import NAME_PATTERN
 
 JSON = TypeAdapter(dict[str, Any])
 NUMBER = r"[1-9][0-9]{0,8}"
+
+
+def _version(value: str) -> int | str:
+    return int(value) if value.isdecimal() else value
+
+
 # Query parameter: argument, pattern, type.
-PARAMETERS = {
+PARAMETERS: dict[str, tuple[str, re.Pattern[str], Callable[[str], int | str]]] = {
     "model": ("name", re.compile(NAME_PATTERN), str),
-    "version": ("version", re.compile(NUMBER), int),
+    "version": ("version", re.compile(f"{NUMBER}|stable|canary"), _version),
     "top_k": ("top_k", re.compile(NUMBER), int),
 }
 

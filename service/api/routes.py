@@ -16,7 +16,13 @@ from bundle.format.manifest import NAME_PATTERN
 from service.api import responses, schemas
 from service.api.disconnect import unless_gone
 from service.api.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
-from service.api.parameters import KNOWN_PARAMETERS, NameQuery, TopKQuery, VersionQuery
+from service.api.parameters import (
+    KNOWN_PARAMETERS,
+    NameQuery,
+    TopKQuery,
+    Version,
+    VersionQuery,
+)
 from service.api.problems import problem, request_id
 from service.api.quick_route import QuickRoute
 from service.api.uploads import read_image, read_images
@@ -55,7 +61,7 @@ async def predict(
     """Send the image as the form field `file`, or as the raw body with an image content type."""
     started = time.perf_counter()
     state: State = request.app.state
-    target, k = _target(state, name, version, top_k)
+    target, k = _target(request, name, version, top_k)
     with target.model.used(), state.budget.reserve() as reservation:
         upload = await read_image(request, reservation, state.settings.max_image_bytes)
         outcomes = await unless_gone(request, state.classify(target, [upload.data]))
@@ -91,7 +97,7 @@ async def predict_batch(
     """Send each image as a form field `files`. A bad image gets an error in its place."""
     started = time.perf_counter()
     state: State = request.app.state
-    target, k = _target(state, name, version, top_k)
+    target, k = _target(request, name, version, top_k)
     with target.model.used(), state.budget.reserve() as reservation:
         uploads = await read_images(
             request,
@@ -139,6 +145,7 @@ async def models(request: Request) -> dict[str, Any]:
     return {
         "default": registry.default_name,
         "models": [responses.summary(model) for model in registry.all()],
+        "traffic": registry.traffic,
     }
 
 
@@ -195,13 +202,16 @@ async def metrics(request: Request) -> PlainTextResponse:
 
 
 def _target(
-    state: State, name: str | None, version: int | None, top_k: int | None
+    request: Request, name: str | None, version: Version | None, top_k: int | None
 ) -> tuple[Target, int]:
     """What the request is for, and the number of predictions.
 
     Checked before the body is read, which may be large.
     """
-    model = state.registry.find(name, version)
+    state: State = request.app.state
+    registry: Registry = state.registry
+    session = request.headers.get(state.settings.session_header) if registry.traffic else None
+    model = registry.find(name, version, session)
     target = model.target()
     # A cached result needs no room in the queue.
     if not state.settings.cache_mb:

@@ -22,6 +22,7 @@ from bundle.format.manifest import (
 )
 from bundle.imaging.decode import ImageInfo
 from service.models.model import State
+from service.traffic import Traffic
 
 
 class Prediction(BaseModel):
@@ -138,6 +139,9 @@ class ModelList(BaseModel):
 
     default: str | None = Field(description="The model used when a request names none.")
     models: list[ModelSummary]
+    traffic: dict[str, Traffic] = Field(
+        description="By model: the versions behind its aliases, and the share of the canary."
+    )
 
 
 class ModelRecord(ModelSummary):

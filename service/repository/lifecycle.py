@@ -13,13 +13,14 @@ import math
 import time
 from collections.abc import Callable
 
-from service.model_settings import FILE
+from service.model_settings import FILE, OwnSettings
 from service.models.model import ServedModel
 from service.models.refusal import refusal
 from service.repository.registry import Registry
 from service.repository.snapshot import Snapshot, take_snapshot
 from service.repository.transitions import Transitions
 from service.settings import Settings, SettingsError
+from service.traffic import Traffic
 
 log = logging.getLogger("service")
 
@@ -159,11 +160,12 @@ class Lifecycle:
         for folder in found.ignored:
             if folder not in self._snapshot.ignored:
                 log.warning("ignored folder %s: %s", folder.path, folder.reason)
-        if found.settings != self._snapshot.settings:
-            for name in found.settings.keys() - found.bundles.keys():
+        if found.own != self._snapshot.own:
+            for name in found.own.keys() - found.bundles.keys():
                 log.warning("%s has settings of a model that does not exist: %s", FILE, name)
         self._snapshot = found
         self._registry.ignored, self._registry.default_name = found.ignored, found.default
+        self._registry.traffic = {name: own.traffic for name, own in found.own.items()}
         self._transitions.seen(found)
 
     async def _adjust(self) -> None:
@@ -172,7 +174,7 @@ class Lifecycle:
             await self._transitions.adjust(
                 models.setdefault(name, {}),
                 self._snapshot.bundles.get(name, {}),
-                self._snapshot.settings.get(name, self._settings),
+                self._snapshot.own.get(name, OwnSettings(self._settings, Traffic())),
                 unloaded=name in self._unloaded,
             )
             if not models[name]:

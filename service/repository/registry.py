@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from bundle.format.repository import DEFAULT_FILE, IgnoredFolder
 from service.errors import Draining, ModelRefused, NotReady, UnknownModel, UnknownVersion
 from service.models.model import ServedModel
 from service.models.refusal import refusal
+from service.traffic import Traffic
 
 # Of the ignored folders, in an error message; the log has all.
 MAX_REASONS = 5
+NO_TRAFFIC = Traffic()
 
 
 class Registry:
@@ -28,6 +31,8 @@ class Registry:
         self.ignored: list[IgnoredFolder] = []
         # The model for requests that name none.
         self.default_name: str | None = None
+        # Of models that have aliases.
+        self.traffic: dict[str, Traffic] = {}
         # What is loaded at the start; the service is not ready before.
         self.first: list[ServedModel] = []
         self.draining = False
@@ -40,8 +45,15 @@ class Registry:
             for version in sorted(self.models[name])
         ]
 
-    def find(self, name: str | None, version: int | None) -> ServedModel:
-        """Find a version: the requested one, or the newest that serves.
+    def find(
+        self, name: str | None, version: int | str | None, session: str | None = None
+    ) -> ServedModel:
+        """Find a version.
+
+        Args:
+            name: of the model; None: the default one.
+            version: its number or alias; None: what its traffic says, or the newest that serves.
+            session: id of the requests that should get the same version.
 
         Raises:
             UnknownModel, UnknownVersion: it does not exist; the text names those that do.
@@ -60,8 +72,8 @@ class Registry:
             raise UnknownModel(
                 f"There is no model of this name. Expected one of: {existing}. Received: {name!r}"
             )
-        if version is None:
-            return max(versions.values(), key=_preference)
+        if not isinstance(version, int):
+            version = self._by_traffic(name or "", versions, version, session)
         if version not in versions:
             existing = ", ".join(map(str, sorted(versions)))
             raise UnknownVersion(
@@ -69,6 +81,25 @@ class Registry:
                 f"Expected one of: {existing}. Received: {version}"
             )
         return versions[version]
+
+    def _by_traffic(
+        self,
+        name: str,
+        versions: Mapping[int, ServedModel],
+        alias: str | None,
+        session: str | None,
+    ) -> int | str:
+        """The version behind an alias, or for a request that names none."""
+        traffic = self.traffic.get(name, NO_TRAFFIC)
+        if alias == "canary":
+            return traffic.canary or alias
+        ready = {model.version for model in versions.values() if model.state == "ready"}
+        if alias is None and traffic.canary in ready and traffic.is_canary(name, session):
+            return traffic.canary
+        if traffic.stable is not None:
+            return traffic.stable
+        others = [model for model in versions.values() if model.version != traffic.canary]
+        return max(others or versions.values(), key=_preference).version
 
     def check_ready(self) -> None:
         """Check that requests can be served.

@@ -14,7 +14,7 @@ from bundle.format.repository import (
     default_model,
     scan,
 )
-from service.model_settings import read_model_settings
+from service.model_settings import OwnSettings, read_model_settings
 from service.settings import Settings
 
 # Of the files of a bundle: path, size, time of the last change in ns, and inode.
@@ -38,8 +38,8 @@ class Snapshot(NamedTuple):
     ignored: list[IgnoredFolder]
     # The model for requests that name none; None: the repository names none, and has not only one.
     default: str | None
-    # Of those models that have their own.
-    settings: dict[str, Settings]
+    # What serving.toml says of single models.
+    own: dict[str, OwnSettings]
 
 
 def take_snapshot(settings: Settings) -> Snapshot:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bundle.errors import BundleError
 from bundle.format.manifest import read_manifest
+from service.model_settings import OwnSettings
 from service.models.model import ServedModel
 from service.repository.snapshot import Bundle, Files, Snapshot
 from service.repository.versions import wanted_versions
@@ -95,7 +96,7 @@ class Transitions:
         self,
         current: dict[int, ServedModel],
         bundles: Mapping[int, Bundle],
-        settings: Settings,
+        own: OwnSettings,
         *,
         unloaded: bool,
     ) -> None:
@@ -104,13 +105,15 @@ class Transitions:
         Args:
             current: its versions in the registry, which this changes.
             bundles: its versions in the repository.
-            settings: of the model.
+            own: its settings, and the versions that its traffic needs.
             unloaded: an operator does not want it.
         """
         refused = {version for version, model in current.items() if model.code is not None}
-        wanted = set()
+        settings, traffic = own
+        wanted: set[int] = set()
         if not unloaded:
             wanted = wanted_versions(settings.versions, bundles.keys(), refused)
+            wanted |= bundles.keys() & {traffic.stable, traffic.canary}
         for version in sorted(wanted, reverse=True):
             if version not in current:
                 current[version] = self._load(bundles[version], settings)

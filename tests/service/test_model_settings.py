@@ -24,7 +24,7 @@ def test_a_model_has_the_settings_of_its_table_and_the_others_those_of_the_servi
     written(tmp_path, '[flowers]\nruntime_threads = 2\ndevice = "cpu"\n[cars]\nqueue_size = 8\n')
     settings = Settings(models_dir=tmp_path)
 
-    own = read_model_settings(settings)
+    own = {name: found.settings for name, found in read_model_settings(settings).items()}
 
     assert (own["flowers"].runtime_threads, own["flowers"].device) == (2, "cpu")
     assert (own["cars"].queue_size, own["cars"].batch_files) == (8, 8)
@@ -37,7 +37,8 @@ def test_a_model_has_the_settings_of_its_table_and_the_others_those_of_the_servi
 def test_a_variable_of_the_environment_overrules_the_file(tmp_path: Path) -> None:
     written(tmp_path, "[flowers]\nmax_batch = 2\nqueue_size = 9\n")
 
-    own = read_model_settings(Settings(models_dir=tmp_path, max_batch=32))
+    found = read_model_settings(Settings(models_dir=tmp_path, max_batch=32))
+    own = {name: each.settings for name, each in found.items()}
 
     assert (own["flowers"].max_batch, own["flowers"].queue_size) == (32, 9)
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -128,3 +129,32 @@ def test_versions_that_are_loaded_together_answer_by_their_number(store: Store) 
     assert [each["model"]["version"] for each in [*found, newest]] == [2, 3, 3]
     assert_problem(oldest, 404, "unknown_version")
     assert "SERVICE_VERSIONS" in oldest.json()["detail"]
+
+
+def test_a_session_keeps_its_version_while_a_canary_has_a_share(store: Store) -> None:
+    for version in (1, 2):
+        store.put(version)
+    (store.root / "serving.toml").write_text(
+        "[tiny-torch.traffic]\nstable = 1\ncanary = 2\ncanary_share = 0.5\n"
+    )
+    with serving(models_dir=store.root, runtime_threads=1) as server:
+
+        def answered(session: str | None = None, **query: Any) -> int:
+            headers = {} if session is None else {"X-Session-Id": session}
+            found = server.client.post(
+                "/predict", params=query, headers=headers, files={"file": coloured()}
+            )
+            return int(found.json()["model"]["version"])
+
+        sessions = [str(number) for number in range(20)]
+        first = [answered(session) for session in sessions]
+        again = [answered(session) for session in sessions]
+        named = [answered(version=name) for name in ("stable", "canary", 1)]
+        listed = server.client.get("/models").json()["traffic"]
+        wrong = server.predict(coloured(), version="beta")
+
+    assert first == again
+    assert set(first) == {1, 2}
+    assert named == [1, 2, 1]
+    assert listed == {"tiny-torch": {"stable": 1, "canary": 2, "canary_share": 0.5}}
+    assert_problem(wrong, 422, "invalid_parameter")
