@@ -1,4 +1,4 @@
-# Ten verbs; `make` alone lists them.
+# Eleven verbs; `make` alone lists them.
 # A fresh checkout needs Python 3.11, 3.12 or 3.13 and nothing else: PYTHON=/path/to/python3 names another one.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ READY  := .venv/.complete
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format lock containers bench docs clean
+.PHONY: help serve test check format lock containers bench soak docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the verbs
@@ -37,6 +37,9 @@ containers: $(READY)  ## build both images, start them with compose, check and s
 
 bench: $(READY)  ## measure the service beside its peers, and write benchmarks/RESULTS.md; ARGS=--quick takes about 5 minutes
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(READY)  ## load the service while its processes are killed and its models change; ARGS="--minutes 60"
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 docs: $(READY)  ## build the documentation into site/, without network
 	@$(BIN)/python scripts/docs.py

@@ -37,6 +37,15 @@ class Service:
         """CPU seconds of all its processes so far."""
         return cpu_s(self._all())
 
+    def running(self, module: str) -> list[psutil.Process]:
+        """Its processes that run a module."""
+        found = []
+        for process in self.process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if module in process.cmdline():
+                    found.append(process)
+        return found
+
     def _all(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)]
 
