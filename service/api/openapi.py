@@ -25,6 +25,20 @@ IMAGE_BODY: dict[str, Any] = {
             for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff")
         },
         "application/octet-stream": {"schema": _BINARY},
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": {
+                        "type": "string",
+                        "contentEncoding": "base64",
+                        "description": "The image file in base64, or a data: URL with it.",
+                    }
+                },
+                "additionalProperties": False,
+            }
+        },
     },
 }
 

@@ -52,7 +52,7 @@ async def predict(
     version: VersionQuery = None,
     top_k: TopKQuery = None,
 ) -> dict[str, Any]:
-    """Send the image as the form field `file`, or as the raw body with an image content type."""
+    """Send the image as the form field `file`, as the raw body, or as JSON in base64."""
     started = time.perf_counter()
     state: State = request.app.state
     target, k = _target(state, name, version, top_k)
