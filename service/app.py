@@ -22,6 +22,7 @@ from service.classifier import Classifier
 from service.decoding.pool import Decoder
 from service.metrics import Metrics
 from service.models.registry import Registry
+from service.protocols.routes import ROUTES
 from service.settings import Settings
 
 # The body budget: as many bytes as this number of bodies of the largest size.
@@ -46,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         cache = Cache(classify, settings.cache_mb * 2**20) if settings.cache_mb else None
         app.state.registry = registry
         app.state.classify = classify if cache is None else cache.classify
+        app.state.classify_pixels = classify
         app.state.budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_request_bytes)
         app.state.metrics.watch(registry, cache)
         registry.start()
@@ -71,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = metrics = Metrics(error.code for error in problems.PROBLEMS)
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
-    app.router.routes[:0] = router.routes
+    app.router.routes[:0] = [*router.routes, *ROUTES]
     problems.install(app, metrics.problem)
     app.add_middleware(RequestLog, metrics=metrics)  # outermost
 

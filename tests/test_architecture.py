@@ -69,7 +69,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "cache": {"models", "classifier"},
         "metrics": {"models", "cache"},
         "api": {"errors", "models", "classifier", "metrics"},
-        "app": {"settings", "decoding", "models", "classifier", "cache", "metrics", "api"},
+        "protocols": {"errors", "models", "metrics", "api"},
+        "app": {
+            *("settings", "decoding", "models", "classifier", "cache", "metrics", "api"),
+            "protocols",
+        },
         "server": {"settings", "model_settings", "api", "app"},
         "__main__": {"settings", "server"},
     },

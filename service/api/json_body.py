@@ -46,7 +46,8 @@ def decode_json(data: bytes | bytearray | memoryview, kind: type[T], expected: s
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedRequest(
-            f"The JSON body can't be read. Expected {expected}. Received: {str(exc)[:300]}"
+            f"The JSON body can't be read. Expected {expected}. "
+            f"Received: {len(data)} bytes: {str(exc)[:300]}"
         ) from exc
 
 

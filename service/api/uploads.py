@@ -21,12 +21,13 @@ from service.api.problems import ClientGone
 from service.errors import MalformedRequest, QueueFull, RequestTooLarge, UnsupportedMediaType
 
 FORM = "multipart/form-data"
+OCTETS = "application/octet-stream"
 # Content types of a raw body that say nothing about it: the first bytes decide. The second one is
 # what curl sends for `--data-binary`, the last one SageMaker's.
 UNTYPED = {
     "",
     "application/x-www-form-urlencoded",
-    "application/octet-stream",
+    OCTETS,
     "application/x-image",
 }
 # Bytes of boundaries, part headers and small fields, in addition to the files.
