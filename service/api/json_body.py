@@ -51,6 +51,25 @@ def decode_json(data: bytes | bytearray | memoryview, kind: type[T], expected: s
         ) from exc
 
 
+def check_strings(data: bytes, most: int, expected: str) -> None:
+    """Refuse a document of too many strings or objects before they take memory.
+
+    Args:
+        data: The document.
+        most: Strings, keys included.
+        expected: What to send, for the error.
+
+    Raises:
+        MalformedRequest: There are more.
+    """
+    found = max(data.count(b'"') // 2, data.count(b"{"))
+    if found > most:
+        raise MalformedRequest(
+            f"The JSON body can't be read. Expected {expected}, of at most {most} strings. "
+            f"Received: {found}"
+        )
+
+
 def from_base64(text: str, where: str) -> bytes:
     """The bytes of a base64 string (RFC 4648, 4), or of a `data:` URL with one (RFC 2397).
 

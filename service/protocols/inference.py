@@ -29,19 +29,19 @@ OUTPUTS = (LOGITS, SCORES)
 # Where the JSON document ends and binary data begins.
 HEADER_LENGTH = "Inference-Header-Content-Length"
 EXPECTED = (
-    f'an inference request {{"inputs": [{{"name": "{IMAGE}", "datatype": "BYTES", "shape": [1], '
-    f'"data": ["<base64>"]}}]}} (docs/clients.md)'
+    f'an inference request with one input, {{"inputs": [{{"name": "{IMAGE}", '
+    '"datatype": "BYTES", "shape": [1], "data": ["<base64>"]}]} (docs/clients.md)'
 )
 
 
-class OutputParameters(msgspec.Struct):
+class OutputParameters(msgspec.Struct, gc=False):
     """Parameters of a requested output; others are ignored."""
 
     binary_data: bool | None = None
     classification: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class RequestedOutput(msgspec.Struct):
+class RequestedOutput(msgspec.Struct, gc=False):
     """One output that the client wants."""
 
     name: str
@@ -57,7 +57,7 @@ class RequestParameters(msgspec.Struct):
 class InferenceRequest(msgspec.Struct):
     """The JSON document of a request; unknown fields are ignored, as the protocol asks."""
 
-    inputs: Annotated[list[InputTensor], msgspec.Meta(max_length=16)]
+    inputs: tuple[InputTensor]
     id: str | None = None
     outputs: Annotated[list[RequestedOutput], msgspec.Meta(max_length=16)] | None = None
     parameters: RequestParameters = msgspec.field(default_factory=RequestParameters)
@@ -140,14 +140,9 @@ def _images(
     """The images of a request: files, or pixels uint8 [H, W, 3].
 
     Raises:
-        MalformedRequest: there is not one input, or its name, type, shape or data is wrong.
+        MalformedRequest: the name, the type, the shape or the data of the input is wrong.
     """
-    inputs = document.inputs
-    if len(inputs) != 1:
-        raise MalformedRequest(
-            f"Expected one input, {IMAGE!r} or {PIXELS!r}. Received: {len(inputs)} inputs"
-        )
-    tensor = inputs[0]
+    (tensor,) = document.inputs
     shape, size = tensor.shape, tensor.parameters.binary_data_size
     if tensor.parameters.shared_memory_region is not None:
         raise MalformedRequest(

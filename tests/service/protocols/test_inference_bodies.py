@@ -87,8 +87,8 @@ def test_without_wanted_outputs_all_are_returned(server: Server) -> None:
 
 
 BAD: dict[str, tuple[str, dict[str, Any]]] = {
-    "no inputs": ("one input", {"inputs": []}),
-    "two inputs": ("2 inputs", {"inputs": [image(), pixels()]}),
+    "no inputs": ("length 1", {"inputs": []}),
+    "two inputs": ("length 1", {"inputs": [image(), pixels()]}),
     "another name": ("'input_1'", {"inputs": [image(name="input_1")]}),
     "another type": ("FP32", {"inputs": [pixels(datatype="FP32")]}),
     "no shape": (
@@ -98,7 +98,7 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "negative shape": (">= 0", {"inputs": [image(shape=[-1])]}),
     "shape of nothing": ("BYTES []", {"inputs": [image(shape=[], data=[])]}),
     "huge shape": ("1 to 64 images", {"inputs": [image(shape=[10**18])]}),
-    "more than stated": ("length <= 1", {"inputs": [image(data=[TEXT, TEXT])]}),
+    "more than stated": ("at most 1 strings", {"inputs": [image(data=[TEXT, TEXT])]}),
     "less than stated": ("length >= 2", {"inputs": [image(shape=[2])]}),
     "number for a file": ("Expected `str`, got `int`", {"inputs": [image(data=[1])]}),
     "no base64": ("not base64", {"inputs": [image(data=["%%"])]}),
@@ -106,8 +106,12 @@ BAD: dict[str, tuple[str, dict[str, Any]]] = {
     "no data": ("has no data", {"inputs": [image(data=None) | {"data": ...}]}),
     "pixel of 256": ("<= 255", {"inputs": [pixels(data=[256] * 3072)]}),
     "pixel of -1": (">= 0", {"inputs": [pixels(data=[-1] * 3072)]}),
+    "nested pixel of 999": ("<= 255", {"inputs": [pixels(data=[[[[0, 0, 999]] * 32] * 32])]}),
+    "nested pixel of -1": ("nested", {"inputs": [pixels(data=[[[[0, 0, -1]] * 32] * 32])]}),
+    "nested text": ("nested", {"inputs": [pixels(data=[[[["0", 0, 0]] * 32] * 32])]}),
+    "nested otherwise": ("nested", {"inputs": [pixels(data=[[[[0] * 32] * 32] * 3])]}),
     "pixel of 0.5": ("Expected `int`, got `float`", {"inputs": [pixels(data=[0.5] * 3072)]}),
-    "ragged": ("length >= 32", {"inputs": [pixels(data=[PIXELS[0][:31]])]}),
+    "ragged": ("nested", {"inputs": [pixels(data=[PIXELS[0][:31]])]}),
     "unknown output": ("no output", {"inputs": [image()], "outputs": [{"name": "softmax"}]}),
     "many outputs": ("<= 16", {"inputs": [image()], "outputs": [{"name": "scores"}] * 17}),
     "classes below 0": (
