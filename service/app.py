@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from service.api import problems
+from service.api.cors import CrossOrigin
 from service.api.middleware import RequestLog
 from service.api.routes import router
 from service.api.schemas import Problem
@@ -75,7 +76,10 @@ def create_app(settings: Settings) -> FastAPI:
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = [*router.routes, *ROUTES]
     problems.install(app, metrics.problem)
-    app.add_middleware(RequestLog, metrics=metrics)  # outermost
+    app.add_middleware(RequestLog, metrics=metrics)
+    if settings.cors_origins:
+        # Outermost: a page may read every failure.
+        app.add_middleware(CrossOrigin, origins=settings.cors_origins, count=metrics.problem)
 
     app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]
     return app
