@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from operator import attrgetter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -30,7 +31,8 @@ DEFAULT_TOP_K = 5
 # Of a batch without a result; other failures belong to one image.
 OF_THE_MODEL = (ModelUnavailable, ModelRefused, InternalError, BundleError)
 
-router = APIRouter(route_class=QuickRoute)
+# Clients are generated from the description: their functions are named as those here.
+router = APIRouter(route_class=QuickRoute, generate_unique_id_function=attrgetter("name"))
 PREDICT: dict[str, Any] = {
     "responses": CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     "dependencies": KNOWN_PARAMETERS,
