@@ -190,6 +190,14 @@ def test_statistics_count_what_was_done(triton: InferenceServerClient) -> None:
     assert names == {"tiny-torch", "tiny-keras"}
 
 
+def test_requests_are_counted_by_route(server: Server, triton: InferenceServerClient) -> None:
+    triton.infer("tiny-torch", [image_input([coloured()])], model_version="1")
+
+    route = "/v2/models/{name}/versions/{version}/infer"
+    labels = f'method="POST",route="{route}",status="200"'
+    assert f"http_requests_total{{{labels}}}" in server.client.get("/metrics").text
+
+
 def test_asynchronous_requests_are_answered_each_with_its_own_result(server: Server) -> None:
     with InferenceServerClient(server.url.removeprefix("http://"), concurrency=8) as client:
         wanted = [LABELS[number % 3] for number in range(48)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +160,35 @@ def test_a_service_without_models_is_live_and_not_ready(tmp_path: Path) -> None:
         for path in ("/ping", "/v2/health/ready"):
             assert_problem(server.client.get(path), 503, "not_ready")
         assert_problem(server.client.post("/", content=coloured()), 404, "unknown_model")
+
+
+def test_a_refused_model_says_so_in_every_protocol(torch_bundle_root: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(torch_bundle_root, tmp_path / "models")
+    (root / "tiny-torch" / "1" / "model.pt").write_bytes(b"changed")
+
+    with serving(ready=False, models_dir=root) as server:
+        server.wait(lambda: "refused" in server.client.get("/models").text, "refused")
+
+        (version,) = server.client.get(MODEL).json()["model_version_status"]
+        assert version["state"] == "END"
+        assert "model.pt" in version["status"]["error_message"]
+        for path in ("/v2/models/tiny-torch", "/v2/models/tiny-torch/ready"):
+            assert_problem(server.client.get(path), 503, "model_refused")
+        for path in (f"{MODEL}:predict", "/v2/models/tiny-torch/infer", "/models/tiny-torch"):
+            assert_problem(server.client.post(path, content=coloured()), 503, "model_refused")
+
+
+def test_images_of_all_protocols_share_the_cache(caching_server: Server) -> None:
+    photo = coloured("blue", (51, 37))
+    first = caching_server.predict(photo).json()["predictions"][0]
+
+    def lookups() -> dict[str, str]:
+        text = caching_server.client.get("/metrics").text
+        return dict(re.findall(r'^resnet_cache_lookups_total\{result="(\w+)"\} (.*)$', text, re.M))
+
+    before = lookups()
+    found = caching_server.client.post("/models/tiny-torch", content=photo).json()[0]
+
+    assert found == {"label": "blue", "score": first["score"]}
+    assert float(lookups()["hit"]) == float(before["hit"]) + 1
+    assert lookups()["miss"] == before["miss"]
