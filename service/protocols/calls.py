@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from bundle.scores import calibrated_softmax
 from bundle.worker.model_process import Pixels
 from service.api import responses
 from service.api.disconnect import unless_gone
+from service.api.uploads import Reservation
 from service.errors import InvalidParameter, MalformedRequest, UnsupportedMediaType
 from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
@@ -42,18 +44,20 @@ def find(request: Request) -> ServedModel:
     return registry.find(request.path_params.get("name"), int(version) if version else None)
 
 
-def target(request: Request) -> Target:
-    """The model that a request is for, checked before its body is read.
+@contextmanager
+def admitted(request: Request) -> Iterator[tuple[Target, Reservation]]:
+    """The model that a request is for, and a reservation for its body, which is not read yet.
 
     Raises:
-        QueueFull: its queue is full.
+        QueueFull: the model's queue is full.
         ModelRefused, ModelUnavailable: as `ServedModel.target`.
         UnsupportedMediaType: the body is compressed.
         UnknownModel, UnknownVersion, NotReady, InvalidParameter: as `find`.
     """
+    state: State = request.app.state
     model = find(request)
-    found = model.target()
-    if not request.app.state.settings.cache_mb:
+    target = model.target()
+    if not state.settings.cache_mb:
         model.queue.check_room()
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
@@ -61,7 +65,8 @@ def target(request: Request) -> Target:
             "The body is compressed, which this service does not accept. Expected no "
             f"Content-Encoding. Received: {encoding[:100]!r}"
         )
-    return found
+    with state.budget.reserve() as reservation:
+        yield target, reservation
 
 
 def check_count(target: Target, count: int) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -65,9 +64,7 @@ class InferenceRequest(msgspec.Struct):
 
 async def infer(request: Request) -> Response:
     """Classify the images of a request."""
-    state: State = request.app.state
-    target = calls.target(request)
-    with state.budget.reserve() as reservation:
+    with calls.admitted(request) as (target, reservation):
         document, binary = await _read(request, reservation)
         wanted = _wanted(document)
         images = _images(target, document, binary)

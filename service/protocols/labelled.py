@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -67,10 +66,9 @@ async def ping(request: Request) -> Response:
 
 async def _best(request: Request, read: Callable[[Request, Reservation, int], Any]) -> list[Any]:
     """The predictions for the image that `read` finds in the request."""
-    state: State = request.app.state
-    target = calls.target(request)
-    with state.budget.reserve() as reservation:
-        image: Image = await read(request, reservation, state.settings.max_image_bytes)
+    most = request.app.state.settings.max_image_bytes
+    with calls.admitted(request) as (target, reservation):
+        image: Image = await read(request, reservation, most)
         found = await calls.classify(request, target, [image.data])
     scores: npt.NDArray[np.float64] = found[0].logits.astype(np.float64)
     match image.parameters.function_to_apply:

@@ -11,7 +11,6 @@ The answer has the scores of all classes of each image, in the order of the labe
 from __future__ import annotations
 
 import msgspec
-from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,12 +18,11 @@ from bundle.worker.model_process import Pixels
 from service.api.json_body import check_strings, decode_json, from_base64, max_json_bytes
 from service.api.uploads import read_body
 from service.errors import MalformedRequest
-from service.models.model import State as ModelState
-from service.models.model import Target
+from service.models.model import State, Target
 from service.protocols import calls, tensors
 
 EXPECTED = '{"instances": [{"b64": "..."}, ...]}, or pixels in lists nested as the model\'s input'
-STATES: dict[ModelState, str] = {
+STATES: dict[State, str] = {
     "loading": "LOADING",
     "ready": "AVAILABLE",
     "restarting": "AVAILABLE",  # requests wait
@@ -51,10 +49,8 @@ async def status(request: Request) -> Response:
 
 async def predict(request: Request) -> Response:
     """The scores of all classes of each image."""
-    state: State = request.app.state
-    target = calls.target(request)
-    with state.budget.reserve() as reservation:
-        most = max_json_bytes(state.settings.max_image_bytes)
+    most = max_json_bytes(request.app.state.settings.max_image_bytes)
+    with calls.admitted(request) as (target, reservation):
         body = decode_json(await read_body(request, reservation, most), Body, EXPECTED)
         by_row, by_column = (bytes(memoryview(part)) for part in (body.instances, body.inputs))
         if bool(by_row) == bool(by_column):
