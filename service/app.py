@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from service.api import problems
+from service.api import problems, repository
 from service.api.cors import CrossOrigin
 from service.api.middleware import RequestLog
 from service.api.routes import router
@@ -22,8 +22,9 @@ from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
 from service.metrics import Metrics
-from service.models.registry import Registry
 from service.protocols.routes import ROUTES
+from service.repository.lifecycle import Lifecycle
+from service.repository.registry import Registry
 from service.settings import Settings
 
 # The body budget: as many bytes as this number of bodies of the largest size.
@@ -43,7 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        registry, decoder = Registry(settings), Decoder(settings)
+        registry, decoder = Registry(settings.models_dir), Decoder(settings)
+        app.state.lifecycle = lifecycle = Lifecycle(settings, registry)
         classify = Classifier(decoder).classify
         cache = Cache(classify, settings.cache_mb * 2**20) if settings.cache_mb else None
         app.state.registry = registry
@@ -51,14 +53,14 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.classify_pixels = classify
         app.state.budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_request_bytes)
         app.state.metrics.watch(registry, cache)
-        registry.start()
+        await lifecycle.start()
         decoder.start()
         try:
             # Another SIGINT cancels this; the shutdown below still has to run.
             with suppress(asyncio.CancelledError):
                 yield
         finally:
-            await registry.stop()
+            await lifecycle.stop()
             await decoder.stop()
 
     # /docs is served from the package, not from a content delivery network.
@@ -75,6 +77,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics = Metrics(error.code for error in problems.PROBLEMS)
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = [*router.routes, *ROUTES]
+    if settings.admin_key is not None:
+        app.include_router(repository.router)
     problems.install(app, metrics.problem)
     app.add_middleware(RequestLog, metrics=metrics)
     if settings.cors_origins:

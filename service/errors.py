@@ -2,6 +2,7 @@
 
     ServiceError
         NotFound, MethodNotAllowed                  request → route
+        Unauthorized                                route → admin
         RequestTimeout, RequestTooLarge             socket → body
         MalformedRequest, UnsupportedMediaType      body → bytes of an image
         UnknownParameter, InvalidParameter          query → parameters
@@ -45,6 +46,12 @@ class MethodNotAllowed(ServiceError):
     """The route exists, but not for this method."""
 
     code = "method_not_allowed"
+
+
+class Unauthorized(ServiceError):
+    """The route needs a key, and the request has none or another one."""
+
+    code = "unauthorized"
 
 
 class RequestTimeout(ServiceError):

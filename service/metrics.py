@@ -27,7 +27,7 @@ from starlette.types import Scope
 
 from service.cache import Cache
 from service.models.model import ServedModel, State
-from service.models.registry import Registry
+from service.repository.registry import Registry
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)

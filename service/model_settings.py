@@ -17,7 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from service.settings import Settings, SettingsError
 
 FILE = "serving.toml"
-KEYS = ("device", "runtime", "runtime_threads", "instances", "max_batch", "queue_size")
+KEYS = (
+    *("versions", "device", "runtime", "runtime_threads", "instances", "max_batch"),
+    "queue_size",
+)
 
 # With the types, limits and descriptions of the service's own.
 ModelSettings: type[BaseModel] = create_model(

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,9 @@ class DrainingServer(uvicorn.Server):
         """As uvicorn does; keeps the loop for `handle_exit`, which runs outside of it."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)  # type: ignore[arg-type]
+        lifecycle = getattr(self._application.state, "lifecycle", None)
+        if lifecycle is not None:
+            self._loop.add_signal_handler(signal.SIGHUP, lifecycle.look)
         # Modules stay; collecting them again and again takes 4 % of this process's time under load.
         gc.collect()
         gc.freeze()

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.format.manifest import NAME_PATTERN
@@ -42,6 +42,25 @@ class Settings(BaseSettings):
         default=None,
         description="Model used when a request names none; unset: the one that the file `default` "
         "in the model repository names, or its only model.",
+    )
+    versions: str = Field(
+        default="latest",
+        pattern=r"^(all|latest(:[1-9][0-9]{0,3})?|[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$",
+        description="Versions of each model to load: `latest`, `latest:2` and so on, `all`, or "
+        "their numbers, as `1,4`. A refused one does not count.",
+    )
+    watch_s: float = Field(
+        default=5,
+        ge=0,
+        le=86_400,
+        description="How often to look for changes in the model repository, in seconds; "
+        "0: only on SIGHUP.",
+    )
+    admin_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Key of the routes that load and unload models, of at least 16 characters; "
+        "unset: there are no such routes.",
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
@@ -210,7 +229,9 @@ def read_settings() -> Settings:
         problems = []
         for error in exc.errors():
             name = PREFIX + "_".join(map(str, error["loc"])).upper()
-            problems.append(f"{name}: {error['msg']}. Received: {error['input']!r}")
+            secret = error["loc"] == ("admin_key",)
+            received = f"{len(error['input'])} characters" if secret else repr(error["input"])
+            problems.append(f"{name}: {error['msg']}. Received: {received}")
         raise SettingsError("; ".join(problems)) from exc
 
 

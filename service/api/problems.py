@@ -38,6 +38,7 @@ class Kind(NamedTuple):
 
 PROBLEMS: dict[type[Failure], Kind] = {
     errors.MalformedRequest: Kind(400, "Malformed request"),
+    errors.Unauthorized: Kind(401, "Unauthorized"),
     errors.NotFound: Kind(404, "Not found"),
     errors.UnknownModel: Kind(404, "Unknown model"),
     errors.UnknownVersion: Kind(404, "Unknown version"),
@@ -95,6 +96,8 @@ def problem_response(
     extra = dict(headers or {})
     if kind.retry_after_s is not None:
         extra["Retry-After"] = str(kind.retry_after_s)
+    if isinstance(error, errors.Unauthorized):
+        extra["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.RequestTooLarge):
         # The rest of the body is not read.
         extra["Connection"] = "close"

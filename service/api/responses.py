@@ -75,6 +75,7 @@ def summary(model: ServedModel) -> dict[str, Any]:
         "version": model.version,
         "state": model.state,
         "reason": model.reason,
+        "update_error": model.update_error,
         "framework": manifest.framework.name if manifest else None,
         "architecture": manifest.architecture.name if manifest else None,
         "classes": len(manifest.labels) if manifest else None,

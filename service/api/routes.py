@@ -24,7 +24,7 @@ from service.api.uploads import read_image, read_images
 from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
 from service.models.batcher import Classification
 from service.models.model import Target
-from service.models.registry import Registry
+from service.repository.registry import Registry
 
 DEFAULT_TOP_K = 5
 
@@ -58,7 +58,7 @@ async def predict(
     started = time.perf_counter()
     state: State = request.app.state
     target, k = _target(state, name, version, top_k)
-    with state.budget.reserve() as reservation:
+    with target.model.used(), state.budget.reserve() as reservation:
         upload = await read_image(request, reservation, state.settings.max_image_bytes)
         outcomes = await unless_gone(request, state.classify(target, [upload.data]))
     response.headers.update(responses.cache_status(outcomes.cache))
@@ -94,7 +94,7 @@ async def predict_batch(
     started = time.perf_counter()
     state: State = request.app.state
     target, k = _target(state, name, version, top_k)
-    with state.budget.reserve() as reservation:
+    with target.model.used(), state.budget.reserve() as reservation:
         uploads = await read_images(
             request,
             reservation,

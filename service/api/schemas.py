@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -107,6 +107,9 @@ class ModelSummary(BaseModel):
     version: int
     state: State
     reason: str | None = Field(description="Why the model is refused.")
+    update_error: str | None = Field(
+        description="Why the bundle that should have replaced this one was refused."
+    )
     framework: str | None
     architecture: str | None
     runtime: str | None
@@ -119,6 +122,15 @@ class ModelSummary(BaseModel):
         description="On the test split, of the artifact that runs, or else of the source; "
         "null: not measured."
     )
+
+
+class IndexEntry(BaseModel):
+    """One version in the index of the repository."""
+
+    name: str
+    version: str
+    state: Annotated[str, Field(examples=["READY", "LOADING", "UNAVAILABLE"])]
+    reason: str
 
 
 class ModelList(BaseModel):

@@ -1,1 +1,1 @@
-"""Loaded models: the registry, their processes, dynamic batching."""
+"""A loaded model: its processes, its queue, dynamic batching."""

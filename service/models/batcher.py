@@ -91,6 +91,11 @@ class Queue:
         return max(0, self._admitted - _present(self._in_flight[: self.streams]))
 
     @property
+    def is_used(self) -> bool:
+        """An image is admitted."""
+        return self._admitted > 0
+
+    @property
     def is_concurrent(self) -> bool:
         """More than one image is admitted."""
         return self._admitted > 1

@@ -6,8 +6,8 @@ import asyncio
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,7 @@ from service.settings import Settings
 State = Literal["loading", "ready", "restarting", "refused"]
 # Before each attempt of the first start.
 LOAD_DELAYS_S = (0.0, 3.0)
+UNUSED_POLL_S = 0.05
 
 log = logging.getLogger("service")
 
@@ -59,6 +60,7 @@ class ServedModel:
         settings: for this model.
         new_process: makes a process that runs the bundle.
         sleep: waits before a start is repeated.
+        changed: called when it becomes ready or refused.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ServedModel:
         settings: Settings,
         new_process: Callable[[Path, Settings, int], ModelProcess] = new_process,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name, self.version, self.path = bundle.name, bundle.version, bundle.path
         self._id = f"{self.name}/{self.version}"
@@ -76,6 +79,8 @@ class ServedModel:
         # Of the error, if it is refused.
         self.code: str | None = None
         self.reason: str | None = None
+        # Why a bundle that should have replaced this one was not taken.
+        self.update_error: str | None = None
         self.manifest: Manifest | None = None
         self.info: RuntimeInfo | None = None
         # The error is reported when the model is loaded.
@@ -83,6 +88,8 @@ class ServedModel:
             self.framework = read_manifest(self.path).framework.name
         self._new_process = new_process
         self._sleep = sleep
+        self._changed = changed
+        self._requests = 0
         # Instances whose first start has failed.
         self._failed = 0
         self.queue = Queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
@@ -104,6 +111,20 @@ class ServedModel:
     def _alive(self) -> list[Instance]:
         """The instances that take batches."""
         return [instance for instance in self._instances if instance.alive]
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep it loaded for a request, from the choice of the model to the response."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    async def unused(self) -> None:
+        """Return when no request uses it and its queue is empty."""
+        while self._requests or self.queue.is_used:
+            await self._sleep(UNUSED_POLL_S)
 
     def target(self) -> Target:
         """What a request for this model is for. While the model restarts, images are queued.
@@ -208,6 +229,7 @@ class ServedModel:
         what = f"{info['artifact_id']} on {info['device']}"
         what = f"{what}, in batches of up to {self.queue.max_batch}; {info['choice']}"
         log.info("model %s is ready: %s", self._id, what)
+        self._changed()
         return process
 
     def _running(self, digest: str) -> RuntimeInfo | None:
@@ -219,6 +241,7 @@ class ServedModel:
         self.code, self.reason = code, reason
         log.error("model %s is refused (%s): %s", self._id, code, reason)
         self.queue.close(self._refusal())
+        self._changed()
 
     def _refusal(self) -> ModelRefused:
         return refusal(f"{self.name}, version {self.version},", self.reason or "", self.code)

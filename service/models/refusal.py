@@ -11,11 +11,12 @@ from service.errors import InternalError, ModelRefused
 # By the code of a refusal; the cause of the others is the bundle.
 REMEDIES = {
     WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, "
-    "or set SERVICE_RUNTIME to source",
-    InternalError.code: "Report it",
+    "or set SERVICE_RUNTIME to source, and restart the service.",
+    InternalError.code: "Report it, and restart the service.",
     RuntimeUnavailable.code: "Fix that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what "
-    "the bundle and this machine have",
+    "the bundle and this machine have, and restart the service.",
 }
+LOOKS = "the service looks for changes every SERVICE_WATCH_S seconds and on SIGHUP."
 UNREADABLE = os.strerror(errno.EACCES)
 
 
@@ -28,8 +29,9 @@ def refusal(model: str, reason: str, code: str | None = None) -> ModelRefused:
         code: of the error that it was refused for.
     """
     bundle = "Let the service's user read it" if UNREADABLE in reason else "Replace the bundle"
+    remedy = REMEDIES.get(code or "", f"{bundle}; {LOOKS}")
     # Most reasons end with what was received, and without a full stop.
     return ModelRefused(
         f"The model {model} is refused{f' ({code})' if code else ''}: {reason.removesuffix('.')}. "
-        f"{REMEDIES.get(code or '', bundle)}, and restart the service."
+        f"{remedy}"
     )

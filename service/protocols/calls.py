@@ -23,7 +23,7 @@ from service.api.uploads import Reservation
 from service.errors import InvalidParameter, MalformedRequest, UnsupportedMediaType
 from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
-from service.models.registry import Registry
+from service.repository.registry import Registry
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -65,7 +65,7 @@ def admitted(request: Request) -> Iterator[tuple[Target, Reservation]]:
             "The body is compressed, which this service does not accept. Expected no "
             f"Content-Encoding. Received: {encoding[:100]!r}"
         )
-    with state.budget.reserve() as reservation:
+    with model.used(), state.budget.reserve() as reservation:
         yield target, reservation
 
 

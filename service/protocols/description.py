@@ -10,9 +10,9 @@ from starlette.responses import Response
 from service.errors import ModelUnavailable
 from service.metrics import Metrics
 from service.models.model import ServedModel
-from service.models.registry import Registry
 from service.protocols import calls
 from service.protocols.inference import IMAGE, OUTPUTS, PIXELS
+from service.repository.registry import Registry
 
 SERVER, SERVER_VERSION = "resnet-service", "1"
 EXTENSIONS = ["classification", "binary_tensor_data", "model_configuration", "statistics"]

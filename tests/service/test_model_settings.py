@@ -55,8 +55,11 @@ def test_without_the_file_no_model_has_its_own_settings(tmp_path: Path) -> None:
         ("[flowers]\nmax_batch = 0\n", r"\[flowers\], max_batch: .*greater.*Received: 0"),
         ('[flowers]\nmax_batch = "3"\n', r"\[flowers\], max_batch: .*integer.*Received: '3'"),
         ('[flowers]\ndevice = "tpu"\n', r"\[flowers\], device: .*Received: 'tpu'"),
-        ("[flowers]\nthreads = 2\n", r"\[flowers\], threads: Expected one of device, runtime, .*2"),
-        ("[flowers]\nport = 80\n", r"\[flowers\], port: Expected one of device"),
+        (
+            "[flowers]\nthreads = 2\n",
+            r"\[flowers\], threads: Expected one of versions, device, .*2",
+        ),
+        ("[flowers]\nport = 80\n", r"\[flowers\], port: Expected one of versions"),
     ],
 )
 def test_what_is_wrong_with_the_file_is_said(tmp_path: Path, text: str, expected: str) -> None:

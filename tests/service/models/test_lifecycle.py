@@ -155,7 +155,7 @@ def test_the_newest_version_answers_unless_another_is_named(
     edit_manifest(tmp_path / "tiny-torch" / "10", lambda manifest: manifest.update(version=10))
     # Its manifest says 1.
     shutil.copytree(tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "11")
-    with serving(models_dir=tmp_path, runtime_threads=1) as server:
+    with serving(models_dir=tmp_path, runtime_threads=1, versions="all") as server:
         versions = {
             version: server.predict(coloured(), **({"version": version} if version else {})).json()
             for version in (None, 1, 10, 11)

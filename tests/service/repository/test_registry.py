@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_read_is_a_refused_model_and_the_rest_serves(
         assert_problem(response, 503, "model_refused")
         detail = response.json()["detail"]
         assert "Permission denied" in detail
-        assert "Let the service's user read it, and restart the service" in detail
+        assert "Let the service's user read it; the service looks for changes" in detail
     assert f"ignored folder {model}: cannot be read: Permission denied" in log
 
 

@@ -9,8 +9,8 @@ import pytest
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import serving
 from tests.service.images import coloured
-from tests.service.models.test_refusals import flip_a_byte
-from tests.service.models.test_registry import copy
+from tests.service.repository.test_refusals import flip_a_byte
+from tests.service.repository.test_registry import copy
 
 
 def test_the_default_model_is_the_one_that_the_repository_names(

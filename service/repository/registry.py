@@ -1,0 +1,132 @@
+"""The models of the repository: which one serves a request, and whether the service is ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bundle.format.repository import DEFAULT_FILE, IgnoredFolder
+from service.errors import Draining, ModelRefused, NotReady, UnknownModel, UnknownVersion
+from service.models.model import ServedModel
+from service.models.refusal import refusal
+
+# Of the ignored folders, in an error message; the log has all.
+MAX_REASONS = 5
+
+
+class Registry:
+    """The versions that are loaded, are being loaded, or were refused.
+
+    `service.repository.lifecycle` adds and removes them.
+
+    Args:
+        models_dir: the repository, for the texts of errors.
+    """
+
+    def __init__(self, models_dir: Path) -> None:
+        self._models_dir = models_dir
+        self.models: dict[str, dict[int, ServedModel]] = {}
+        self.ignored: list[IgnoredFolder] = []
+        # The model for requests that name none.
+        self.default_name: str | None = None
+        # What is loaded at the start; the service is not ready before.
+        self.first: list[ServedModel] = []
+        self.draining = False
+
+    def all(self) -> list[ServedModel]:
+        """Every version, sorted by name and number."""
+        return [
+            self.models[name][version]
+            for name in sorted(self.models)
+            for version in sorted(self.models[name])
+        ]
+
+    def find(self, name: str | None, version: int | None) -> ServedModel:
+        """Find a version: the requested one, or the newest that serves.
+
+        Raises:
+            UnknownModel, UnknownVersion: it does not exist; the text names those that do.
+            ModelRefused: the folder of the model cannot be read.
+            NotReady: no model is requested, and there is no default one.
+        """
+        if name is None:
+            name = self.default_name
+            if name not in self.models and self.models and not self._refused_folder(name):
+                raise NotReady(self._no_default)
+        versions = self.models.get(name or "")
+        if not versions:
+            if refused := self._refused_folder(name):
+                raise refused
+            existing = ", ".join(sorted(self.models)) or f"none, for {self._models_dir} is empty"
+            raise UnknownModel(
+                f"There is no model of this name. Expected one of: {existing}. Received: {name!r}"
+            )
+        if version is None:
+            return max(versions.values(), key=_preference)
+        if version not in versions:
+            existing = ", ".join(map(str, sorted(versions)))
+            raise UnknownVersion(
+                f"This version of {name} is not loaded (SERVICE_VERSIONS). "
+                f"Expected one of: {existing}. Received: {version}"
+            )
+        return versions[version]
+
+    def check_ready(self) -> None:
+        """Check that requests can be served.
+
+        Raises:
+            Draining: the service is shutting down.
+            NotReady: models are loading, or the default one is not ready; the text says why.
+        """
+        if self.draining:
+            raise Draining("The service is shutting down; it finishes what it has.")
+        models = self.all()
+        if not models:
+            raise NotReady(
+                f"The model repository has no model. Expected {self._models_dir}/<name>/"
+                "<version>/manifest.json; put a bundle there." + self._ignored_folders
+            )
+        if loading := [f"{m.name}/{m.version}" for m in self.first if m.state == "loading"]:
+            raise NotReady(f"Models are being loaded: {', '.join(loading)}.")
+        if all(model.state == "refused" for model in models):
+            reasons = "; ".join(f"{m.name}/{m.version}: {m.reason}" for m in models)
+            raise NotReady(f"Every model is refused. {reasons}{self._ignored_folders}")
+        name = self.default_name
+        if name not in self.models:
+            if refused := self._refused_folder(name):
+                raise NotReady(f"The default model is not ready. {refused}")
+            raise NotReady(self._no_default)
+        default = self.find(name, None)
+        if default.state != "ready":
+            raise NotReady(
+                f"The default model {name}, version {default.version}, is {default.state}: "
+                f"{default.reason}"
+            )
+
+    def _refused_folder(self, name: str | None) -> ModelRefused | None:
+        """The error for a model whose folder cannot be read; without a version it is in no list."""
+        for folder in self.ignored:
+            if folder.path == self._models_dir / (name or ""):
+                return refusal(folder.path.name, f"Its folder is ignored: {folder.reason}")
+        return None
+
+    @property
+    def _no_default(self) -> str:
+        """Why there is no default model, and how to set one."""
+        name, models = self.default_name, ", ".join(sorted(self.models))
+        file = self._models_dir / DEFAULT_FILE
+        what = "There is no default model" if name is None else "The default model does not exist"
+        return (
+            f"{what}. Name a model in the request; or set SERVICE_DEFAULT_MODEL, or write a name "
+            f"into {file}. Expected one of: {models}. Received: {name!r}"
+        )
+
+    @property
+    def _ignored_folders(self) -> str:
+        """A sentence on the folders that are not models, if there are any."""
+        reasons = [f"{folder.path}: {folder.reason}" for folder in self.ignored[:MAX_REASONS]]
+        return f" Not models: {'; '.join(reasons)}." if reasons else ""
+
+
+def _preference(model: ServedModel) -> tuple[bool, bool, int]:
+    """A version that is loaded comes first, then one that is being loaded, then the newest."""
+    return model.state in ("ready", "restarting"), model.state == "loading", model.version

@@ -1,0 +1,82 @@
+"""What lies in the model repository at one moment, read in a thread: it may be a network drive."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from bundle.format.repository import (
+    DEFAULT_FILE,
+    BundleRef,
+    IgnoredFolder,
+    default_model,
+    scan,
+)
+from service.model_settings import read_model_settings
+from service.settings import Settings
+
+# Of the files of a bundle: path, size, time of the last change in ns, and inode.
+Files = frozenset[tuple[str, int, int, int]]
+
+log = logging.getLogger("service")
+
+
+class Bundle(NamedTuple):
+    """A bundle in the repository, whether it is valid or not."""
+
+    ref: BundleRef
+    # Changes whenever a file does.
+    files: Files
+
+
+class Snapshot(NamedTuple):
+    """The bundles by model and version, the folders that are none, and what the repository says."""
+
+    bundles: dict[str, dict[int, Bundle]]
+    ignored: list[IgnoredFolder]
+    # The model for requests that name none; None: the repository names none, and has not only one.
+    default: str | None
+    # Of those models that have their own.
+    settings: dict[str, Settings]
+
+
+def take_snapshot(settings: Settings) -> Snapshot:
+    """Read the repository `settings.models_dir`.
+
+    Raises:
+        OSError: the repository can't be read.
+        SettingsError: the settings of its models can't be.
+    """
+    own = read_model_settings(settings)
+    refs, ignored = scan(settings.models_dir)
+    bundles: dict[str, dict[int, Bundle]] = {}
+    for ref in refs:
+        bundles.setdefault(ref.name, {})[ref.version] = Bundle(ref, _files(ref.path))
+    return Snapshot(bundles, ignored, _default(settings, list(bundles)), own)
+
+
+def _default(settings: Settings, names: list[str]) -> str | None:
+    if settings.default_model:
+        return settings.default_model
+    try:
+        if name := default_model(settings.models_dir):
+            return name
+    except (OSError, UnicodeDecodeError) as exc:
+        log.warning("the file %s can't be read: %s", DEFAULT_FILE, exc)
+    return names[0] if len(names) == 1 else None
+
+
+def _files(bundle: Path) -> Files:
+    """The files below `bundle`, without those that can't be read."""
+    found = []
+    for folder, _, names in os.walk(bundle):
+        for name in names:
+            path = os.path.join(folder, name)  # noqa: PTH118 - called for each file at each look
+            try:
+                status = os.stat(path)  # noqa: PTH116
+            except OSError:
+                continue
+            found.append((path, status.st_size, status.st_mtime_ns, status.st_ino))
+    return frozenset(found)

@@ -1,0 +1,222 @@
+"""Versions that are being loaded, replaced or ended: each step beside the version that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bundle.errors import BundleError
+from bundle.format.manifest import read_manifest
+from service.models.model import ServedModel
+from service.repository.snapshot import Bundle, Files, Snapshot
+from service.repository.versions import wanted_versions
+from service.settings import Settings
+
+# Before a refused bundle is tried again although its files are the same: a network drive may have
+# failed for a moment. The last one repeats.
+RETRY_S = (10.0, 30.0, 60.0, 300.0)
+# Looks in a row that miss a bundle before it is unloaded, for the same reason.
+MISSING_LOOKS = 2
+
+log = logging.getLogger("service")
+
+
+@dataclass(eq=False)
+class Load:
+    """A model that was begun to load, and what from."""
+
+    model: ServedModel
+    task: asyncio.Task[None]
+    # Of the last try: its own, or that of a replacement that was refused.
+    files: Files
+    settings: Settings
+    refusals: int = 0  # in a row, of tries with these files and settings
+    retry_at: float = math.inf
+    missed: int = 0  # looks in a row
+
+
+class Transitions:
+    """The models of a registry, each with its task.
+
+    Args:
+        changed: called when there may be something to adjust.
+        new_model: makes a model that is not loaded yet.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        new_model: Callable[..., ServedModel],
+        clock: Callable[[], float],
+    ) -> None:
+        self._changed = changed
+        self._new_model = new_model
+        self._clock = clock
+        self._loads: dict[ServedModel, Load] = {}
+        # To take the place of the version that is the key.
+        self._replacements: dict[ServedModel, ServedModel] = {}
+        self._ending: dict[asyncio.Task[None], ServedModel] = {}
+
+    @property
+    def loaded(self) -> list[ServedModel]:
+        """The models that are loaded, are being loaded, or were refused; replacements, too."""
+        return list(self._loads)
+
+    @property
+    def ending(self) -> list[ServedModel]:
+        """The models that no request can find any more, and whose processes have not ended."""
+        return list(self._ending.values())
+
+    def is_replaced(self, model: ServedModel) -> bool:
+        """Whether another one is being loaded to take its place."""
+        return model in self._replacements
+
+    async def stop(self) -> None:
+        """End all processes."""
+        tasks = [*(load.task for load in self._loads.values()), *self._ending]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def seen(self, snapshot: Snapshot) -> None:
+        """Count the looks that miss a bundle."""
+        # A folder that is there and can't be read, or has no manifest yet, is not gone.
+        there = {folder.path for folder in snapshot.ignored}
+        for load in self._loads.values():
+            path = load.model.path
+            bundle = snapshot.bundles.get(load.model.name, {}).get(load.model.version)
+            load.missed = 0 if bundle or there & {path, path.parent} else load.missed + 1
+
+    async def adjust(
+        self,
+        current: dict[int, ServedModel],
+        bundles: Mapping[int, Bundle],
+        settings: Settings,
+        *,
+        unloaded: bool,
+    ) -> None:
+        """Begin, finish and undo what the repository and the states of a model ask for.
+
+        Args:
+            current: its versions in the registry, which this changes.
+            bundles: its versions in the repository.
+            settings: of the model.
+            unloaded: an operator does not want it.
+        """
+        refused = {version for version, model in current.items() if model.code is not None}
+        wanted = set()
+        if not unloaded:
+            wanted = wanted_versions(settings.versions, bundles.keys(), refused)
+        for version in sorted(wanted, reverse=True):
+            if version not in current:
+                current[version] = self._load(bundles[version], settings)
+            else:
+                await self._renew(current, version, bundles[version], settings)
+        loading = any(current[version].state == "loading" for version in wanted)
+        for version in current.keys() - wanted:
+            model = current[version]
+            if not unloaded and version in bundles and loading and model.code is None:
+                continue  # it serves until a wanted one does
+            if not unloaded and version not in bundles and not self._is_gone(model):
+                continue
+            del current[version]
+            if (replacement := self._replacements.pop(model, None)) is not None:
+                self._end(replacement)
+            self._end(model)
+
+    def _is_gone(self, model: ServedModel) -> bool:
+        return self._loads[model].missed >= MISSING_LOOKS
+
+    def _load(self, bundle: Bundle, settings: Settings, refusals: int = 0) -> ServedModel:
+        model = self._new_model(bundle.ref, settings, changed=self._changed)
+        name = f"{model.name}/{model.version}"
+        task = asyncio.create_task(model.run(), name=name)
+        task.add_done_callback(_log_defect)
+        self._loads[model] = Load(model, task, bundle.files, settings, refusals)
+        return model
+
+    async def _renew(
+        self, current: dict[int, ServedModel], version: int, bundle: Bundle, settings: Settings
+    ) -> None:
+        """Replace a version whose files or settings have changed, or that was refused."""
+        model = current[version]
+        load = self._loads[model]
+        if (replacement := self._replacements.get(model)) is not None:
+            self._finish(current, version, replacement)
+            return
+        if model.state == "loading":
+            return
+        if model.code is not None and load.retry_at == math.inf:
+            self._refused(load)
+        changed = load.files != bundle.files or load.settings != settings
+        if changed and model.code is None and load.settings == settings:
+            load.files, load.retry_at, load.refusals = bundle.files, math.inf, 0
+            changed = await self._is_other(model)
+            model.update_error = None
+        if changed or self._clock() >= load.retry_at:
+            refusals = 0 if changed else load.refusals
+            self._replacements[model] = self._load(bundle, settings, refusals)
+
+    async def _is_other(self, model: ServedModel) -> bool:
+        """Whether another bundle lies where the one that serves was loaded from."""
+        try:
+            manifest = await asyncio.to_thread(read_manifest, model.path)
+        except BundleError:  # its replacement is refused for this
+            return True
+        return model.manifest is None or manifest.digest != model.manifest.digest
+
+    def _finish(
+        self, current: dict[int, ServedModel], version: int, replacement: ServedModel
+    ) -> None:
+        """Let a replacement take over if it is ready, and give it up if it is refused."""
+        if replacement.state == "loading":
+            return
+        model = current[version]
+        del self._replacements[model]
+        if replacement.code is None or model.code is not None:
+            current[version] = replacement
+            if replacement.code is not None:
+                self._refused(self._loads[replacement])
+            self._end(model)
+            return
+        log.error("model %s/%d serves on; its replacement is refused", model.name, version)
+        model.update_error = f"{replacement.code}: {replacement.reason}"
+        load, tried = self._loads[model], self._loads[replacement]
+        load.files, load.settings, load.refusals = tried.files, tried.settings, tried.refusals
+        self._refused(load)
+        self._end(replacement)
+
+    def _refused(self, load: Load) -> None:
+        """Try this version again after a while."""
+        load.retry_at = self._clock() + RETRY_S[min(load.refusals, len(RETRY_S) - 1)]
+        load.refusals += 1
+
+    def _end(self, model: ServedModel) -> None:
+        """End a model that no request can find any more, after those that have it."""
+        load = self._loads.pop(model)
+
+        async def end() -> None:
+            try:
+                await model.unused()
+            finally:
+                load.task.cancel()
+                await asyncio.gather(load.task, return_exceptions=True)
+            log.info("model %s/%d: its process has ended", model.name, model.version)
+
+        task = asyncio.create_task(end())
+        self._ending[task] = model
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._ending[task]
+        self._changed()
+
+
+def _log_defect(task: asyncio.Task[None]) -> None:
+    """Log the exception of a model's task; it ends otherwise if cancelled or refused."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("model %s has stopped serving", task.get_name(), exc_info=task.exception())
