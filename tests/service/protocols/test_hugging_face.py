@@ -57,7 +57,7 @@ def test_the_client_chooses_how_many_classes_and_which_function(server: Server) 
     ("path", "photo", "status", "said"),
     [
         ("/models/nobody", coloured(), 404, "no model of this name"),
-        ("/models/tiny-torch/versions/9", coloured(), 404, "no such version"),
+        ("/models/tiny-torch/versions/9", coloured(), 404, "Expected one of: 1"),
         ("", b"text", 415, "Received"),
         ("", coloured()[:-40], 422, "image"),
     ],

@@ -213,7 +213,7 @@ def test_asynchronous_requests_are_answered_each_with_its_own_result(server: Ser
     ("model", "version", "tensor", "status", "said"),
     [
         ("nobody", "", image_input([coloured()]), "404", "no model of this name"),
-        ("tiny-torch", "7", image_input([coloured()]), "404", "no such version"),
+        ("tiny-torch", "7", image_input([coloured()]), "404", "Expected one of: 1"),
         ("tiny-torch", "new", image_input([coloured()]), "422", "whole number"),
         ("tiny-torch", "", image_input([b"text"]), "415", "Received"),
         ("tiny-torch", "", image_input([coloured()[:-40]]), "422", "image"),
