@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
 from service.api import problems, repository
+from service.api.cors import CrossOrigin
 from service.api.middleware import RequestLog
 from service.api.routes import router
 from service.api.schemas import Problem
@@ -21,6 +22,7 @@ from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
 from service.metrics import Metrics
+from service.protocols.routes import ROUTES
 from service.repository.lifecycle import Lifecycle
 from service.repository.registry import Registry
 from service.settings import Settings
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         cache = Cache(classify, settings.cache_mb * 2**20) if settings.cache_mb else None
         app.state.registry = registry
         app.state.classify = classify if cache is None else cache.classify
+        app.state.classify_pixels = classify
         app.state.budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_request_bytes)
         app.state.metrics.watch(registry, cache)
         await lifecycle.start()
@@ -73,11 +76,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.metrics = metrics = Metrics(error.code for error in problems.PROBLEMS)
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
-    app.router.routes[:0] = router.routes
+    app.router.routes[:0] = [*router.routes, *ROUTES]
     if settings.admin_key is not None:
         app.include_router(repository.router)
     problems.install(app, metrics.problem)
-    app.add_middleware(RequestLog, metrics=metrics)  # outermost
+    app.add_middleware(RequestLog, metrics=metrics)
+    if settings.cors_origins:
+        # Outermost: a page may read every failure.
+        app.add_middleware(CrossOrigin, origins=settings.cors_origins, count=metrics.problem)
 
     app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]
     return app

@@ -1,4 +1,4 @@
-"""From image files to logits: admitted, decoded, classified.
+"""From image files or pixels to logits: admitted, decoded, classified.
 
 A file whose decoding is bounded by its size goes straight to the process that runs the network, and
 is decoded there. The others are decoded in a decoder first, which can be killed without ending a
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from bundle.errors import BundleError, ImageError
 from bundle.imaging.formats import quick_pixels
+from bundle.worker.model_process import Pixels
 from service.decoding.pool import Decoder
 from service.errors import Failure, ServiceError
 from service.models.batcher import Classification, ProcessLost
@@ -43,7 +44,7 @@ class Outcomes(NamedTuple):
 
 
 class Classifier:
-    """Classifies image files.
+    """Classifies images.
 
     Args:
         decoder: For files that are not quick to decode.
@@ -54,8 +55,14 @@ class Classifier:
         self._decoder = decoder
         self._clock = clock
 
-    async def classify(self, target: Target, images: Sequence[bytes]) -> Outcomes:
-        """Classify image files with a model.
+    async def classify(
+        self, target: Target, images: Sequence[bytes] | Sequence[Pixels]
+    ) -> Outcomes:
+        """Classify images with a model.
+
+        Args:
+            target: The model.
+            images: Files, or pixels uint8 [H, W, 3] of the model's input size.
 
         Raises:
             QueueFull: The model's queue has no room for all of them.
@@ -67,14 +74,16 @@ class Classifier:
                 await asyncio.gather(*(self._outcome(target, image) for image in images))
             )
 
-    async def _outcome(self, target: Target, image: bytes) -> Outcome:
+    async def _outcome(self, target: Target, image: bytes | Pixels) -> Outcome:
         try:
             return await self._classify(target, image)
         except (ImageError, ServiceError, BundleError) as exc:
             return exc
 
-    async def _classify(self, target: Target, image: bytes) -> Classification:
+    async def _classify(self, target: Target, image: bytes | Pixels) -> Classification:
         queue, manifest = target.model.queue, target.manifest
+        if not isinstance(image, bytes):
+            return await queue.submit(image, manifest.digest)
         begun = self._clock()
         suspect = False
         if is_quick(image):

@@ -73,7 +73,7 @@ class MalformedRequest(ServiceError):
 
 
 class UnsupportedMediaType(ServiceError):
-    """The content type is neither multipart/form-data nor an image."""
+    """The content type is none of those that the route accepts."""
 
     code = "unsupported_media_type"
 

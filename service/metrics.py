@@ -112,6 +112,17 @@ class Metrics(Collector):
         for stage, child in zip(STAGES, children, strict=True):
             child.observe(timing_ms[stage] / 1000)
 
+    def stage_totals(self, model: ServedModel) -> dict[str, tuple[float, float]]:
+        """Number of requests and seconds of each stage so far."""
+        found: dict[str, dict[str, float]] = {}
+        for metric in self._stage_s.collect():
+            for sample in metric.samples:
+                labels = sample.labels
+                if (labels["model"], labels["version"]) == (model.name, str(model.version)):
+                    what = sample.name.rpartition("_")[2]
+                    found.setdefault(labels["stage"], {})[what] = sample.value
+        return {stage: (values["count"], values["sum"]) for stage, values in found.items()}
+
     def problem(self, code: str) -> None:
         """Count a problem: a response, or one image of a batch."""
         self._problems.labels(code).inc()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.format.manifest import NAME_PATTERN
 from bundle.imaging.decode import MAX_PIXELS, ImageLimits
@@ -16,6 +16,8 @@ from bundle.imaging.decode import MAX_PIXELS, ImageLimits
 PREFIX = "SERVICE_"
 # Of the frontend, with the same prefix.
 FOREIGN = {"SERVICE_URL"}
+# As browsers send it (RFC 6454, 7): scheme, host and port, without a path.
+ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Positive = Annotated[int, Field(ge=1)]
@@ -158,6 +160,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Memory of the response cache, in MB; 0: no cache.",
     )
+    cors_origins: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        default=None,
+        description="Origins whose pages may call the service from a browser (CORS), separated by "
+        "commas: `https://example.org,http://127.0.0.1:3000`; `*`: all; unset: none.",
+    )
     drain_delay_s: float = Field(
         default=0,
         ge=0,
@@ -177,6 +184,20 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(NAME_PATTERN, value):
             raise ValueError(f"a model name matches {NAME_PATTERN}")
         return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        origins = tuple(part.strip() for part in value.split(","))
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin) and origins != ("*",):
+                raise ValueError(
+                    f"an origin is a scheme, a host and a port, as https://example.org; or * alone "
+                    f"for all. {origin!r} is not"
+                )
+        return origins
 
     @property
     def batch_files(self) -> int:

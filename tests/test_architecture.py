@@ -71,8 +71,10 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "cache": {"models", "classifier"},
         "metrics": {"models", "repository", "cache"},
         "api": {"errors", "traffic", "models", "repository", "classifier", "metrics"},
+        "protocols": {"errors", "models", "repository", "metrics", "api"},
         "app": {
             *("settings", "decoding", "repository", "classifier", "cache", "metrics", "api"),
+            "protocols",
         },
         "server": {"settings", "model_settings", "api", "app"},
         "__main__": {"settings", "server"},

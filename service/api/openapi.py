@@ -11,7 +11,8 @@ _BINARY = {"type": "string", "format": "binary"}
 
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
-    "description": "JPEG, PNG, WebP, GIF, BMP or TIFF.",
+    "description": "JPEG, PNG, WebP, GIF, BMP or TIFF. A raw body may have any image content type, "
+    "or none.",
     "content": {
         "multipart/form-data": {
             "schema": {
@@ -20,11 +21,22 @@ IMAGE_BODY: dict[str, Any] = {
                 "properties": {"file": {**_BINARY, "description": "The image file."}},
             }
         },
-        **{
-            f"image/{kind}": {"schema": _BINARY}
-            for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff")
-        },
+        # Generators of clients know this one and no image/..., which is accepted too.
         "application/octet-stream": {"schema": _BINARY},
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": {
+                        "type": "string",
+                        "contentEncoding": "base64",
+                        "description": "The image file in base64, or a data: URL with it.",
+                    }
+                },
+                "additionalProperties": False,
+            }
+        },
     },
 }
 

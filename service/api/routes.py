@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from operator import attrgetter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -36,7 +37,8 @@ DEFAULT_TOP_K = 5
 # Of a batch without a result; other failures belong to one image.
 OF_THE_MODEL = (ModelUnavailable, ModelRefused, InternalError, BundleError)
 
-router = APIRouter(route_class=QuickRoute)
+# Clients are generated from the description: their functions are named as those here.
+router = APIRouter(route_class=QuickRoute, generate_unique_id_function=attrgetter("name"))
 PREDICT: dict[str, Any] = {
     "responses": CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
     "dependencies": KNOWN_PARAMETERS,
@@ -58,7 +60,7 @@ async def predict(
     version: VersionQuery = None,
     top_k: TopKQuery = None,
 ) -> dict[str, Any]:
-    """Send the image as the form field `file`, or as the raw body with an image content type."""
+    """Send the image as the form field `file`, as the raw body, or as JSON in base64."""
     started = time.perf_counter()
     state: State = request.app.state
     target, k = _target(request, name, version, top_k)

@@ -1,4 +1,4 @@
-"""Image files from a request body: a multipart form or the raw image.
+"""Image files from a request body: a multipart form, the raw image, or JSON with base64.
 
 Bodies are counted while they arrive and never written to disk.
 """
@@ -16,11 +16,20 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
+from service.api.json_body import JSON, ImageDocument, decode_json, from_base64, max_json_bytes
 from service.api.problems import ClientGone
 from service.errors import MalformedRequest, QueueFull, RequestTooLarge, UnsupportedMediaType
 
 FORM = "multipart/form-data"
 OCTETS = "application/octet-stream"
+# Content types of a raw body that say nothing about it: the first bytes decide. The second one is
+# what curl sends for `--data-binary`, the last one SageMaker's.
+UNTYPED = {
+    "",
+    "application/x-www-form-urlencoded",
+    OCTETS,
+    "application/x-image",
+}
 # Bytes of boundaries, part headers and small fields, in addition to the files.
 FORM_OVERHEAD = 65_536
 # Form fields that are not files.
@@ -92,24 +101,49 @@ class _InMemory(MultiPartParser):
         self.ended = True
 
 
-async def read_image(request: Request, reservation: Reservation, max_bytes: int) -> Upload:
-    """The image of a request: the field `file` of a form, or the raw body.
+async def read_image(
+    request: Request, reservation: Reservation, max_bytes: int, field: str = "file"
+) -> Upload:
+    """The image of a request: a field of a form, the raw body, or JSON.
+
+    Args:
+        request: Its body is read.
+        reservation: Of the request.
+        max_bytes: Of the image.
+        field: The name of the field.
 
     Raises:
-        UnsupportedMediaType: the content type is neither.
-        RequestTooLarge: the body exceeds `max_bytes`, by its declared length or while it is read.
-        MalformedRequest: the form is invalid or lacks the field, or the body is empty.
+        UnsupportedMediaType: the content type is none of them.
+        RequestTooLarge: the body exceeds its limit, by its declared length or while it is read.
+        MalformedRequest: the form or the JSON is invalid or lacks the field, or the body is empty.
         QueueFull: the budget for bodies is used up.
     """
-    kind = _content_type(request)
+    kind = content_type(request)
     if kind == FORM:
         limit = max_bytes + FORM_OVERHEAD
-        files = await _form_files(request, reservation, "file", limit, max_files=1)
+        files = await _form_files(request, reservation, field, limit, max_files=1)
         return files[0]
-    if kind != OCTETS and not kind.startswith("image/"):
+    if kind == JSON:
+        data = await read_body(request, reservation, max_json_bytes(max_bytes))
+        document = decode_json(data, ImageDocument, 'an object {"image": "<base64>"}')
+        return Upload(None, from_base64(document.image, "The field 'image'"))
+    if kind not in UNTYPED and not kind.startswith("image/"):
         raise _unsupported(
-            kind, "or the image itself as the body with an image content type (image/jpeg, ...)"
+            kind,
+            "or the image itself as the body with an image content type (image/jpeg, ...) or none, "
+            f'or {JSON} with {{"image": "<base64>"}}',
         )
+    return Upload(None, await read_body(request, reservation, max_bytes))
+
+
+async def read_body(request: Request, reservation: Reservation, max_bytes: int) -> bytes:
+    """The whole body of a request.
+
+    Raises:
+        RequestTooLarge: it exceeds `max_bytes`, by its declared length or while it is read.
+        MalformedRequest: it is empty.
+        QueueFull: the budget for bodies is used up.
+    """
     data = bytearray()
     try:
         async for chunk in _bounded(request, reservation, max_bytes).stream():
@@ -117,8 +151,11 @@ async def read_image(request: Request, reservation: Reservation, max_bytes: int)
     except ClientDisconnect as exc:
         raise ClientGone from exc
     if not data:
-        raise MalformedRequest(f"The body is empty. Expected an image. Received: 0 bytes of {kind}")
-    return Upload(None, bytes(data))
+        raise MalformedRequest(
+            "The body is empty. Expected an image. "
+            f"Received: 0 bytes of {content_type(request) or 'no content type'}"
+        )
+    return bytes(data)
 
 
 async def read_images(
@@ -129,13 +166,14 @@ async def read_images(
     Raises:
         UnsupportedMediaType, RequestTooLarge, MalformedRequest, QueueFull: as `read_image`.
     """
-    kind = _content_type(request)
+    kind = content_type(request)
     if kind != FORM:
         raise _unsupported(kind, "with one field `files` for each image")
     return await _form_files(request, reservation, "files", max_bytes, max_files)
 
 
-def _content_type(request: Request) -> str:
+def content_type(request: Request) -> str:
+    """The content type of a request without its parameters; empty: there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -28,6 +28,9 @@ from tests.service.conftest import refused_start
         ("log_level", "loud"),
         ("models_dir", "/nowhere/models"),
         ("compiled_dir", "/proc/compiled"),
+        ("cors_origins", "example.org"),
+        ("cors_origins", "https://example.org/"),
+        ("cors_origins", "https://example.org,*"),
     ],
 )
 def test_an_invalid_setting_is_named(
@@ -41,6 +44,25 @@ def test_an_invalid_setting_is_named(
 
     assert f"SERVICE_{name.upper()}" in str(refused.value)
     assert value in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [
+        ("*", ("*",)),
+        (
+            "https://a.example.org, http://[::1]:3000",
+            ("https://a.example.org", "http://[::1]:3000"),
+        ),
+        ("", None),
+    ],
+)
+def test_origins_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch, value: str, origins: tuple[str, ...] | None
+) -> None:
+    monkeypatch.setenv("SERVICE_CORS_ORIGINS", value)
+
+    assert Settings().cors_origins == origins
 
 
 def test_an_unknown_setting_stops_the_start_with_one_line_that_names_it(tmp_path: Path) -> None:

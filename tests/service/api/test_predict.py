@@ -229,7 +229,7 @@ def test_the_documentation_comes_from_the_service_itself(server: Server) -> None
     schema = server.client.get("/openapi.json").json()
     body = schema["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert body["multipart/form-data"]["schema"]["properties"]["file"]["format"] == "binary"
-    assert "image/jpeg" in body
+    assert "application/octet-stream" in body
     parameters = schema["paths"]["/predict"]["post"]["parameters"]
     names = next(p for p in parameters if p["name"] == "model")["examples"]
     assert set(names) == {"tiny-torch", "tiny-keras"}

@@ -97,15 +97,15 @@ FAILURES: dict[str, tuple[int, str, Callable[[Server], httpx.Response]]] = {
         "unknown_parameter",
         lambda s: s.client.get("/models/tiny-torch?verison=1"),
     ),
-    "no content type": (
+    "no content type and no image": (
         415,
-        "unsupported_media_type",
+        "unsupported_image_type",
         lambda s: s.client.post("/predict", content=b"x"),
     ),
-    "json": (
+    "text": (
         415,
         "unsupported_media_type",
-        lambda s: s.client.post("/predict", json={"url": "http://x"}),
+        lambda s: s.client.post("/predict", content=b"x", headers={"content-type": "text/plain"}),
     ),
     "batch without a form": (
         415,
