@@ -73,7 +73,12 @@ def create_app(settings: Settings) -> FastAPI:
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = router.routes
     problems.install(app, metrics.problem)
-    app.add_middleware(RequestLog, metrics=metrics)  # outermost
+    app.add_middleware(  # outermost
+        RequestLog,
+        metrics=metrics,
+        root_path=settings.root_path,
+        log_client=settings.log_client,
+    )
 
     app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]
     return app

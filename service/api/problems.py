@@ -132,7 +132,8 @@ def install(app: FastAPI, count: Callable[[str], None]) -> None:
         method = request.method
         error: ServiceError
         if exc.status_code == 404:
-            error = errors.NotFound("There is no such route. The routes are listed at /docs.")
+            docs = f"{request.scope.get('root_path', '')}/docs"
+            error = errors.NotFound(f"There is no such route. The routes are listed at {docs}.")
         elif exc.status_code == 405:
             allowed = (headers or {}).get("Allow", "another method")
             if allowed == "GET":  # then HEAD, see service.api.middleware
