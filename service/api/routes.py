@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -14,6 +15,7 @@ from starlette.datastructures import State
 from bundle.errors import BundleError
 from bundle.format.manifest import NAME_PATTERN
 from service.api import responses, schemas
+from service.api.deadline import HEADER, PARAMETER, requested_timeout, within
 from service.api.disconnect import unless_gone
 from service.api.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
 from service.api.parameters import KNOWN_PARAMETERS, NameQuery, TopKQuery, VersionQuery
@@ -26,13 +28,14 @@ from service.models.model import Target
 from service.models.registry import Registry
 
 DEFAULT_TOP_K = 5
+NO_DEADLINE = nullcontext()
 
 # Of a batch without a result; other failures belong to one image.
 OF_THE_MODEL = (ModelUnavailable, ModelRefused, InternalError, BundleError)
 
 router = APIRouter(route_class=QuickRoute)
 PREDICT: dict[str, Any] = {
-    "responses": CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
+    "responses": CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
     "dependencies": KNOWN_PARAMETERS,
     "tags": ["predict"],
 }
@@ -41,7 +44,7 @@ PREDICT: dict[str, Any] = {
 @router.post(
     "/predict",
     response_model=schemas.PredictResponse,
-    openapi_extra={"requestBody": IMAGE_BODY},
+    openapi_extra={"requestBody": IMAGE_BODY, "parameters": [PARAMETER]},
     summary="Classify one image",
     **PREDICT,
 )
@@ -55,10 +58,12 @@ async def predict(
     """Send the image as the form field `file`, or as the raw body with an image content type."""
     started = time.perf_counter()
     state: State = request.app.state
-    target, k = _target(state, name, version, top_k)
-    with state.budget.reserve() as reservation:
-        upload = await read_image(request, reservation, state.settings.max_image_bytes)
-        outcomes = await unless_gone(request, state.classify(target, [upload.data]))
+    timeout_s = requested_timeout(request) if HEADER in request.headers else None
+    target, k = _target(state, name, version, top_k, timeout_s)
+    async with within(timeout_s) if timeout_s else NO_DEADLINE:
+        with state.budget.reserve() as reservation:
+            upload = await read_image(request, reservation, state.settings.max_image_bytes)
+            outcomes = await unless_gone(request, state.classify(target, [upload.data]))
     response.headers.update(responses.cache_status(outcomes.cache))
     (outcome,) = outcomes.images
     if not isinstance(outcome, Classification):
@@ -77,7 +82,7 @@ async def predict(
 @router.post(
     "/predict/batch",
     response_model=schemas.BatchResponse,
-    openapi_extra={"requestBody": BATCH_BODY},
+    openapi_extra={"requestBody": BATCH_BODY, "parameters": [PARAMETER]},
     summary="Classify several images",
     **PREDICT,
 )
@@ -91,16 +96,18 @@ async def predict_batch(
     """Send each image as a form field `files`. A bad image gets an error in its place."""
     started = time.perf_counter()
     state: State = request.app.state
-    target, k = _target(state, name, version, top_k)
-    with state.budget.reserve() as reservation:
-        uploads = await read_images(
-            request,
-            reservation,
-            state.settings.max_request_bytes,
-            target.model.settings.batch_files,
-        )
-        images = [upload.data for upload in uploads]
-        outcomes = await unless_gone(request, state.classify(target, images))
+    timeout_s = requested_timeout(request) if HEADER in request.headers else None
+    target, k = _target(state, name, version, top_k, timeout_s)
+    async with within(timeout_s) if timeout_s else NO_DEADLINE:
+        with state.budget.reserve() as reservation:
+            uploads = await read_images(
+                request,
+                reservation,
+                state.settings.max_request_bytes,
+                target.model.settings.batch_files,
+            )
+            images = [upload.data for upload in uploads]
+            outcomes = await unless_gone(request, state.classify(target, images))
     response.headers.update(responses.cache_status(outcomes.cache))
     found = [each for each in outcomes.images if isinstance(each, Classification)]
     if not found and (failed := [e for e in outcomes.images if isinstance(e, OF_THE_MODEL)]):
@@ -201,7 +208,7 @@ async def metrics(request: Request) -> PlainTextResponse:
 
 
 def _target(
-    state: State, name: str | None, version: int | None, top_k: int | None
+    state: State, name: str | None, version: int | None, top_k: int | None, timeout_s: float | None
 ) -> tuple[Target, int]:
     """What the request is for, and the number of predictions.
 
@@ -211,7 +218,7 @@ def _target(
     target = model.target()
     # A cached result needs no room in the queue.
     if not state.settings.cache_mb:
-        model.queue.check_room()
+        model.queue.check_room(timeout_s=timeout_s)
     classes = len(target.manifest.labels)
     if top_k is not None and top_k > classes:
         raise InvalidParameter(
