@@ -5,13 +5,14 @@ from __future__ import annotations
 from inspect import cleandoc
 from typing import Any
 
+from bundle.imaging.formats import NAMES
 from service.api.problems import MEDIA_TYPE, PROBLEMS, describe
 
 _BINARY = {"type": "string", "format": "binary"}
 
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
-    "description": "JPEG, PNG, WebP, GIF, BMP or TIFF.",
+    "description": f"{NAMES}.",
     "content": {
         "multipart/form-data": {
             "schema": {
@@ -22,7 +23,7 @@ IMAGE_BODY: dict[str, Any] = {
         },
         **{
             f"image/{kind}": {"schema": _BINARY}
-            for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+            for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "heif", "avif")
         },
         "application/octet-stream": {"schema": _BINARY},
     },
@@ -30,7 +31,7 @@ IMAGE_BODY: dict[str, Any] = {
 
 BATCH_BODY: dict[str, Any] = {
     "required": True,
-    "description": "JPEG, PNG, WebP, GIF, BMP or TIFF files.",
+    "description": f"Files: {NAMES}.",
     "content": {
         "multipart/form-data": {
             "schema": {
