@@ -49,14 +49,19 @@ BATCH_BODY: dict[str, Any] = {
     },
 }
 
-CACHE_STATUS: dict[int | str, dict[str, Any]] = {
+SUCCESS: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": {
             "Cache-Status": {
                 "description": "RFC 9211; only with a response cache (SERVICE_CACHE_MB).",
                 "schema": {"type": "string"},
                 "example": "resnet-service; hit",
-            }
+            },
+            "Server-Timing": {
+                "description": "The `timing_ms` of the body.",
+                "schema": {"type": "string"},
+                "example": "decode;dur=3.5, queue;dur=0.5, inference;dur=10.2, total;dur=14.8",
+            },
         }
     }
 }

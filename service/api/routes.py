@@ -17,7 +17,7 @@ from bundle.format.manifest import NAME_PATTERN
 from service.api import responses, schemas
 from service.api.deadline import HEADER, PARAMETER, requested_timeout, within
 from service.api.disconnect import unless_gone
-from service.api.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
+from service.api.openapi import BATCH_BODY, IMAGE_BODY, SUCCESS, problems
 from service.api.parameters import KNOWN_PARAMETERS, NameQuery, TopKQuery, VersionQuery
 from service.api.problems import problem, request_id
 from service.api.quick_route import QuickRoute
@@ -35,7 +35,7 @@ OF_THE_MODEL = (ModelUnavailable, ModelRefused, InternalError, BundleError)
 
 router = APIRouter(route_class=QuickRoute)
 PREDICT: dict[str, Any] = {
-    "responses": CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
+    "responses": SUCCESS | problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
     "dependencies": KNOWN_PARAMETERS,
     "tags": ["predict"],
 }
@@ -68,14 +68,17 @@ async def predict(
     (outcome,) = outcomes.images
     if not isinstance(outcome, Classification):
         raise outcome
+    predictions = responses.predictions(target.manifest, outcome, k)
+    timing_ms = responses.timing([outcome], started)
+    response.headers["Server-Timing"] = responses.server_timing(timing_ms)
     result = {
-        "predictions": responses.predictions(target.manifest, outcome, k),
+        "predictions": predictions,
         "model": responses.used(target),
         "image": outcome.info,
-        "timing_ms": responses.timing([outcome], started),
+        "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
-    state.metrics.stages(target.model, result["timing_ms"])
+    state.metrics.stages(target.model, timing_ms)
     return result
 
 
@@ -113,6 +116,7 @@ async def predict_batch(
     if not found and (failed := [e for e in outcomes.images if isinstance(e, OF_THE_MODEL)]):
         raise failed[0]
     timing_ms = responses.timing(found, started)
+    response.headers["Server-Timing"] = responses.server_timing(timing_ms)
     state.metrics.stages(target.model, timing_ms)
     identity = request_id(request)
     results: list[dict[str, Any]] = []
