@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(  # outermost
         RequestLog,
         metrics=metrics,
-        root_path=settings.root_path,
+        root_path=settings.root_path or "",
         log_client=settings.log_client,
     )
 

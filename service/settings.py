@@ -43,14 +43,14 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
-    root_path: str = Field(
-        default="",
-        pattern=r"^((/[A-Za-z0-9._~-]+)+)?$",
+    root_path: str | None = Field(
+        default=None,
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
         description="Prefix of the paths behind a proxy, such as `/classifier`, whether the proxy "
         "removes it or not.",
     )
-    trusted_proxies: str = Field(
-        default="",
+    trusted_proxies: str | None = Field(
+        default=None,
         description="Addresses and networks of proxies, with commas between them, whose "
         "`X-Forwarded-For` and `X-Forwarded-Proto` are believed; `*`: all. Unset: none.",
     )
@@ -177,9 +177,9 @@ class Settings(BaseSettings):
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _are_addresses(cls, value: str) -> str:
+    def _are_addresses(cls, value: str | None) -> str | None:
         """Uvicorn takes any other text for the name of a socket."""
-        for part in value.split(",") if value not in ("", "*") else ():
+        for part in value.split(",") if value not in (None, "*") else ():
             ipaddress.ip_network(part.strip())
         return value
 
@@ -229,7 +229,7 @@ def settings_table(values: Settings | None = None) -> str:
     rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, field in Settings.model_fields.items():
         cells = [field.default, *([getattr(values, name)] if values else [])]
-        shown = ["" if cell in (None, "") else f"`{cell}`" for cell in cells]
+        shown = ["" if cell is None else f"`{cell}`" for cell in cells]
         row = [f"`{PREFIX}{name.upper()}`", *shown, field.description or ""]
         rows.append(f"| {' | '.join(row)} |")
     return "\n".join(rows)
