@@ -95,7 +95,7 @@ class ImageError(Exception):
 
 
 class UnsupportedImageType(ImageError):
-    """The file does not begin like any of the six supported formats."""
+    """The file does not begin like any of the eight supported formats."""
 
     code = "unsupported_image_type"
 

@@ -28,7 +28,7 @@ _BY_STATUS = {
     ),
     415: (
         "This is not a picture that the service reads",
-        "Use a JPEG, PNG, WebP, GIF, BMP or TIFF file.",
+        "Use a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF file.",
     ),
     422: (
         "The service could not read this picture",

@@ -16,7 +16,7 @@ from frontend.responses import ImageRead, ModelList, ModelSummary
 from frontend.samples import FOLDER, SAMPLES, Sample
 from frontend.settings import SettingsError
 
-FILE_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
+FILE_TYPES = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif"]
 FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "Keras / TensorFlow", "onnx": "ONNX"}
 STATE_COLOURS = {"ready": "green", "loading": "orange", "restarting": "orange", "refused": "red"}
 CHECK_AGAIN_S = 4.0

@@ -4,9 +4,13 @@ if __name__ == "__main__":
     import sys
 
     if sys.argv[1:] == ["settings"]:
-        from service.settings import settings_table
+        from service.settings import SettingsError, ignored_variables, read_settings, settings_table
 
-        print(settings_table())  # noqa: T201
+        try:
+            print(settings_table(read_settings()))  # noqa: T201
+        except SettingsError as exc:
+            sys.exit(f"The service can't start: {exc}")
+        print(*ignored_variables(), sep="\n", file=sys.stderr)  # noqa: T201
     elif sys.argv[1:]:
         sys.exit("Usage: python -m service [settings]. The settings are environment variables.")
     else:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 
-from service.api import problems, repository
+from service.api import problems
 from service.api.cors import CrossOrigin
 from service.api.middleware import RequestLog
 from service.api.routes import router
@@ -22,6 +22,7 @@ from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
 from service.metrics import Metrics
+from service.protocols import repository
 from service.protocols.routes import ROUTES
 from service.repository.lifecycle import Lifecycle
 from service.repository.registry import Registry
@@ -80,7 +81,12 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.admin_key is not None:
         app.include_router(repository.router)
     problems.install(app, metrics.problem)
-    app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(
+        RequestLog,
+        metrics=metrics,
+        root_path=settings.root_path or "",
+        log_client=settings.log_client,
+    )
     if settings.cors_origins:
         # Outermost: a page may read every failure.
         app.add_middleware(CrossOrigin, origins=settings.cors_origins, count=metrics.problem)

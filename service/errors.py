@@ -8,8 +8,9 @@
         UnknownParameter, InvalidParameter          query → parameters
         UnknownModel, UnknownVersion                parameters → model
         DecodeTimeout, DecoderUnavailable           bytes → pixels (with bundle.errors.ImageError)
-        QueueFull                                   pixels → queue
+        QueueFull, DeadlineUnreachable              pixels → queue
         ModelUnavailable, ModelRefused              queue → scores
+        DeadlineExceeded                            socket → scores
         NotReady, Draining                          readiness
         InternalError                               anything else; the cause is in the log
 
@@ -25,9 +26,13 @@ from bundle.errors import BundleError, ImageError
 
 
 class ServiceError(Exception):
-    """Base class: `str(error)` is the detail for the client, `code` is stable."""
+    """Base class: `str(error)` is the detail for the client, `code` is stable.
+
+    `retry_after_s` is known for some errors only; the table of problems has one for the others.
+    """
 
     code: ClassVar[str]
+    retry_after_s: int | None = None
 
 
 class InternalError(ServiceError):
@@ -112,6 +117,18 @@ class QueueFull(ServiceError):
     """The queue of the model or the memory for request bodies is full."""
 
     code = "queue_full"
+
+
+class DeadlineUnreachable(ServiceError):
+    """What waits already takes longer than the time that the request has."""
+
+    code = "deadline_unreachable"
+
+
+class DeadlineExceeded(ServiceError):
+    """There is no result within the time that the client set."""
+
+    code = "deadline_exceeded"
 
 
 class DecoderUnavailable(ServiceError):

@@ -23,7 +23,7 @@ from bundle.machine import tune_malloc
 from service.api.protocol import deadline_protocol
 from service.app import create_app
 from service.model_settings import read_model_settings
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import Settings, SettingsError, ignored_variables, read_settings
 
 OPEN_FILES = 65_536
 USAGE = 2  # exit code for wrong settings, as of a command line
@@ -88,6 +88,8 @@ def main() -> int:
         print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - logging is not configured
         return USAGE
     configure_logging(settings)
+    for line in ignored_variables():
+        logging.getLogger("service").warning(line)
     _allow_connections()
     tune_malloc()
     app = create_app(settings)
@@ -100,7 +102,8 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # the client's address is not used
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or "",
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
     )
@@ -120,6 +123,7 @@ def usable_settings() -> Settings:
     read_model_settings(settings)
     _check_writable(settings)
     _check_address(settings)
+    _check_root_path(settings)
     return settings
 
 
@@ -175,6 +179,23 @@ def _check_address(settings: Settings) -> None:
             "machine and a free port. "
             f"Received: {settings.host} port {settings.port}: {exc.strerror}"
         ) from exc
+
+
+def _check_root_path(settings: Settings) -> None:
+    """Check that no path can be taken for another one with the prefix removed.
+
+    Raises:
+        SettingsError: the prefix begins as a route does.
+    """
+    if not settings.root_path:
+        return
+    paths = [getattr(route, "path", "") for route in create_app(settings).routes]
+    taken = sorted({path.split("/")[1] for path in paths} - {""})
+    if settings.root_path.split("/")[1] in taken:
+        raise SettingsError(
+            "SERVICE_ROOT_PATH: the prefix can't begin as a route does. Expected another first "
+            f"part than {', '.join(taken)}. Received: {settings.root_path}"
+        )
 
 
 def _allow_connections() -> None:

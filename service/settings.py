@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.format.manifest import NAME_PATTERN
 from bundle.imaging.decode import MAX_PIXELS, ImageLimits
+from service import neighbours
 
-PREFIX = "SERVICE_"
-# Of the frontend, with the same prefix.
-FOREIGN = {"SERVICE_URL"}
+PREFIX = neighbours.PREFIX
 # As browsers send it (RFC 6454, 7): scheme, host and port, without a path.
 ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
@@ -24,7 +24,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class SettingsError(ValueError):
-    """A variable has an invalid value or an unknown name; the message names it."""
+    """A variable has an invalid value; the message names it."""
 
 
 class Settings(BaseSettings):
@@ -70,6 +70,17 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    root_path: str | None = Field(
+        default=None,
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        description="Prefix of the paths behind a proxy, such as `/classifier`, whether the proxy "
+        "removes it or not.",
+    )
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="Addresses and networks of proxies, with commas between them, whose "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are believed; `*`: all. Unset: none.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Device that runs the models; auto: CUDA if available."
     )
@@ -177,6 +188,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Log level."
     )
+    log_client: bool = Field(
+        default=False, description="Whether the log has the address of each request's client."
+    )
 
     @field_validator("default_model")
     @classmethod
@@ -199,6 +213,22 @@ class Settings(BaseSettings):
                 )
         return origins
 
+    @field_validator("host", "port", mode="before")
+    @classmethod
+    def _is_ours(cls, value: object, info: ValidationInfo) -> object:
+        """Kubernetes sets SERVICE_PORT=tcp://10.1.2.3:8000 for a Service called `service`."""
+        if neighbours.is_address(value):
+            return cls.model_fields[info.field_name or ""].default
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, value: str | None) -> str | None:
+        """Uvicorn takes any other text for the name of a socket."""
+        for part in value.split(",") if value not in (None, "*") else ():
+            ipaddress.ip_network(part.strip())
+        return value
+
     @property
     def batch_files(self) -> int:
         """Maximum files per batch request: more than the queue length would never be admitted."""
@@ -220,15 +250,8 @@ def read_settings() -> Settings:
     """The settings from the environment.
 
     Raises:
-        SettingsError: a value is invalid, or a variable with the prefix unknown; it is named.
+        SettingsError: a value is invalid; the variable is named.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | FOREIGN
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
-    if unknown:
-        raise SettingsError(
-            f"Unknown setting. Expected one of {', '.join(sorted(known - FOREIGN))}. "
-            f"Received: {', '.join(unknown)}"
-        )
     try:
         return Settings()
     except ValidationError as exc:
@@ -241,10 +264,20 @@ def read_settings() -> Settings:
         raise SettingsError("; ".join(problems)) from exc
 
 
-def settings_table() -> str:
-    """The settings as a Markdown table, for the documentation."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
+def ignored_variables() -> list[str]:
+    """A sentence for each variable of the environment that looks like a setting and is none."""
+    return neighbours.warnings(
+        os.environ, (PREFIX + name.upper() for name in Settings.model_fields)
+    )
+
+
+def settings_table(values: Settings | None = None) -> str:
+    """The settings as a Markdown table; with `values`, also what is in force."""
+    head = ["variable", "default", *(["in force"] if values else []), "meaning"]
+    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{field.default}`"
-        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+        cells = [field.default, *([getattr(values, name)] if values else [])]
+        shown = ["" if cell is None else f"`{cell}`" for cell in cells]
+        row = [f"`{PREFIX}{name.upper()}`", *shown, field.description or ""]
+        rows.append(f"| {' | '.join(row)} |")
     return "\n".join(rows)

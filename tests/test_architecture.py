@@ -60,7 +60,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "__main__": {"cli"},
     },
     "service": {
-        "settings": set(),
+        "neighbours": set(),
+        "settings": {"neighbours"},
         "errors": set(),
         "traffic": {"settings"},
         "model_settings": {"settings", "traffic"},

@@ -20,7 +20,7 @@ from bundle.errors import ImageTooLarge, UnreadableImage, UnsupportedImageType
 from bundle.format.manifest import Input, ShorterSide
 from bundle.imaging import turbo
 from bundle.imaging.colour import to_rgb
-from bundle.imaging.formats import open_image, sniff, webp_size
+from bundle.imaging.formats import NAMES, open_image, sniff, webp_size
 from bundle.imaging.geometry import prepare
 from bundle.imaging.guard import image_errors, out_of_memory
 from bundle.imaging.jpeg import lacks_data, read_jpeg
@@ -65,8 +65,8 @@ class ImageInfo:
     """The image as it is stored in the file, and how it was decoded."""
 
     format: Annotated[str, Field(examples=["JPEG"])]
-    width: Annotated[int, Field(description="In pixels, as stored.")]
-    height: Annotated[int, Field(description="In pixels, as stored.")]
+    width: Annotated[int, Field(description="In pixels, as stored; of HEIC, upright.")]
+    height: Annotated[int, Field(description="In pixels, as stored; of HEIC, upright.")]
     mode: Annotated[
         str, Field(description="Colour mode as stored, in Pillow's terms.", examples=["RGB"])
     ]
@@ -116,7 +116,7 @@ def read_input(data: bytes, input: Input, limits: ImageLimits = ImageLimits()) -
 def decode_image(
     data: bytes, limits: ImageLimits = ImageLimits(), shorter_side: int | None = None
 ) -> DecodedImage:
-    """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+    """Decode the first frame of a file of one of `formats.FORMATS`, of HEIC the primary image.
 
     No other exception and no warning of Pillow escapes. Safe for concurrent calls.
 
@@ -151,8 +151,7 @@ def _supported_type(data: bytes, limits: ImageLimits) -> str:
     if kind is None:
         found = f"a file that starts with {data[:8]!r}" if data else "an empty file"
         raise UnsupportedImageType(
-            "The file is not an image of a supported type. "
-            f"Expected JPEG, PNG, WebP, GIF, BMP or TIFF. Received: {found}"
+            f"The file is not an image of a supported type. Expected {NAMES}. Received: {found}"
         )
     return kind
 
@@ -193,7 +192,11 @@ def _decode(data: bytes, kind: str, limits: ImageLimits, shorter_side: int | Non
     if kind == "JPEG" and lacks_data(data, end, image):
         raise ValueError("the last scan stops early")
     operations: list[str] = []
-    orientation = turned_by_pillow if kind == "TIFF" else exif_orientation(image)
+    # libheif has turned a HEIC file by its boxes, beside which EXIF does not count; Pillow has put
+    # what the boxes of an AVIF file say into its EXIF.
+    orientation = 1 if kind == "HEIF" else exif_orientation(image)
+    if kind == "TIFF":
+        orientation = turned_by_pillow
     if orientation != 1:
         operations.append(f"exif_orientation_{orientation}")
     if mode == "CMYK" and kind == "JPEG" and "adobe" not in image.info:

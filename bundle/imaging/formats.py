@@ -1,4 +1,4 @@
-"""The six image formats: magic bytes, opening with Pillow, and a quick pixel count."""
+"""The eight image formats: magic bytes, opening with Pillow, and a quick pixel count."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from PIL import Image
 from bundle.errors import UnreadableImage
 from bundle.imaging.jpeg import scanned_pixels
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
+NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF"
 
 _BMP_HEADERS = {struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)}
+# Brands in the first box of an ISO media file (ISO/IEC 23008-12, 10; AV1 Image File Format, 6).
+_BRANDS = {
+    "AVIF": {b"avif", b"avis"},
+    "HEIF": {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"},
+}
+# Bytes of that box that are looked at.
+_MAX_BRANDS = 256
 _PNG_HEADER = b"\0\0\0\rIHDR"
 # A PNG that is quick to read has few chunks, of kinds without compressed data other than the
 # pixels and one colour profile: each of those can inflate from some bytes to a megabyte.
@@ -40,7 +48,15 @@ def sniff(data: bytes) -> str | None:
     # Plain text can start with "BM" too, so the header size that follows must be one that BMP has.
     if data[:2] == b"BM" and data[14:18] in _BMP_HEADERS:
         return "BMP"
-    return None
+    return _sniff_brand(data) if data[4:8] == b"ftyp" else None
+
+
+def _sniff_brand(data: bytes) -> str | None:
+    """The format of an ISO media file by its brands, the major one first; a video has others."""
+    box = data[: min(int.from_bytes(data[:4], "big"), _MAX_BRANDS)]
+    brands = [box[8:12], *(box[start : start + 4] for start in range(16, len(box), 4))]
+    found = (kind for brand in brands for kind, ours in _BRANDS.items() if brand in ours)
+    return next(found, None)
 
 
 def open_image(data: bytes, kind: str) -> Image.Image:
@@ -52,6 +68,20 @@ def open_image(data: bytes, kind: str) -> Image.Image:
     """
     if kind == "PNG" and not data.startswith(_PNG_HEADER, 8):
         raise UnreadableImage(f"A PNG file starts with its header, IHDR. Received: {data[8:16]!r}")
+    # On one thread, as each decoder is one of many; imported here, because of the processes of the
+    # service only decoders need them.
+    if kind == "HEIF":
+        import pi_heif  # noqa: PLC0415
+
+        pi_heif.options.DECODE_THREADS = 1
+        pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = False
+        pi_heif.options.AUX_IMAGES = False
+        heif: Image.Image = pi_heif.HeifImageFile(BytesIO(data))
+        return heif
+    if kind == "AVIF":
+        from PIL import AvifImagePlugin  # noqa: PLC0415
+
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     return Image.open(BytesIO(data), formats=[kind])
 
 

@@ -18,6 +18,10 @@ from service.metrics import Metrics
 
 HEADER = "X-Request-Id"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Asked every few seconds by machines; logged at debug level.
+PROBES = ("/healthz", "/readyz", "/metrics")
+# Of an address in the log: the longest one of IPv6 with a zone.
+MAX_ADDRESS = 64
 
 log = logging.getLogger("service.access")
 
@@ -26,11 +30,21 @@ class RequestLog:
     """Gives each request an id, logs it and counts it. HEAD is routed as GET.
 
     The id is the client's `X-Request-Id` if well-formed.
+
+    Args:
+        app: What handles the requests.
+        metrics: Counts them.
+        root_path: Prefix of the paths as clients of the proxy see them.
+        log_client: Whether a log line ends with the address of the client.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, *, root_path: str = "", log_client: bool = False
+    ) -> None:
         self.app = app
         self.metrics = metrics
+        self._root_path = root_path
+        self._log_client = log_client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle HTTP; other scopes pass unchanged."""
@@ -42,6 +56,8 @@ class RequestLog:
         scope.setdefault("state", {})["request_id"] = identity
         # HEAD is GET without a response body (RFC 9110, 9.3.2), which uvicorn omits.
         routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        if self._root_path:
+            routed = {**routed, "root_path": self._root_path, "path": self._prefixed(scope["path"])}
         started = time.perf_counter()
         status = 0
 
@@ -80,8 +96,25 @@ class RequestLog:
         finally:
             seconds = time.perf_counter() - started
             scope["route"] = routed.get("route")
+            self._log(scope, status, seconds * 1000, identity)
             self.metrics.request(scope, status, seconds)
-            # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
-            path = quote(scope.get("raw_path") or scope["path"], safe="/%")
-            milliseconds = seconds * 1000
-            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, milliseconds, identity)
+
+    def _log(self, scope: Scope, status: int, milliseconds: float, identity: str) -> None:
+        level = logging.DEBUG if getattr(scope["route"], "path", "") in PROBES else logging.INFO
+        if not log.isEnabledFor(level):
+            return
+        # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
+        path = quote(scope.get("raw_path") or scope["path"], safe="/%")
+        line = [scope["method"], path, status, f"{milliseconds:.1f} ms", identity]
+        if self._log_client:
+            # A proxy may send any text.
+            client = scope.get("client") or ("unknown",)
+            line.append(quote(client[0][:MAX_ADDRESS], safe=":"))
+        log.log(level, " ".join(map(str, line)))
+
+    def _prefixed(self, path: str) -> str:
+        """The path with the prefix, which the proxy may have removed."""
+        prefix = self._root_path
+        if path == prefix:
+            return f"{prefix}/"
+        return path if path.startswith(f"{prefix}/") else prefix + path

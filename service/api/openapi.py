@@ -5,14 +5,14 @@ from __future__ import annotations
 from inspect import cleandoc
 from typing import Any
 
+from bundle.imaging.formats import NAMES
 from service.api.problems import MEDIA_TYPE, PROBLEMS, describe
 
 _BINARY = {"type": "string", "format": "binary"}
 
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
-    "description": "JPEG, PNG, WebP, GIF, BMP or TIFF. A raw body may have any image content type, "
-    "or none.",
+    "description": f"{NAMES}. A raw body may have any image content type, or none.",
     "content": {
         "multipart/form-data": {
             "schema": {
@@ -42,7 +42,7 @@ IMAGE_BODY: dict[str, Any] = {
 
 BATCH_BODY: dict[str, Any] = {
     "required": True,
-    "description": "JPEG, PNG, WebP, GIF, BMP or TIFF files.",
+    "description": f"Files: {NAMES}.",
     "content": {
         "multipart/form-data": {
             "schema": {
@@ -60,14 +60,19 @@ BATCH_BODY: dict[str, Any] = {
     },
 }
 
-CACHE_STATUS: dict[int | str, dict[str, Any]] = {
+SUCCESS: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": {
             "Cache-Status": {
                 "description": "RFC 9211; only with a response cache (SERVICE_CACHE_MB).",
                 "schema": {"type": "string"},
                 "example": "resnet-service; hit",
-            }
+            },
+            "Server-Timing": {
+                "description": "The `timing_ms` of the body.",
+                "schema": {"type": "string"},
+                "example": "decode;dur=3.5, queue;dur=0.5, inference;dur=10.2, total;dur=14.8",
+            },
         }
     }
 }

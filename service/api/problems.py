@@ -53,6 +53,7 @@ PROBLEMS: dict[type[Failure], Kind] = {
     errors.UnknownParameter: Kind(422, "Unknown parameter"),
     UnreadableImage: Kind(422, "Unreadable image"),
     errors.QueueFull: Kind(429, "Queue full", 1),
+    errors.DeadlineUnreachable: Kind(429, "Deadline can't be met", 1),
     errors.InternalError: Kind(500, "Internal error"),
     RuntimeUnavailable: Kind(500, "Runtime unavailable"),
     errors.DecoderUnavailable: Kind(503, "Decoder unavailable", 2),
@@ -60,6 +61,7 @@ PROBLEMS: dict[type[Failure], Kind] = {
     errors.ModelRefused: Kind(503, "Model refused", 60),
     errors.ModelUnavailable: Kind(503, "Model unavailable", 2),
     errors.NotReady: Kind(503, "Not ready", 2),
+    errors.DeadlineExceeded: Kind(504, "Deadline exceeded"),
 }
 """Every problem that a client can receive. Other bundle errors only refuse a model."""
 
@@ -94,8 +96,9 @@ def problem_response(
     """The response to `error`, with `headers` added."""
     kind = PROBLEMS[type(error)]
     extra = dict(headers or {})
-    if kind.retry_after_s is not None:
-        extra["Retry-After"] = str(kind.retry_after_s)
+    known = error.retry_after_s if isinstance(error, ServiceError) else None
+    if retry_after_s := known or kind.retry_after_s:
+        extra["Retry-After"] = str(retry_after_s)
     if isinstance(error, errors.Unauthorized):
         extra["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.RequestTooLarge):
@@ -135,7 +138,8 @@ def install(app: FastAPI, count: Callable[[str], None]) -> None:
         method = request.method
         error: ServiceError
         if exc.status_code == 404:
-            error = errors.NotFound("There is no such route. The routes are listed at /docs.")
+            docs = f"{request.scope.get('root_path', '')}/docs"
+            error = errors.NotFound(f"There is no such route. The routes are listed at {docs}.")
         elif exc.status_code == 405:
             allowed = (headers or {}).get("Allow", "another method")
             if allowed == "GET":  # then HEAD, see service.api.middleware

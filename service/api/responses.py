@@ -66,6 +66,11 @@ def timing(images: Sequence[Classification], started: float) -> dict[str, float]
     return {name: round(value * 1000, 3) for name, value in seconds.items()}
 
 
+def server_timing(timing_ms: dict[str, float]) -> str:
+    """The header Server-Timing (W3C), which browsers show beside the request."""
+    return ", ".join(f"{name};dur={value}" for name, value in timing_ms.items())
+
+
 def summary(model: ServedModel) -> dict[str, Any]:
     """A model in the list of models."""
     manifest, info = model.manifest, model.info

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.datastructures import State
@@ -15,8 +16,9 @@ from starlette.datastructures import State
 from bundle.errors import BundleError
 from bundle.format.manifest import NAME_PATTERN
 from service.api import responses, schemas
+from service.api.deadline import HEADER, PARAMETER, requested_timeout, within
 from service.api.disconnect import unless_gone
-from service.api.openapi import BATCH_BODY, CACHE_STATUS, IMAGE_BODY, problems
+from service.api.openapi import BATCH_BODY, IMAGE_BODY, SUCCESS, problems
 from service.api.parameters import (
     KNOWN_PARAMETERS,
     NameQuery,
@@ -33,6 +35,7 @@ from service.models.model import Target
 from service.repository.registry import Registry
 
 DEFAULT_TOP_K = 5
+NO_DEADLINE = nullcontext()
 
 # Of a batch without a result; other failures belong to one image.
 OF_THE_MODEL = (ModelUnavailable, ModelRefused, InternalError, BundleError)
@@ -40,7 +43,7 @@ OF_THE_MODEL = (ModelUnavailable, ModelRefused, InternalError, BundleError)
 # Clients are generated from the description: their functions are named as those here.
 router = APIRouter(route_class=QuickRoute, generate_unique_id_function=attrgetter("name"))
 PREDICT: dict[str, Any] = {
-    "responses": CACHE_STATUS | problems(400, 404, 408, 413, 415, 422, 429, 503),
+    "responses": SUCCESS | problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
     "dependencies": KNOWN_PARAMETERS,
     "tags": ["predict"],
 }
@@ -49,7 +52,7 @@ PREDICT: dict[str, Any] = {
 @router.post(
     "/predict",
     response_model=schemas.PredictResponse,
-    openapi_extra={"requestBody": IMAGE_BODY},
+    openapi_extra={"requestBody": IMAGE_BODY, "parameters": [PARAMETER]},
     summary="Classify one image",
     **PREDICT,
 )
@@ -63,29 +66,34 @@ async def predict(
     """Send the image as the form field `file`, as the raw body, or as JSON in base64."""
     started = time.perf_counter()
     state: State = request.app.state
-    target, k = _target(request, name, version, top_k)
-    with target.model.used(), state.budget.reserve() as reservation:
-        upload = await read_image(request, reservation, state.settings.max_image_bytes)
-        outcomes = await unless_gone(request, state.classify(target, [upload.data]))
+    timeout_s = requested_timeout(request) if HEADER in request.headers else None
+    target, k = _target(request, name, version, top_k, timeout_s)
+    async with within(timeout_s) if timeout_s else NO_DEADLINE:
+        with target, state.budget.reserve() as reservation:
+            upload = await read_image(request, reservation, state.settings.max_image_bytes)
+            outcomes = await unless_gone(request, state.classify(target, [upload.data]))
     response.headers.update(responses.cache_status(outcomes.cache))
     (outcome,) = outcomes.images
     if not isinstance(outcome, Classification):
         raise outcome
+    predictions = responses.predictions(target.manifest, outcome, k)
+    timing_ms = responses.timing([outcome], started)
+    response.headers["Server-Timing"] = responses.server_timing(timing_ms)
     result = {
-        "predictions": responses.predictions(target.manifest, outcome, k),
+        "predictions": predictions,
         "model": responses.used(target),
         "image": outcome.info,
-        "timing_ms": responses.timing([outcome], started),
+        "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
-    state.metrics.stages(target.model, result["timing_ms"])
+    state.metrics.stages(target.model, timing_ms)
     return result
 
 
 @router.post(
     "/predict/batch",
     response_model=schemas.BatchResponse,
-    openapi_extra={"requestBody": BATCH_BODY},
+    openapi_extra={"requestBody": BATCH_BODY, "parameters": [PARAMETER]},
     summary="Classify several images",
     **PREDICT,
 )
@@ -99,21 +107,24 @@ async def predict_batch(
     """Send each image as a form field `files`. A bad image gets an error in its place."""
     started = time.perf_counter()
     state: State = request.app.state
-    target, k = _target(request, name, version, top_k)
-    with target.model.used(), state.budget.reserve() as reservation:
-        uploads = await read_images(
-            request,
-            reservation,
-            state.settings.max_request_bytes,
-            target.model.settings.batch_files,
-        )
-        images = [upload.data for upload in uploads]
-        outcomes = await unless_gone(request, state.classify(target, images))
+    timeout_s = requested_timeout(request) if HEADER in request.headers else None
+    target, k = _target(request, name, version, top_k, timeout_s)
+    async with within(timeout_s) if timeout_s else NO_DEADLINE:
+        with target, state.budget.reserve() as reservation:
+            uploads = await read_images(
+                request,
+                reservation,
+                state.settings.max_request_bytes,
+                target.model.settings.batch_files,
+            )
+            images = [upload.data for upload in uploads]
+            outcomes = await unless_gone(request, state.classify(target, images))
     response.headers.update(responses.cache_status(outcomes.cache))
     found = [each for each in outcomes.images if isinstance(each, Classification)]
     if not found and (failed := [e for e in outcomes.images if isinstance(e, OF_THE_MODEL)]):
         raise failed[0]
     timing_ms = responses.timing(found, started)
+    response.headers["Server-Timing"] = responses.server_timing(timing_ms)
     state.metrics.stages(target.model, timing_ms)
     identity = request_id(request)
     results: list[dict[str, Any]] = []
@@ -131,6 +142,12 @@ async def predict_batch(
         "timing_ms": timing_ms,
         "request_id": identity,
     }
+
+
+@router.get("/", include_in_schema=False)
+async def root(request: Request) -> RedirectResponse:
+    """Lead people to the documentation."""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @router.get(
@@ -204,7 +221,11 @@ async def metrics(request: Request) -> PlainTextResponse:
 
 
 def _target(
-    request: Request, name: str | None, version: Version | None, top_k: int | None
+    request: Request,
+    name: str | None,
+    version: Version | None,
+    top_k: int | None,
+    timeout_s: float | None,
 ) -> tuple[Target, int]:
     """What the request is for, and the number of predictions.
 
@@ -214,10 +235,10 @@ def _target(
     registry: Registry = state.registry
     session = request.headers.get(state.settings.session_header) if registry.traffic else None
     model = registry.find(name, version, session)
-    target = model.target()
     # A cached result needs no room in the queue.
     if not state.settings.cache_mb:
-        model.queue.check_room()
+        model.queue.check_room(timeout_s=timeout_s)
+    target = model.target()
     classes = len(target.manifest.labels)
     if top_k is not None and top_k > classes:
         raise InvalidParameter(

@@ -23,10 +23,13 @@ from bundle.imaging.decode import ImageInfo
 from bundle.runtimes import Logits
 from bundle.worker.model_process import ClassifiedBatch, Pixels
 from bundle.worker.wire import fail
-from service.errors import ModelUnavailable, QueueFull
+from service.errors import DeadlineUnreachable, ModelUnavailable, QueueFull, ServiceError
+from service.models.pace import Pace
 
 # Longest delay of an image for others that are being decoded, while a stream is free.
 GATHER_S = 0.01
+# Longest time that a refused client is told to wait.
+MAX_RETRY_S = 60
 
 
 class Classification(NamedTuple):
@@ -64,10 +67,16 @@ class Queue:
         max_batch: images of one batch; the model lowers it to what it was measured to be best with.
         timeout_s: bound of the time from the submission of an image to its result.
         gather_s: longest delay of an image for others that are being decoded.
+        pace: how fast it moves.
     """
 
     def __init__(
-        self, size: int, max_batch: int, timeout_s: float, gather_s: float = GATHER_S
+        self,
+        size: int,
+        max_batch: int,
+        timeout_s: float,
+        gather_s: float = GATHER_S,
+        pace: Pace | None = None,
     ) -> None:
         self._size = size
         self.max_batch = max_batch
@@ -75,6 +84,7 @@ class Queue:
         self.streams = 1
         self.timeout_s = timeout_s
         self._gather_s = gather_s
+        self.pace = pace or Pace()
         self._closed: Exception | None = None
         self._admitted = 0
         self._items: deque[QueuedImage] = deque()
@@ -100,24 +110,40 @@ class Queue:
         """More than one image is admitted."""
         return self._admitted > 1
 
-    def check_room(self, count: int = 1) -> None:
+    def check_room(self, count: int = 1, timeout_s: float | None = None) -> None:
         """Check that `count` images may be admitted, without admitting them.
 
+        Args:
+            count: images.
+            timeout_s: in which their client needs the results; None: it does not say.
+
         Raises:
-            QueueFull: they may not.
+            QueueFull: there is no room for them.
+            DeadlineUnreachable: what waits takes longer.
         """
-        if len(self) + count > self._size:
-            raise QueueFull(
-                f"{len(self)} images wait for this model, and {self._size} may. Send "
-                f"{'this one' if count == 1 else f'these {count}'} again a little later."
+        waiting = len(self)
+        wait_s = self.pace.seconds(waiting) if waiting else 0.0
+        these = "this one" if count == 1 else f"these {count}"
+        if waiting + count > self._size:
+            full = QueueFull(
+                f"{waiting} images wait for this model, and {self._size} may. Send {these} again "
+                "a little later."
             )
+            raise _again_after(full, wait_s)
+        timeout_s = min(timeout_s or self.timeout_s, self.timeout_s)
+        if wait_s > timeout_s:
+            late = DeadlineUnreachable(
+                f"{waiting} images wait for this model, which takes about {wait_s:.1f} s for them. "
+                f"Send {these} again later, or with more time. Received: a limit of {timeout_s:g} s"
+            )
+            raise _again_after(late, wait_s - timeout_s)
 
     @contextmanager
     def admit(self, count: int) -> Iterator[None]:
         """Count `count` images, from before they are decoded until they have their results.
 
         Raises:
-            QueueFull: too many images wait.
+            QueueFull, DeadlineUnreachable: as `check_room`.
         """
         self.check_room(count)
         self._admitted += count
@@ -125,6 +151,8 @@ class Queue:
             yield
         finally:
             self._admitted -= count
+            if not self._admitted:
+                self.pace.since = None
             # The queued images may have been delayed for these, which were refused or cancelled.
             if self._items:
                 self._changed.set()
@@ -220,6 +248,8 @@ class Queue:
 
     def finished(self, batch: list[QueuedImage]) -> None:
         """Record that a batch is no longer in flight."""
+        done = sum(item.future.done() and not item.future.cancelled() for item in batch)
+        self.pace.finished(done, waiting=len(self) > 0)
         self._in_flight.remove(batch)
         self._changed.set()
 
@@ -245,6 +275,12 @@ class Queue:
     def _drop_cancelled(self) -> None:
         """Drop images whose clients have left, before they cost a forward pass."""
         self._items = deque(item for item in self._items if not item.future.done())
+
+
+def _again_after(error: ServiceError, seconds: float) -> ServiceError:
+    """`error` with the time after which the client may try again."""
+    error.retry_after_s = min(MAX_RETRY_S, max(1, math.ceil(seconds)))
+    return error
 
 
 def _present(batches: Sequence[Sequence[QueuedImage]]) -> int:

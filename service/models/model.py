@@ -6,10 +6,10 @@ import asyncio
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest, read_manifest
@@ -32,11 +32,18 @@ log = logging.getLogger("service")
 
 
 class Target(NamedTuple):
-    """The model, manifest and runtime that a request is for."""
+    """The model, manifest and runtime that a request is for; `with` keeps the model loaded."""
 
     model: ServedModel
     manifest: Manifest
     info: RuntimeInfo
+
+    def __enter__(self) -> Self:
+        self.model.requests += 1
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.model.requests -= 1
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -89,7 +96,8 @@ class ServedModel:
         self._new_process = new_process
         self._sleep = sleep
         self._changed = changed
-        self._requests = 0
+        # Those that have chosen it and are not answered.
+        self.requests = 0
         # Instances whose first start has failed.
         self._failed = 0
         self.queue = Queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
@@ -112,18 +120,9 @@ class ServedModel:
         """The instances that take batches."""
         return [instance for instance in self._instances if instance.alive]
 
-    @contextmanager
-    def used(self) -> Iterator[None]:
-        """Keep it loaded for a request, from the choice of the model to the response."""
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
-
     async def unused(self) -> None:
         """Return when no request uses it and its queue is empty."""
-        while self._requests or self.queue.is_used:
+        while self.requests or self.queue.is_used:
             await self._sleep(UNUSED_POLL_S)
 
     def target(self) -> Target:

@@ -68,7 +68,7 @@ def admitted(request: Request) -> Iterator[tuple[Target, Reservation]]:
             "The body is compressed, which this service does not accept. Expected no "
             f"Content-Encoding. Received: {encoding[:100]!r}"
         )
-    with model.used(), state.budget.reserve() as reservation:
+    with target, state.budget.reserve() as reservation:
         yield target, reservation
 
 

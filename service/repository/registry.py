@@ -72,6 +72,8 @@ class Registry:
             raise UnknownModel(
                 f"There is no model of this name. Expected one of: {existing}. Received: {name!r}"
             )
+        if version is None and len(versions) == 1:
+            return next(iter(versions.values()))
         if not isinstance(version, int):
             version = self._by_traffic(name or "", versions, version, session)
         if version not in versions:

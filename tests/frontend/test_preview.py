@@ -20,7 +20,7 @@ def shown(data: bytes) -> Image.Image:
     return Image.open(BytesIO(copy))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_each_format_becomes_one_that_a_browser_shows(kind: str) -> None:
     copy = shown(encoded(Image.new("RGB", (300, 200), "teal"), kind))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 
 from service.server import usable_settings
 from service.settings import Settings, SettingsError, settings_table
-from tests.service.conftest import refused_start
+from tests.service.conftest import environment
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,9 @@ from tests.service.conftest import refused_start
         ("cors_origins", "example.org"),
         ("cors_origins", "https://example.org/"),
         ("cors_origins", "https://example.org,*"),
+        ("trusted_proxies", "10.0.0.0/8,proxy.example"),
+        ("root_path", "classifier/"),
+        ("root_path", "/predict/v1"),
     ],
 )
 def test_an_invalid_setting_is_named(
@@ -65,10 +70,31 @@ def test_origins_are_separated_by_commas(
     assert Settings().cors_origins == origins
 
 
-def test_an_unknown_setting_stops_the_start_with_one_line_that_names_it(tmp_path: Path) -> None:
-    line = refused_start(models_dir=tmp_path, modles_dir="models")
-    assert "Received: SERVICE_MODLES_DIR" in line
-    assert "SERVICE_MODELS_DIR" in line
+def test_the_address_that_kubernetes_injects_as_port_and_host_is_not_taken_for_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SERVICE_PORT", "SERVICE_HOST"):
+        monkeypatch.setenv(name, "tcp://10.1.2.3:8000")
+
+    settings = Settings()
+
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+
+
+def test_the_command_prints_the_values_in_force_and_what_is_ignored() -> None:
+    command = [sys.executable, "-m", "service", "settings"]
+
+    def run(**settings: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, env=environment(**settings), capture_output=True, text=True, check=False
+        )
+
+    done, refused = run(port=9000, prot=1), run(port="http")
+
+    assert "| `SERVICE_PORT` | `8000` | `9000` | Port to listen on. |" in done.stdout
+    assert "SERVICE_PROT is not a setting" in done.stderr
+    assert refused.returncode == 1
+    assert "SERVICE_PORT: " in refused.stderr
 
 
 def test_settings_are_immutable() -> None:

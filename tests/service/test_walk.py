@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = (str(ROOT / "service"), str(ROOT / "bundle"))
 ROUTES = str(ROOT / "service/api/routes.py")
 MAX_MOVES, MAX_VISITS = 45, 3
-REQUESTS = 30
+REQUESTS = 100
 
 
 @pytest.mark.anyio

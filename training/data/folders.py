@@ -10,7 +10,10 @@ from pathlib import Path
 from training.errors import DataError
 
 TRAIN, TEST = "train", "test"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".heic", ".heif", ".hif", ".avif"),
+}
 JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # of archives and file managers: never data
 NAMED = 3  # files that a message names; of more it gives the number
 

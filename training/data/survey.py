@@ -59,8 +59,8 @@ def survey(folder: Path) -> Survey:
     sides = [side for i in chosen if (side := _shorter_side(files[i]))]
     if not sides:
         raise DataError(
-            f"None of {len(chosen)} sampled images can be read. Expected JPEG, PNG, WebP, GIF, BMP "
-            f"or TIFF. Received: {files[chosen[0]]}, ..."
+            f"None of {len(chosen)} sampled images can be read. Expected JPEG, PNG, WebP, GIF, "
+            f"BMP, TIFF, HEIC or AVIF. Received: {files[chosen[0]]}, ..."
         )
     digest = hashlib.sha256()
     for file in files:

@@ -251,3 +251,16 @@ def test_the_fast_path_and_the_framework_give_the_same_response(server: Server, 
     assert {k: v for k, v in fast.json().items() if k not in own} == {
         k: v for k, v in usual.json().items() if k not in own
     }
+
+
+def test_the_header_server_timing_has_the_times_of_the_body(server: Server) -> None:
+    one = server.predict(coloured())
+    several = server.client.post("/predict/batch", files=[("files", ("a", coloured()))])
+
+    for response in (one, several):
+        times = response.json()["timing_ms"]
+        assert response.headers["server-timing"] == (
+            f"decode;dur={times['decode']}, queue;dur={times['queue']}, "
+            f"inference;dur={times['inference']}, total;dur={times['total']}"
+        )
+    assert "server-timing" not in server.predict(b"no image").headers

@@ -13,7 +13,7 @@ import service
 from bundle.errors import IMAGE_ERRORS
 from service.api.openapi import problems
 from service.api.problems import PROBLEMS, problem
-from service.errors import QueueFull, ServiceError
+from service.errors import RequestTimeout, ServiceError
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
 
@@ -265,8 +265,8 @@ def test_every_error_of_a_request_is_in_the_table() -> None:
 
 
 def test_the_examples_of_the_api_description_are_problems() -> None:
-    response = problems(429)[429]
+    response = problems(408)[408]
     examples = response["content"]["application/problem+json"]["examples"]
 
-    error = QueueFull("The queue of the model or the memory for request bodies is full.")
-    assert examples == {"queue_full": {"value": problem(error, "0b9f4a1c").model_dump()}}
+    error = RequestTimeout("The request did not arrive in full in time; the connection is closed.")
+    assert examples == {"request_timeout": {"value": problem(error, "0b9f4a1c").model_dump()}}

@@ -48,7 +48,7 @@ async def test_a_version_that_is_replaced_ends_after_the_requests_that_it_has(
     first = repository.write(1)
     async with watched(repository) as found:
         old = found.registry.find("tiny", None)
-        with old.used():
+        with old.target():
             second = repository.write(2)
             await found.look()
             assert found.serves == 2
@@ -252,7 +252,7 @@ async def test_nothing_is_left_when_it_stops_in_the_middle(repository: Repositor
         repository.machine.may_start.clear()
         repository.write(1, description="another")
         repository.write(2)
-        with found.registry.find("tiny", None).used():
+        with found.registry.find("tiny", None).target():
             await found.look()
     await settle()
     assert asyncio.all_tasks() == before
