@@ -59,8 +59,11 @@ def read_traffic(name: str, table: Mapping[str, Any], file: str) -> Traffic:
     except ValidationError as exc:
         (error, *_) = exc.errors()
         key = ".".join(map(str, error["loc"])) or KEY
+        expected = error["msg"]
+        if error["type"] == "extra_forbidden":
+            expected = f"Expected one of {', '.join(Traffic.model_fields)}"
         raise SettingsError(
-            f"{file}, [{name}.{KEY}], {key}: {error['msg']}. Received: {error['input']!r}"
+            f"{file}, [{name}.{KEY}], {key}: {expected}. Received: {error['input']!r}"
         ) from exc
 
 

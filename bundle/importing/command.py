@@ -195,7 +195,7 @@ def summary(done: Imported, models: Path) -> list[str]:
     if manifest.version > 1:
         lines.append(
             f"Note: {manifest.name} had version {manifest.version - 1}; requests that name no "
-            f"version get {manifest.version} from the next start of the service"
+            f"version get {manifest.version} once a service has loaded it"
         )
     if default_model(models) == manifest.name:
         lines.append(f"Default: {manifest.name} is the default model of {models}")
@@ -207,5 +207,5 @@ def summary(done: Imported, models: Path) -> list[str]:
     return [
         *lines,
         f"Bundle: {done.path}",
-        f"Serve: {serve}, then /predict?model={manifest.name}",
+        f"Serve: {serve}, or a service that runs already; then /predict?model={manifest.name}",
     ]

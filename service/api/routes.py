@@ -159,12 +159,13 @@ async def root(request: Request) -> RedirectResponse:
     tags=["models"],
 )
 async def models(request: Request) -> dict[str, Any]:
-    """Every version in the repository, the refused ones with the reason."""
+    """Every version that is loaded, being loaded or refused, the latter with the reason."""
     registry: Registry = request.app.state.registry
     return {
         "default": registry.default_name,
         "models": [responses.summary(model) for model in registry.all()],
         "traffic": registry.traffic,
+        "repository_error": registry.error,
     }
 
 

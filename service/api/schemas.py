@@ -135,10 +135,13 @@ class IndexEntry(BaseModel):
 
 
 class ModelList(BaseModel):
-    """Every version in the repository."""
+    """Every version that is loaded, being loaded or refused."""
 
     default: str | None = Field(description="The model used when a request names none.")
     models: list[ModelSummary]
+    repository_error: str | None = Field(
+        description="What of the repository can't be read or used; the service goes on as it was."
+    )
     traffic: dict[str, Traffic] = Field(
         description="By model: the versions behind its aliases, and the share of the canary."
     )

@@ -24,6 +24,7 @@ from service.models.refusal import refusal
 from service.settings import Settings
 
 State = Literal["loading", "ready", "restarting", "refused"]
+SERVING: tuple[State, ...] = ("ready", "restarting")
 # Before each attempt of the first start.
 LOAD_DELAYS_S = (0.0, 3.0)
 UNUSED_POLL_S = 0.05

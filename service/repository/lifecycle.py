@@ -19,8 +19,10 @@ from service.models.refusal import refusal
 from service.repository.registry import Registry
 from service.repository.snapshot import Snapshot, take_snapshot
 from service.repository.transitions import Transitions
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 from service.traffic import Traffic
+
+NOTHING = Snapshot({}, [], None, {}, None)
 
 log = logging.getLogger("service")
 
@@ -45,7 +47,7 @@ class Lifecycle:
         self._settings = settings
         self._registry = registry
         self._clock = clock
-        self._snapshot = Snapshot({}, [], None, {})
+        self._snapshot = NOTHING
         # Models that an operator has unloaded; their bundles stay in the repository.
         self._unloaded: set[str] = set()
         self._adjusted = asyncio.Condition()
@@ -53,7 +55,6 @@ class Lifecycle:
         self._changed = asyncio.Event()
         self._transitions = Transitions(self._changed.set, new_model, clock)
         self._asked = False
-        self._failure = ""
         # The number of the last look that has begun, and of the last one that has been followed.
         self._begun = 0
         self.looks = 0
@@ -150,23 +151,31 @@ class Lifecycle:
     async def _look(self) -> None:
         """Read the repository; what can't be read leaves everything as it is."""
         try:
-            found = await asyncio.to_thread(take_snapshot, self._settings)
-        except (OSError, SettingsError) as exc:
-            if str(exc) != self._failure:
-                log.error("the model repository stays as it was: %s", exc)
-            self._failure = str(exc)
+            found = await asyncio.to_thread(take_snapshot, self._settings, self._snapshot)
+        except OSError as exc:
+            self._report(f"The model repository can't be read: {exc}")
             return
-        self._failure = ""
+        self._report(found.error)
         for folder in found.ignored:
             if folder not in self._snapshot.ignored:
                 log.warning("ignored folder %s: %s", folder.path, folder.reason)
         if found.own != self._snapshot.own:
             for name in found.own.keys() - found.bundles.keys():
                 log.warning("%s has settings of a model that does not exist: %s", FILE, name)
+            for name, own in found.own.items():
+                for number in {own.traffic.stable, own.traffic.canary} - {None}:
+                    if number not in found.bundles.get(name, {}):
+                        log.warning("%s: %s has no version %s", FILE, name, number)
         self._snapshot = found
         self._registry.ignored, self._registry.default_name = found.ignored, found.default
         self._registry.traffic = {name: own.traffic for name, own in found.own.items()}
         self._transitions.seen(found)
+
+    def _report(self, error: str | None) -> None:
+        """Say what stays as it was, where clients and the log see it."""
+        if error is not None and error != self._registry.error:
+            log.error("the repository stays as it was: %s", error)
+        self._registry.error = error
 
     async def _adjust(self) -> None:
         models = self._registry.models
@@ -175,6 +184,7 @@ class Lifecycle:
                 models.setdefault(name, {}),
                 self._snapshot.bundles.get(name, {}),
                 self._snapshot.own.get(name, OwnSettings(self._settings, Traffic())),
+                kept=self._registry.last_stable.get(name),
                 unloaded=name in self._unloaded,
             )
             if not models[name]:

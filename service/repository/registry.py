@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bundle.format.repository import DEFAULT_FILE, IgnoredFolder
 from service.errors import Draining, ModelRefused, NotReady, UnknownModel, UnknownVersion
-from service.models.model import ServedModel
+from service.models.model import SERVING, ServedModel
 from service.models.refusal import refusal
 from service.traffic import Traffic
 
@@ -33,6 +33,10 @@ class Registry:
         self.default_name: str | None = None
         # Of models that have aliases.
         self.traffic: dict[str, Traffic] = {}
+        # The version of each model that answered last as the stable one.
+        self.last_stable: dict[str, int] = {}
+        # What the last look at the repository could not use.
+        self.error: str | None = None
         # What is loaded at the start; the service is not ready before.
         self.first: list[ServedModel] = []
         self.draining = False
@@ -98,10 +102,15 @@ class Registry:
         ready = {model.version for model in versions.values() if model.state == "ready"}
         if alias is None and traffic.canary in ready and traffic.is_canary(name, session):
             return traffic.canary
-        if traffic.stable is not None:
-            return traffic.stable
         others = [model for model in versions.values() if model.version != traffic.canary]
-        return max(others or versions.values(), key=_preference).version
+        found = max(others or versions.values(), key=_preference).version
+        if traffic.stable is not None:
+            # Until the version that should be stable serves, the one that was answers.
+            serving = {v for v, model in versions.items() if model.state in SERVING}
+            both = (traffic.stable, self.last_stable.get(name))
+            found = next((version for version in both if version in serving), found)
+        self.last_stable[name] = found
+        return found
 
     def check_ready(self) -> None:
         """Check that requests can be served.
@@ -162,4 +171,4 @@ class Registry:
 
 def _preference(model: ServedModel) -> tuple[bool, bool, int]:
     """A version that is loaded comes first, then one that is being loaded, then the newest."""
-    return model.state in ("ready", "restarting"), model.state == "loading", model.version
+    return model.state in SERVING, model.state == "loading", model.version

@@ -15,7 +15,7 @@ from bundle.format.repository import (
     scan,
 )
 from service.model_settings import OwnSettings, read_model_settings
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 # Of the files of a bundle: path, size, time of the last change in ns, and inode.
 Files = frozenset[tuple[str, int, int, int]]
@@ -40,21 +40,40 @@ class Snapshot(NamedTuple):
     default: str | None
     # What serving.toml says of single models.
     own: dict[str, OwnSettings]
+    # What could not be used of the file, and of `default`.
+    error: str | None
 
 
-def take_snapshot(settings: Settings) -> Snapshot:
+def take_snapshot(settings: Settings, before: Snapshot) -> Snapshot:
     """Read the repository `settings.models_dir`.
 
+    Args:
+        settings: of the service.
+        before: the last look, whose settings and default stay where the new ones are wrong.
+
     Raises:
-        OSError: the repository can't be read.
-        SettingsError: the settings of its models can't be.
+        OSError: the repository can't be read, or has nothing left of what it had: a drive that is
+            not mounted looks like that.
     """
-    own = read_model_settings(settings)
+    own, error = before.own, None
+    try:
+        own = read_model_settings(settings)
+    except SettingsError as exc:
+        error = str(exc)
     refs, ignored = scan(settings.models_dir)
     bundles: dict[str, dict[int, Bundle]] = {}
     for ref in refs:
         bundles.setdefault(ref.name, {})[ref.version] = Bundle(ref, _files(ref.path))
-    return Snapshot(bundles, ignored, _default(settings, list(bundles)), own)
+    if before.bundles and not bundles and not ignored:
+        raise FileNotFoundError(f"'{settings.models_dir}' has no model any more")
+    default = _default(settings, list(bundles))
+    if before.default in bundles and default not in bundles and default != before.default:
+        error = error or (
+            f"The file {DEFAULT_FILE} names no model. Expected one of: "
+            f"{', '.join(sorted(bundles))}. Received: {default!r}"
+        )
+        default = before.default
+    return Snapshot(bundles, ignored, default, own, error)
 
 
 def _default(settings: Settings, names: list[str]) -> str | None:

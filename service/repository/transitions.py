@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from bundle.errors import BundleError
 from bundle.format.manifest import read_manifest
+from bundle.format.repository import verify_files
 from service.model_settings import OwnSettings
-from service.models.model import ServedModel
+from service.models.model import SERVING, ServedModel
 from service.repository.snapshot import Bundle, Files, Snapshot
 from service.repository.versions import wanted_versions
 from service.settings import Settings
@@ -98,6 +99,7 @@ class Transitions:
         bundles: Mapping[int, Bundle],
         own: OwnSettings,
         *,
+        kept: int | None,
         unloaded: bool,
     ) -> None:
         """Begin, finish and undo what the repository and the states of a model ask for.
@@ -106,6 +108,7 @@ class Transitions:
             current: its versions in the registry, which this changes.
             bundles: its versions in the repository.
             own: its settings, and the versions that its traffic needs.
+            kept: the version that answers while the one that should be stable does not serve.
             unloaded: an operator does not want it.
         """
         refused = {version for version, model in current.items() if model.code is not None}
@@ -120,12 +123,16 @@ class Transitions:
             else:
                 await self._renew(current, version, bundles[version], settings)
         loading = any(current[version].state == "loading" for version in wanted)
+        stable = current.get(traffic.stable or 0)
+        if traffic.stable is None or (stable is not None and stable.state in SERVING):
+            kept = None
         for version in current.keys() - wanted:
             model = current[version]
-            if not unloaded and version in bundles and loading and model.code is None:
-                continue  # it serves until a wanted one does
-            if not unloaded and version not in bundles and not self._is_gone(model):
-                continue
+            if not unloaded:
+                if model.code is None and (loading or version == kept):
+                    continue  # it serves until a wanted one does
+                if version not in bundles and not self._is_gone(model):
+                    continue
             del current[version]
             if (replacement := self._replacements.pop(model, None)) is not None:
                 self._end(replacement)
@@ -159,7 +166,7 @@ class Transitions:
         if changed and model.code is None and load.settings == settings:
             load.files, load.retry_at, load.refusals = bundle.files, math.inf, 0
             changed = await self._is_other(model)
-            model.update_error = None
+            model.update_error = None if changed else await asyncio.to_thread(_damage, model)
         if changed or self._clock() >= load.retry_at:
             refusals = 0 if changed else load.refusals
             self._replacements[model] = self._load(bundle, settings, refusals)
@@ -217,6 +224,16 @@ class Transitions:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._ending[task]
         self._changed()
+
+
+def _damage(model: ServedModel) -> str | None:
+    """What is wrong with the files of a model that has loaded them before; a restart needs them."""
+    try:
+        verify_files(model.path, read_manifest(model.path))
+    except BundleError as exc:
+        log.error("model %s/%d could not be loaded again: %s", model.name, model.version, exc)
+        return f"{exc.code}: {exc}"
+    return None
 
 
 def _log_defect(task: asyncio.Task[None]) -> None:

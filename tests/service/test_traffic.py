@@ -40,7 +40,7 @@ def test_without_a_session_it_is_drawn(share: float, expected: int) -> None:
         ({"canary_share": 1.5}, r"\[a.traffic\], canary_share: .*less.*Received: 1.5"),
         ({"stable": "3"}, r"\[a.traffic\], stable: .*integer.*Received: '3'"),
         ({"stable": 0}, r"stable: .*greater.*Received: 0"),
-        ({"share": 0.5}, r"share: .*not permitted.*0.5"),
+        ({"share": 0.5}, r"share: Expected one of stable, canary, canary_share. Received: 0.5"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said(table: dict[str, object], expected: str) -> None:

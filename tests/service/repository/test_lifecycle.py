@@ -176,27 +176,19 @@ async def test_a_version_whose_folder_is_gone_is_unloaded_after_a_second_look(
         assert found.states == {1: "ready"}
 
 
-async def test_a_version_without_its_manifest_for_a_while_serves_on(
+async def test_a_version_that_is_removed_serves_until_an_older_one_is_ready(
     repository: Repository,
 ) -> None:
-    repository.write(1)
+    first = repository.write(1)
+    repository.write(2)
     async with watched(repository) as found:
-        (repository.root / "tiny" / "1" / "manifest.json").unlink()
+        repository.machine.may_start.clear()
+        repository.remove(2)
         for _ in range(2 * MISSING_LOOKS):
             await found.look()
-        assert found.states == {1: "ready"}
-
-
-async def test_a_repository_that_cannot_be_read_for_a_while_changes_nothing(
-    repository: Repository, caplog: pytest.LogCaptureFixture
-) -> None:
-    repository.write(1)
-    async with watched(repository) as found:
-        (repository.root / "serving.toml").write_text("[tiny")
-        for _ in range(2):
-            await found.look()
-        assert found.states == {1: "ready"}
-        assert caplog.text.count("stays as it was") == 1
+            assert found.serves == 2
+        repository.machine.may_start.set()
+        await until(lambda: repository.running == [first])
 
 
 async def test_settings_of_one_model_apply_without_a_restart(repository: Repository) -> None:
@@ -212,29 +204,6 @@ async def test_settings_of_one_model_apply_without_a_restart(repository: Reposit
         await found.look()
         await until(lambda: found.registry.find("tiny", None).settings.queue_size == 8)
         await until(lambda: repository.running == [first])
-
-
-async def test_a_model_that_is_refused_while_it_serves_comes_back(repository: Repository) -> None:
-    digest = repository.write(1)
-    async with watched(repository) as found:
-        repository.broken.add(digest)
-        repository.processes[0].kill_now()
-        await until(lambda: found.states == {1: "refused"})
-        await found.rest()
-        repository.broken.clear()
-        repository.now += RETRY_S[0]
-        await found.look()
-        await found.look()
-        assert found.states == {1: "ready"}
-
-
-async def test_the_default_model_is_read_again(repository: Repository) -> None:
-    repository.write(1)
-    async with watched(repository) as found:
-        assert found.registry.default_name == "tiny"
-        (repository.root / "default").write_text("other")
-        await found.look()
-        assert found.registry.default_name == "other"
 
 
 async def test_it_looks_by_itself_when_it_is_time(tmp_path: Path) -> None:

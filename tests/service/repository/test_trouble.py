@@ -1,0 +1,106 @@
+"""What goes wrong in a repository leaves what serves as it is; over fake processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.repository.transitions import MISSING_LOOKS, RETRY_S
+from tests.service.repository.fakes import Repository, watched
+from tests.service.tasks import until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "models")
+
+
+async def test_a_version_without_its_manifest_for_a_while_serves_on(
+    repository: Repository,
+) -> None:
+    repository.write(1)
+    async with watched(repository) as found:
+        (repository.root / "tiny" / "1" / "manifest.json").unlink()
+        for _ in range(2 * MISSING_LOOKS):
+            await found.look()
+        assert found.states == {1: "ready"}
+
+
+async def test_a_repository_that_cannot_be_read_for_a_while_changes_nothing(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository.write(1)
+    async with watched(repository) as found:
+        away = repository.root.rename(repository.root.with_name("away"))
+        for present in (False, True):
+            if present:  # a drive that is not mounted
+                repository.root.mkdir()
+            for _ in range(2 * MISSING_LOOKS):
+                await found.look()
+            assert found.states == {1: "ready"}
+            assert "can't be read" in (found.registry.error or "")
+        assert caplog.text.count("stays as it was") == 1
+        repository.root.rmdir()
+        away.rename(repository.root)
+        await found.look()
+        assert found.registry.error is None
+        assert [process.running for process in repository.processes] == [True]
+
+
+async def test_with_an_error_in_the_settings_versions_go_on_under_the_old_ones(
+    repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository.write(1)
+    (repository.root / "serving.toml").write_text("[tiny]\nqueue_size = 7\n")
+    async with watched(repository) as found:
+        (repository.root / "serving.toml").write_text("[tiny")
+        repository.write(2)
+        for _ in range(2):
+            await found.look()
+        assert found.states == {2: "ready"}
+        assert found.registry.find("tiny", None).settings.queue_size == 7
+        assert "Expected TOML" in (found.registry.error or "")
+        assert caplog.text.count("stays as it was") == 1
+
+
+async def test_damage_to_the_files_of_a_version_that_serves_is_reported(
+    repository: Repository,
+) -> None:
+    repository.write(1)
+    async with watched(repository) as found:
+        (repository.root / "tiny" / "1" / "extra.bin").write_bytes(b"1")
+        await found.look()
+        assert found.states == {1: "ready"}
+        assert "integrity_failed" in (found.registry.find("tiny", 1).update_error or "")
+
+
+async def test_a_model_that_is_refused_while_it_serves_comes_back(repository: Repository) -> None:
+    digest = repository.write(1)
+    async with watched(repository) as found:
+        repository.broken.add(digest)
+        repository.processes[0].kill_now()
+        await until(lambda: found.states == {1: "refused"})
+        await found.rest()
+        repository.broken.clear()
+        repository.now += RETRY_S[0]
+        await found.look()
+        await found.look()
+        assert found.states == {1: "ready"}
+
+
+async def test_the_default_model_is_read_again(repository: Repository) -> None:
+    repository.write(1)
+    async with watched(repository) as found:
+        assert found.registry.default_name == "tiny"
+        (repository.root / "default").write_text("other")
+        await found.look()
+        assert found.registry.default_name == "tiny"
+        assert "Received: 'other'" in (found.registry.error or "")
+
+        (repository.root / "other").symlink_to("tiny")
+        await found.look()
+        assert found.registry.default_name == "other"
+        assert found.registry.error is None
