@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -239,5 +240,17 @@ class Trainer:
             # TorchScript is deprecated upstream (torch 2.9) but is the format of a bundle.
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
             script = torch.jit.script(model)
-        script.save(str(directory / ARTIFACT["path"]))  # type: ignore[no-untyped-call]
+        path = directory / ARTIFACT["path"]
+        script.save(str(path))  # type: ignore[no-untyped-call]
+        _drop_sources(path)
         self.model.to(self.device)
+
+
+def _drop_sources(path: Path) -> None:
+    """Remove the source lines from a TorchScript file: they name the folders of this machine."""
+    smaller = path.with_suffix(".smaller")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(smaller, "w") as new:
+        for name in old.namelist():
+            if not name.endswith(".debug_pkl"):
+                new.writestr(name, old.read(name))
+    smaller.replace(path)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 from tests.training.conftest import WarmOf
+
+ROOT = Path(__file__).resolve().parents[3]
 
 CODE = """
 import json, sys
@@ -49,3 +52,6 @@ def test_half_weights_are_served_in_fp32(warm: WarmOf, tmp_path: Path) -> None:
     assert 0 < found["rounded"] < 0.01 * found["spread"]
     assert found["served"] < 1e-3 * found["spread"]
     assert found["again"] == 0, "the export leaves the network as it was"
+    with zipfile.ZipFile(tmp_path / "half" / "model.pt") as file:
+        content = b"".join(map(file.read, file.namelist()))
+    assert str(ROOT).encode() not in content, "a bundle names no folder of the machine"
