@@ -148,14 +148,14 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_make_lists_at_most_ten_verbs_each_with_its_meaning() -> None:
+def test_make_lists_at_most_eleven_verbs_each_with_its_meaning() -> None:
     listed = run().stdout.splitlines()
 
     verbs = [line.split()[1] for line in listed]
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     assert sorted(verbs) == sorted(phony[1].split())
-    assert len(verbs) <= 10
+    assert len(verbs) <= 11
     assert all(len(line.split()) > 4 for line in listed)
 
 

@@ -182,5 +182,6 @@ def test_an_empty_repository_starts_and_says_what_is_missing(tmp_path: Path) -> 
 
         assert_problem(answer, 503, "not_ready")
         assert "manifest.json" in answer.json()["detail"]
-        assert server.client.get("/models").json() == {"default": None, "models": []}
+        listed = server.client.get("/models").json()
+        assert (listed["default"], listed["models"]) == (None, [])
         assert server.predict(coloured()).json()["code"] == "unknown_model"
