@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from service.errors import UnknownVersion
@@ -12,11 +10,6 @@ from tests.service.repository.fakes import Repository, watched
 from tests.service.tasks import until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path / "models")
 
 
 async def test_aliases_load_their_versions_and_say_which_one_answers(

@@ -16,11 +16,6 @@ from tests.service.tasks import settle, until
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path / "models")
-
-
 async def test_a_new_version_takes_over_when_it_is_ready_and_the_old_one_ends(
     repository: Repository,
 ) -> None:

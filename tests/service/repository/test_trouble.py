@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from service.repository.transitions import MISSING_LOOKS, RETRY_S
@@ -11,11 +9,6 @@ from tests.service.repository.fakes import Repository, watched
 from tests.service.tasks import until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path / "models")
 
 
 async def test_a_version_without_its_manifest_for_a_while_serves_on(
