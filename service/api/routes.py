@@ -31,7 +31,7 @@ from service.api.quick_route import QuickRoute
 from service.api.uploads import read_image, read_images
 from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
 from service.models.batcher import Classification
-from service.models.model import Target
+from service.models.model import ServedModel, Target
 from service.repository.registry import Registry
 
 DEFAULT_TOP_K = 5
@@ -221,6 +221,30 @@ async def metrics(request: Request) -> PlainTextResponse:
     return PlainTextResponse(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
+def session(request: Request) -> str | None:
+    """The session of a request, if a model has traffic that depends on it."""
+    state: State = request.app.state
+    return request.headers.get(state.settings.session_header) if state.registry.traffic else None
+
+
+def choose(
+    request: Request, name: str | None, version: Version | None, timeout_s: float | None = None
+) -> Target:
+    """What a request is for, if the queue of its model has room.
+
+    Raises:
+        UnknownModel, UnknownVersion, NotReady: as `Registry.find`.
+        QueueFull, DeadlineUnreachable: as `Queue.check_room`.
+        ModelRefused, ModelUnavailable: as `ServedModel.target`.
+    """
+    state: State = request.app.state
+    model: ServedModel = state.registry.find(name, version, session(request))
+    # A cached result needs no room in the queue.
+    if not state.settings.cache_mb:
+        model.queue.check_room(timeout_s=timeout_s)
+    return model.target()
+
+
 def _target(
     request: Request,
     name: str | None,
@@ -232,18 +256,11 @@ def _target(
 
     Checked before the body is read, which may be large.
     """
-    state: State = request.app.state
-    registry: Registry = state.registry
-    session = request.headers.get(state.settings.session_header) if registry.traffic else None
-    model = registry.find(name, version, session)
-    # A cached result needs no room in the queue.
-    if not state.settings.cache_mb:
-        model.queue.check_room(timeout_s=timeout_s)
-    target = model.target()
+    target = choose(request, name, version, timeout_s)
     classes = len(target.manifest.labels)
     if top_k is not None and top_k > classes:
         raise InvalidParameter(
-            f"top_k: expected 1 to {classes}, the number of classes of {model.name}. "
+            f"top_k: expected 1 to {classes}, the number of classes of {target.model.name}. "
             f"Received: {top_k}"
         )
     return target, min(top_k or DEFAULT_TOP_K, classes)

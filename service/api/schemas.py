@@ -140,7 +140,7 @@ class ModelList(BaseModel):
     default: str | None = Field(description="The model used when a request names none.")
     models: list[ModelSummary]
     repository_error: str | None = Field(
-        description="What of the repository can't be read or used; the service goes on as it was."
+        description="What of the repository can't be read or used; what serves stays as it is."
     )
     traffic: dict[str, Traffic] = Field(
         description="By model: the versions behind its aliases, and the share of the canary."

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from bundle.scores import calibrated_softmax
 from bundle.worker.model_process import Pixels
-from service.api import responses
+from service.api import responses, routes
 from service.api.disconnect import unless_gone
 from service.api.uploads import Reservation
 from service.errors import InvalidParameter, MalformedRequest, UnsupportedMediaType
@@ -35,16 +35,18 @@ def find(request: Request) -> ServedModel:
         UnknownModel, UnknownVersion, ModelRefused, NotReady: as `Registry.find`.
         InvalidParameter: the version is no number.
     """
-    state: State = request.app.state
-    registry: Registry = state.registry
+    registry: Registry = request.app.state.registry
+    return registry.find(*_named(request), routes.session(request))
+
+
+def _named(request: Request) -> tuple[str | None, int | None]:
+    """The model and the version in the path of a request."""
     version = request.path_params.get("version")
     if version is not None and not VERSION.fullmatch(version):
         raise InvalidParameter(
             f"version: expected a whole number from 1. Received: {version[:100]!r}"
         )
-    session = request.headers.get(state.settings.session_header) if registry.traffic else None
-    number = int(version) if version else None
-    return registry.find(request.path_params.get("name"), number, session)
+    return request.path_params.get("name"), int(version) if version else None
 
 
 @contextmanager
@@ -57,18 +59,14 @@ def admitted(request: Request) -> Iterator[tuple[Target, Reservation]]:
         UnsupportedMediaType: the body is compressed.
         UnknownModel, UnknownVersion, NotReady, InvalidParameter: as `find`.
     """
-    state: State = request.app.state
-    model = find(request)
-    target = model.target()
-    if not state.settings.cache_mb:
-        model.queue.check_room()
+    target = routes.choose(request, *_named(request))
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise UnsupportedMediaType(
             "The body is compressed, which this service does not accept. Expected no "
             f"Content-Encoding. Received: {encoding[:100]!r}"
         )
-    with target, state.budget.reserve() as reservation:
+    with target, request.app.state.budget.reserve() as reservation:
         yield target, reservation
 
 

@@ -55,6 +55,7 @@ class Lifecycle:
         self._changed = asyncio.Event()
         self._transitions = Transitions(self._changed.set, new_model, clock)
         self._asked = False
+        self._waiting = False
         # The number of the last look that has begun, and of the last one that has been followed.
         self._begun = 0
         self.looks = 0
@@ -63,6 +64,11 @@ class Lifecycle:
     def loaded(self) -> list[ServedModel]:
         """The models that are loaded, are being loaded, or were refused; replacements, too."""
         return self._transitions.loaded
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that has changed so far has been followed."""
+        return self._waiting and not self._changed.is_set()
 
     async def start(self) -> None:
         """Look at the repository, begin to load its models, and watch it until `stop`."""
@@ -130,10 +136,13 @@ class Lifecycle:
         while True:
             wait_s = max(0.0, next_look - self._clock())
             try:
+                self._waiting = True
                 async with asyncio.timeout(None if wait_s == math.inf else wait_s):
                     await self._changed.wait()
             except TimeoutError:
                 self._asked = True
+            finally:
+                self._waiting = False
             self._changed.clear()
             looking, self._asked = self._asked, False
             try:

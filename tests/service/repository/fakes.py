@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -105,12 +104,15 @@ class Watched:
         await self.rest()
 
     async def rest(self) -> None:
-        """Wait until no model is being loaded or ended, unless the test holds it."""
-        for _ in range(3):
-            await settle()
-            if self.repository.machine.may_start.is_set():
-                await until(lambda: all(m.state != "loading" for m in self.lifecycle.loaded))
-            await asyncio.sleep(0.02)
+        """Wait until no model is being loaded, unless the test holds it, and all is followed."""
+        held = not self.repository.machine.may_start.is_set()
+        await settle()
+        await until(
+            lambda: (
+                self.lifecycle.idle
+                and (held or all(m.state != "loading" for m in self.lifecycle.loaded))
+            )
+        )
 
     @property
     def states(self) -> dict[int, str]:
