@@ -61,7 +61,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "service": {
         "neighbours": set(),
-        "settings": {"neighbours"},
+        "options": {"neighbours"},
+        "settings": {"neighbours", "options"},
         "errors": set(),
         "traffic": {"settings"},
         "model_settings": {"settings", "traffic"},

@@ -1,0 +1,1 @@
+"""The settings in groups; `service/settings.py` joins them."""

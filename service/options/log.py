@@ -1,0 +1,18 @@
+"""What the log has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class LogOptions(BaseModel):
+    """What the log has."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Log level."
+    )
+    log_client: bool = Field(
+        default=False, description="Whether the log has the address of each request's client."
+    )
