@@ -208,13 +208,16 @@ class Experiment:
         alike = {name: getattr(transfer, name) for name in ALIKE}
         scratch = make_config(self.scratch_recipe, **alike, probe=False, seed=seed)
         few = load_data(self.target, transfer)
-        bundles = {}
+        bundles, tuned = {}, f"transferred-{seed}"
         if self.origin.source is not None:
             bundles["source"] = backbone = self._backbone(transfer, few)
             transfer = replace(transfer, init=str(backbone))
         else:
-            bundles["probe"] = self._bundle(f"probe-{seed}", replace(transfer, epochs=1), few)
-        bundles["transferred"] = self._bundle(f"transferred-{seed}", transfer, few)
+            probe = replace(transfer, epochs=1)
+            bundles["probe"] = probed = self._bundle(f"probe-{seed}", probe, few, used_by=tuned)
+            # As in one run, where the probe is the first epoch.
+            transfer = replace(transfer, init=str(probed), probe=False, epochs=transfer.epochs - 1)
+        bundles["transferred"] = self._bundle(tuned, transfer, few)
         bundles["scratch"] = self._bundle(f"scratch-{seed}", scratch, few)
         return Seeded(seed, {kind: read_manifest(path) for kind, path in bundles.items()})
 
@@ -253,7 +256,7 @@ class Experiment:
         found = finished_bundle(models, name, run, config, data)
         if found is None and used_by is not None and (run.parent / used_by / RUN_FILE).exists():
             raise ConfigError(
-                "The backbone would be trained further or again, but a network has been "
+                "What was transferred would be trained further or again, but a network has been "
                 "transferred from it as it was. Use another --runs folder, or remove "
                 f"{run.parent / used_by}."
             )
