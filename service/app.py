@@ -101,7 +101,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
     batch = schema["paths"]["/predict/batch"]["post"]["requestBody"]["content"]
     files = batch["multipart/form-data"]["schema"]["properties"]["files"]
-    files["maxItems"] = app.state.settings.batch_files
+    files |= {"minItems": 1, "maxItems": app.state.settings.batch_files}
 
     registry: Registry | None = getattr(app.state, "registry", None)
     if registry is None:

@@ -19,6 +19,7 @@ IMAGE_BODY: dict[str, Any] = {
                 "type": "object",
                 "required": ["file"],
                 "properties": {"file": {**_BINARY, "description": "The image file."}},
+                "additionalProperties": False,
             }
         },
         # Generators of clients know this one and no image/..., which is accepted too.
@@ -31,6 +32,7 @@ IMAGE_BODY: dict[str, Any] = {
                     "image": {
                         "type": "string",
                         "contentEncoding": "base64",
+                        "minLength": 1,
                         "description": "The image file in base64, or a data: URL with it.",
                     }
                 },
@@ -55,6 +57,7 @@ BATCH_BODY: dict[str, Any] = {
                         "description": "One part per image.",
                     }
                 },
+                "additionalProperties": False,
             }
         }
     },

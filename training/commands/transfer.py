@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from training.reports.transfer import Seeded
 
 # Options that the three recipes may not set differently: the network and its input, then also the
-# images and the budget.
+# images, what is drawn of them, and the budget.
 NETWORK = ("framework", "arch", "image_size", "precision", "threads")
 ALIKE = (
     *(*NETWORK, "variant", "train_limit", "test_limit", "epochs", "batch_size"),
-    *("validation_fraction", "augment"),
+    *("validation_fraction", "augment", "small_crop", "small_crop_fraction"),
 )
 
 
