@@ -14,7 +14,7 @@ from typing import Any
 from service.access.key import CURRENT, Key
 from service.access.rounds import Rounds
 from service.models.batcher import Queue, QueuedImage
-from service.models.overload import deadline_unreachable, queue_full
+from service.models.overload import deadline_unreachable, displaced, queue_full
 
 
 @dataclass(eq=False)
@@ -100,9 +100,7 @@ class FairQueue(Queue):
         except asyncio.CancelledError:
             # Its client may have left at the same time, or the service may stop.
             if request.displaced and request.task is not None and not request.task.uncancel():
-                waiting = len(self)
-                wait_s = self.pace.seconds(waiting)
-                raise queue_full(waiting, self._size, count, wait_s) from None
+                raise displaced(count, self.pace.seconds(len(self))) from None
             raise
         finally:
             REQUEST.reset(before)
@@ -142,6 +140,7 @@ class FairQueue(Queue):
         waiting[key] += count
         for request, images in running.items():
             waiting[request.key] -= images
+        waiting = +waiting  # without those of whom nothing waits
         total = sum(map(_weight, waiting))
         if waiting[key] > self._share(key, total):
             return None

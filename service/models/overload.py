@@ -20,6 +20,17 @@ def queue_full(waiting: int, size: int, count: int, wait_s: float) -> QueueFull:
     return full
 
 
+def displaced(count: int, wait_s: float) -> QueueFull:
+    """The places of `count` images go to another client, and the others take `wait_s`."""
+    full = QueueFull(
+        "The queue of this model is full, and another client has a right to a part of it. This "
+        f"request is the newest of a client that has more than its share. Send {_these(count)} "
+        "again a little later."
+    )
+    full.retry_after_s = _bounded(wait_s)
+    return full
+
+
 def deadline_unreachable(
     waiting: int, count: int, wait_s: float, timeout_s: float
 ) -> DeadlineUnreachable:
