@@ -72,7 +72,8 @@ class TimedPrediction:
 def open_session(url: str, api_key: str | None = None) -> requests.Session:
     """Make a session for the service at `url`; it retries failed connections of GET, not of POST.
 
-    It sends the API key with every request, if there is one. Three attempts with backoff cover a restarting service; more would turn an outage into a storm.
+    It sends the API key with every request, if there is one. Three attempts with backoff cover a
+    restarting service; more would turn an outage into a storm.
     """
     session = requests.Session()
     # A proxy in the environment is for the internet; the service is on the local network.

@@ -14,7 +14,7 @@ def test_requests_over_the_limit_are_refused_with_the_time_until_the_next_one() 
     key.admit(0)
     key.admit(0)
 
-    with pytest.raises(RateLimited, match="shop.*in 4.0 s") as refused:
+    with pytest.raises(RateLimited, match=r"shop.*in 4.0 s") as refused:
         key.admit(0)
     assert refused.value.retry_after_s == 4
 
@@ -64,7 +64,7 @@ def test_a_body_is_admitted_if_its_bytes_are_left_and_costs_nothing_otherwise() 
 def test_a_body_that_the_limit_never_allows_is_refused_for_good() -> None:
     key = client("shop", bytes_per_s=1000)
 
-    with pytest.raises(RequestTooLarge, match="burst_bytes.*at most 1000.*Received: 1001 bytes"):
+    with pytest.raises(RequestTooLarge, match=r"burst_bytes.*at most 1000.*Received: 1001 bytes"):
         key.admit(1001)
     key.admit(1000)
 

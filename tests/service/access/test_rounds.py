@@ -114,7 +114,7 @@ def test_what_does_not_wait_any_more_takes_no_turn() -> None:
         rounds.remove(gone)
 
     assert list(rounds) == ["a3"]
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):  # noqa: PT011 - the text is of the library
         rounds.remove("b1")
     rounds.clear()
     assert len(rounds) == 0
