@@ -89,6 +89,8 @@ class Queue:
         self.pace = pace or Pace()
         self._closed: Exception | None = None
         self._admitted = 0
+        # Places of requests that are displaced and have not noticed yet (`FairQueue`).
+        self._leaving = 0
         self._items: deque[QueuedImage] | Rounds[QueuedImage] = deque()
         # In the order of their dispatch.
         self._in_flight: list[list[QueuedImage]] = []
@@ -100,7 +102,8 @@ class Queue:
 
     def __len__(self) -> int:
         """Images that wait: those being decoded, queued, or prefetched by the model's process."""
-        return max(0, self._admitted - _present(self._in_flight[: self.streams]))
+        running = _present(self._in_flight[: self.streams])
+        return max(0, self._admitted - running - self._leaving)
 
     @property
     def is_used(self) -> bool:
@@ -138,7 +141,7 @@ class Queue:
         Raises:
             QueueFull, DeadlineUnreachable: as `check_room`.
         """
-        self.check_room(count)
+        self._make_room(count)
         self._admitted += count
         try:
             yield
@@ -149,6 +152,9 @@ class Queue:
             # The queued images may have been delayed for these, which were refused or cancelled.
             if self._items:
                 self._changed.set()
+
+    def _make_room(self, count: int) -> None:
+        self.check_room(count)
 
     async def submit(
         self,

@@ -55,12 +55,6 @@ class FairQueue(Queue):
         # In the order of their admission; and their images by client, those that run included.
         self._requests: list[Admitted] = []
         self._held: Counter[Key | None] = Counter()
-        # Places of requests that are displaced and have not noticed yet.
-        self._leaving = 0
-
-    def __len__(self) -> int:
-        """As `Queue` counts them, without those that make room."""
-        return max(0, super().__len__() - self._leaving)
 
     def check_room(self, count: int = 1, timeout_s: float | None = None) -> None:
         """As `Queue.check_room`, for the current client.
@@ -72,7 +66,9 @@ class FairQueue(Queue):
         waiting, key = len(self), CURRENT.get()
         if waiting + count > self._size and self._in_the_way(key, count) is None:
             raise queue_full(waiting, self._size, count, self.pace.seconds(waiting))
-        ahead = self._ahead(key, count) if waiting else 0
+        if not waiting:
+            return
+        ahead = self._ahead(key, count)
         wait_s = self.pace.seconds(ahead)
         timeout_s = min(timeout_s or self.timeout_s, self.timeout_s)
         if wait_s > timeout_s:
@@ -86,28 +82,29 @@ class FairQueue(Queue):
             QueueFull: there is no room, or it is displaced.
             DeadlineUnreachable: as `check_room`.
         """
-        self.check_room(count)
-        key = CURRENT.get()
-        for other, places in (self._in_the_way(key, count) or {}).items():
-            self._displace(other, places)
-        request = Admitted(key, count)
-        self._requests.append(request)
-        self._held[key] += count
-        before = REQUEST.set(request)
-        try:
-            with super().admit(count):
+        with super().admit(count):
+            request = Admitted(CURRENT.get(), count)
+            self._requests.append(request)
+            self._held[request.key] += count
+            before = REQUEST.set(request)
+            try:
                 yield
-        except asyncio.CancelledError:
-            # Its client may have left at the same time, or the service may stop.
-            if request.displaced and request.task is not None and not request.task.uncancel():
-                raise displaced(count, self.pace.seconds(len(self))) from None
-            raise
-        finally:
-            REQUEST.reset(before)
-            self._requests.remove(request)
-            self._leaving -= request.leaving
-            if not request.displaced:
-                self._release(request)
+            except asyncio.CancelledError:
+                # Its client may have left at the same time, or the service may stop.
+                if request.displaced and request.task is not None and not request.task.uncancel():
+                    raise displaced(count, self.pace.seconds(len(self))) from None
+                raise
+            finally:
+                REQUEST.reset(before)
+                self._requests.remove(request)
+                self._leaving -= request.leaving
+                if not request.displaced:
+                    self._release(request)
+
+    def _make_room(self, count: int) -> None:
+        self.check_room(count)
+        for request, places in (self._in_the_way(CURRENT.get(), count) or {}).items():
+            self._displace(request, places)
 
     def _displace(self, request: Admitted, places: int) -> None:
         request.displaced, request.leaving = True, places

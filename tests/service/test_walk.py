@@ -24,7 +24,7 @@ MAX_MOVES, MAX_VISITS = 45, 3
 # The door, the keys and back, the fair queue and its rounds.
 OF_KEYS = 100
 REQUESTS = 100
-KEY = "key of shop"
+KEY = "secret-shop"
 HEADERS = {"content-type": "image/png", "x-api-key": KEY}
 
 

@@ -29,7 +29,7 @@ def write_keys(path: Path, **clients: dict[str, Any]) -> Path:
     """A file of keys; `keys` of a client are written as their digests."""
     lines = []
     for name, fields in clients.items():
-        digests = [sha256(key) for key in fields.pop("keys", [f"key of {name}"])]
+        digests = [sha256(key) for key in fields.pop("keys", [f"secret-{name}"])]
         lines += [f"[{name}]", f"sha256 = {json.dumps(digests)}"]
         lines += [f"{field} = {json.dumps(value)}" for field, value in fields.items()]
     path.write_text("\n".join(lines))
@@ -38,4 +38,4 @@ def write_keys(path: Path, **clients: dict[str, Any]) -> Path:
 
 def client(name: str, clock: Clock | None = None, **fields: Any) -> Key:
     """A client of a service."""
-    return Key(name, Entry(sha256=[sha256(f"key of {name}")], **fields), clock or Clock())
+    return Key(name, Entry(sha256=[sha256(f"secret-{name}")], **fields), clock or Clock())

@@ -17,7 +17,7 @@ from service.settings import Settings, SettingsError
 from tests.service.access.keyring import Clock, sha256, write_keys
 from tests.service.tasks import until
 
-SHOP, OTHER = "key of shop", "key of other"
+SHOP, OTHER = "secret-shop", "secret-other"
 
 
 def keys_of(path: Path, **settings: Any) -> Keys:
@@ -113,7 +113,7 @@ def test_a_client_keeps_what_it_has_used_of_its_limits_when_the_file_changes(fil
         shop.admit(10)
     assert refused.value.retry_after_s == 2
     assert shop.bytes == 30
-    assert bearer(keys, "key of new") == "new"
+    assert bearer(keys, "secret-new") == "new"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_file_that_becomes_wrong_leaves_the_keys_and_is_reported(
     write_keys(file, new={})
     keys.refresh()
     assert keys.error is None
-    assert bearer(keys, "key of new") == "new"
+    assert bearer(keys, "secret-new") == "new"
     with pytest.raises(UnknownKey):
         bearer(keys, SHOP)
 
