@@ -63,16 +63,7 @@ class FairQueue(Queue):
             QueueFull: there is no room for them, and the client would be above its share.
             DeadlineUnreachable: what is dispatched before them takes longer.
         """
-        waiting, key = len(self), CURRENT.get()
-        if waiting + count > self._size and self._in_the_way(key, count) is None:
-            raise queue_full(waiting, self._size, count, self.pace.seconds(waiting))
-        if not waiting:
-            return
-        ahead = self._ahead(key, count)
-        wait_s = self.pace.seconds(ahead)
-        timeout_s = min(timeout_s or self.timeout_s, self.timeout_s)
-        if wait_s > timeout_s:
-            raise deadline_unreachable(ahead, count, wait_s, timeout_s)
+        self._find_room(count, timeout_s)
 
     @contextmanager
     def admit(self, count: int) -> Iterator[None]:
@@ -102,9 +93,24 @@ class FairQueue(Queue):
                     self._release(request)
 
     def _make_room(self, count: int) -> None:
-        self.check_room(count)
-        for request, places in (self._in_the_way(CURRENT.get(), count) or {}).items():
+        for request, places in self._find_room(count).items():
             self._displace(request, places)
+
+    def _find_room(self, count: int, timeout_s: float | None = None) -> dict[Admitted, int]:
+        """As `check_room`; returns the requests to displace, with the places that each frees."""
+        waiting, key = len(self), CURRENT.get()
+        if not waiting and count <= self._size:
+            return {}
+        excess = waiting + count - self._size
+        found = self._in_the_way(key, count, excess) if excess > 0 else {}
+        if found is None:
+            raise queue_full(waiting, self._size, count, self.pace.seconds(waiting))
+        ahead = self._ahead(key, count)
+        wait_s = self.pace.seconds(ahead)
+        timeout_s = min(timeout_s or self.timeout_s, self.timeout_s)
+        if wait_s > timeout_s:
+            raise deadline_unreachable(ahead, count, wait_s, timeout_s)
+        return found
 
     def _displace(self, request: Admitted, places: int) -> None:
         request.displaced, request.leaving = True, places
@@ -118,15 +124,12 @@ class FairQueue(Queue):
         if not self._held[request.key]:
             del self._held[request.key]
 
-    def _in_the_way(self, key: Key | None, count: int) -> dict[Admitted, int] | None:
-        """The requests to refuse for `count` images of a client, with the places that each frees.
+    def _in_the_way(self, key: Key | None, count: int, excess: int) -> dict[Admitted, int] | None:
+        """The requests that give `excess` places to a client with `count` images more.
 
         None: the client would be above its share, or no other one is.
         """
-        excess = len(self) + count - self._size
         found: dict[Admitted, int] = {}
-        if excess <= 0:
-            return found
         running = Counter(
             item.owner
             for batch in self._in_flight[: self.streams]
