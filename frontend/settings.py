@@ -1,12 +1,13 @@
-"""The page's one setting, read from the environment and validated before the first request."""
+"""The page's settings, read from the environment and validated before the first request."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 VARIABLE = "SERVICE_URL"
+KEY_VARIABLE = "FRONTEND_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -20,9 +21,11 @@ class Settings:
 
     Attributes:
         service_url: root of the service, `http` or `https`, without a trailing slash.
+        api_key: of the page, for a service that needs keys; None: it sends none.
     """
 
     service_url: str
+    api_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -31,7 +34,20 @@ class Settings:
         Raises:
             SettingsError: names the variable, the expected and the received value.
         """
-        return cls(service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL))
+        return cls(
+            service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL),
+            api_key=_checked_key(environment.get(KEY_VARIABLE, "").strip()) or None,
+        )
+
+
+def _checked_key(value: str) -> str:
+    # The value is not repeated: it is secret, and this text is shown on the page.
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise SettingsError(
+            f"{KEY_VARIABLE} must be an API key of the service, as `python -m service keys new` "
+            f"prints it. Received: {len(value)} characters that are not all visible ASCII"
+        )
+    return value
 
 
 def _checked_url(value: str) -> str:

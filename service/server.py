@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from bundle import files
 from bundle.machine import tune_malloc
+from service.access.entries import read_entries
 from service.api.protocol import deadline_protocol
 from service.app import create_app
 from service.model_settings import read_model_settings
@@ -74,10 +75,15 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)  # type: ignore[arg-type]
         lifecycle = getattr(self._application.state, "lifecycle", None)
         if lifecycle is not None:
-            self._loop.add_signal_handler(signal.SIGHUP, lifecycle.look)
+            self._loop.add_signal_handler(signal.SIGHUP, self._look)
         # Modules stay; collecting them again and again takes 4 % of this process's time under load.
         gc.collect()
         gc.freeze()
+
+    def _look(self) -> None:
+        """Look at everything on disk that is read again."""
+        self._application.state.lifecycle.look()
+        self._application.state.keys.look()
 
 
 def main() -> int:
@@ -121,6 +127,7 @@ def usable_settings() -> Settings:
     settings = read_settings()
     _check_readable(settings)
     read_model_settings(settings)
+    read_entries(settings)
     _check_writable(settings)
     _check_address(settings)
     _check_root_path(settings)
