@@ -1,13 +1,16 @@
-"""The page's one setting, read from the environment and validated before the first request."""
+"""The page's settings, read from the environment and validated before the first request."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 VARIABLE = "SERVICE_URL"
 DEFAULT_URL = "http://127.0.0.1:8000"
+# The name that requests gives it.
+CA_VARIABLE = "REQUESTS_CA_BUNDLE"
 
 
 class SettingsError(ValueError):
@@ -20,9 +23,11 @@ class Settings:
 
     Attributes:
         service_url: root of the service, `http` or `https`, without a trailing slash.
+        ca_bundle: certificates of the authorities to trust with `https`; None: the usual ones.
     """
 
     service_url: str
+    ca_bundle: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -31,7 +36,19 @@ class Settings:
         Raises:
             SettingsError: names the variable, the expected and the received value.
         """
-        return cls(service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL))
+        return cls(
+            service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL),
+            ca_bundle=_checked_path(environment.get(CA_VARIABLE, "").strip()),
+        )
+
+
+def _checked_path(value: str) -> str | None:
+    if value and not Path(value).exists():
+        raise SettingsError(
+            f"{CA_VARIABLE} must be a PEM file with certificates: there is none. "
+            f"Received: {value!r}"
+        )
+    return value or None
 
 
 def _checked_url(value: str) -> str:

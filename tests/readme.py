@@ -76,6 +76,7 @@ FILES = {
     "benchmarks/results.svg": "the plot of RESULTS.md",
     "docker-compose.yml": "both containers on one machine",
     "docker/compose.gpu.yml": "on top of it, for an NVIDIA GPU",
+    "docker/compose.tls.yml": "on top of it, for HTTPS",
     "docker/cpu-excludes.txt": "what an image for CPUs leaves out",
     "docker/frontend.Dockerfile": "image of the page",
     "docker/install.sh": "what both images install",

@@ -64,6 +64,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "options": {"neighbours"},
         "settings": {"neighbours", "options"},
         "errors": set(),
+        "network": {"settings"},
         "traffic": {"settings"},
         "model_settings": {"settings", "traffic"},
         "decoding": {"errors", "settings"},
@@ -76,9 +77,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "protocols": {"errors", "models", "repository", "metrics", "api"},
         "app": {
             *("settings", "decoding", "repository", "classifier", "cache", "metrics", "api"),
-            "protocols",
+            *("network", "protocols"),
         },
-        "server": {"settings", "model_settings", "api", "app"},
+        "server": {"settings", "model_settings", "network", "api", "app"},
         "__main__": {"settings", "server"},
     },
     "training": {
