@@ -31,7 +31,11 @@ shape, a wrong dtype) are `ValueError` and not in these trees.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+# The folders at the start of an absolute path, with spaces where it is quoted. A URL has none.
+_FOLDERS = re.compile(r"(?<=['\"])/[^'\"]*/(?=[^/'\"])|(?<![\w.:/])(?:/[^/\s'\":]+)+/(?=[^/\s])")
 
 
 class BundleError(Exception):
@@ -122,3 +126,8 @@ IMAGE_ERRORS: dict[str, type[ImageError]] = {
     error.code: error for error in (UnsupportedImageType, ImageTooLarge, UnreadableImage)
 }
 """Image errors by code: how an error crosses from a decoder process to its parent."""
+
+
+def without_folders(text: str) -> str:
+    """The text with absolute paths reduced to their last part, because clients may read it."""
+    return _FOLDERS.sub("", text)

@@ -44,5 +44,5 @@ USER 10001:10001
 EXPOSE 8000
 # Ready, not merely alive: dependent services wait until the models are loaded and tested.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=180s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"SERVICE_PORT\"]}/readyz', timeout=3)"]
+    CMD ["python", "-m", "service.network.health"]
 CMD ["python", "-m", "service"]

@@ -69,15 +69,19 @@ class TimedPrediction:
     round_trip_ms: float
 
 
-def open_session(url: str, api_key: str | None = None) -> requests.Session:
+def open_session(
+    url: str, *, api_key: str | None = None, ca_bundle: str | None = None
+) -> requests.Session:
     """Make a session for the service at `url`; it retries failed connections of GET, not of POST.
 
-    It sends the API key with every request, if there is one. Three attempts with backoff cover a
+    It sends the API key with every request, if there is one, and trusts the authorities of
+    `ca_bundle`, if there is one, in place of the usual ones. Three attempts with backoff cover a
     restarting service; more would turn an outage into a storm.
     """
     session = requests.Session()
     # A proxy in the environment is for the internet; the service is on the local network.
     session.trust_env = False
+    session.verify = ca_bundle or True
     if api_key is not None:
         session.headers["Authorization"] = f"Bearer {api_key}"
     # False: the first error of a kind is raised as it is. Without the last argument urllib3 would
@@ -178,6 +182,11 @@ class ServiceClient:
         except requests.Timeout as exc:
             raise ServiceTimeout(
                 f"No response from {self.url} within {timeout[1]:g} seconds."
+            ) from exc
+        except requests.exceptions.SSLError as exc:
+            raise ServiceUnreachable(
+                f"{self.url} has no certificate that this page trusts, or does not speak HTTPS. "
+                "REQUESTS_CA_BUNDLE names the certificate of its authority."
             ) from exc
         except requests.ConnectionError as exc:
             raise ServiceUnreachable(

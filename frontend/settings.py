@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 VARIABLE = "SERVICE_URL"
 KEY_VARIABLE = "FRONTEND_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
+# The name that requests gives it.
+CA_VARIABLE = "REQUESTS_CA_BUNDLE"
 
 
 class SettingsError(ValueError):
@@ -22,10 +25,12 @@ class Settings:
     Attributes:
         service_url: root of the service, `http` or `https`, without a trailing slash.
         api_key: of the page, for a service that needs keys; None: it sends none.
+        ca_bundle: certificates of the authorities to trust with `https`; None: the usual ones.
     """
 
     service_url: str
     api_key: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -37,6 +42,7 @@ class Settings:
         return cls(
             service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL),
             api_key=_checked_key(environment.get(KEY_VARIABLE, "").strip()) or None,
+            ca_bundle=_checked_path(environment.get(CA_VARIABLE, "").strip()),
         )
 
 
@@ -48,6 +54,15 @@ def _checked_key(value: str) -> str:
             f"prints it. Received: {len(value)} characters that are not all visible ASCII"
         )
     return value
+
+
+def _checked_path(value: str) -> str | None:
+    if value and not Path(value).exists():
+        raise SettingsError(
+            f"{CA_VARIABLE} must be a PEM file with certificates: there is none. "
+            f"Received: {value!r}"
+        )
+    return value or None
 
 
 def _checked_url(value: str) -> str:

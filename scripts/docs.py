@@ -23,7 +23,7 @@ OUTSIDE_DOCS = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "vulnerabilities.md",
     "benchmarks/RESULTS.md": "results.md",
     "benchmarks/results.svg": "results.svg",
 }

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
+from starlette.routing import BaseRoute, Route
 
 from service.access.door import Door
 from service.access.keys import Keys
@@ -24,6 +25,7 @@ from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
 from service.metrics import Metrics
+from service.network.browsers import STATIC, documentation
 from service.protocols import repository
 from service.protocols.routes import ROUTES
 from service.repository.lifecycle import Lifecycle
@@ -32,6 +34,8 @@ from service.settings import Settings
 
 # The body budget: as many bytes as this number of bodies of the largest size.
 MAX_LARGEST_BODIES = 4
+# Where there is an admin port, it alone serves what lies below these paths.
+OPERATORS = ("/docs", "/openapi.json", STATIC, "/metrics", "/v2/repository")
 TITLE = "ResNet service"
 VERSION = "1"
 DESCRIPTION = """Post an image, get the best classes with calibrated scores.
@@ -78,21 +82,51 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         # A redirect would be the only failure without problem JSON, and trusts the header Host.
         redirect_slashes=False,
     )
     app.state.settings = settings
     app.state.keys = keys
-    app.state.metrics = metrics = Metrics((error.code for error in problems.PROBLEMS), keys)
+    app.state.metrics = Metrics((error.code for error in problems.PROBLEMS), keys)
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = [*router.routes, *ROUTES]
+    app.add_api_route("/docs", documentation, include_in_schema=False)
     if settings.admin_key is not None or settings.api_keys_file is not None:
         app.include_router(repository.router)
+    _surround(app)
+    app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]
+    return app
+
+
+def public_app(app: FastAPI) -> FastAPI:
+    """What the public port serves where there is an admin port, which serves `app`.
+
+    The same models, metrics and log, without the routes for operators.
+    """
+    public = FastAPI(openapi_url=None, redirect_slashes=False)
+    public.state = app.state
+    public.router.routes[:] = [route for route in app.routes if _is_public(route)]
+    _surround(public)
+    return public
+
+
+def _is_public(route: BaseRoute) -> bool:
+    """Whether a route is for clients; that of a whole router, which has no path, is not."""
+    path: str | None = getattr(route, "path", None)
+    leads_to_docs = path == "/" and isinstance(route, Route) and "GET" in (route.methods or ())
+    return path is not None and not path.startswith(OPERATORS) and not leads_to_docs
+
+
+def _surround(app: FastAPI) -> None:
+    """Make failures of `app` problems, and log and count its requests."""
+    settings: Settings = app.state.settings
+    metrics: Metrics = app.state.metrics
     problems.install(app, metrics.problem)
     root_path = settings.root_path or ""
     if settings.needs_keys:
-        app.add_middleware(Door, keys=keys, root_path=root_path)
+        app.add_middleware(Door, keys=app.state.keys, root_path=root_path)
     app.add_middleware(
         RequestLog,
         metrics=metrics,
@@ -102,9 +136,6 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.cors_origins:
         # Outermost: a page may read every failure.
         app.add_middleware(CrossOrigin, origins=settings.cors_origins, count=metrics.problem)
-
-    app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]
-    return app
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -6,7 +6,7 @@ sets: no client can create a time series.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import (
@@ -81,6 +81,8 @@ class Metrics(Collector):
         self._of_stages: dict[tuple[str, int], list[Histogram]] = {}
         self._models: Registry | None = None
         self._cache: Cache | None = None
+        # When the certificate that is served ends, in seconds since 1970; None: HTTP.
+        self.certificate_expires: Callable[[], float] | None = None
 
     def watch(self, models: Registry, cache: Cache | None) -> None:
         """Report these models and this cache from now on."""
@@ -143,6 +145,12 @@ class Metrics(Collector):
             yield from _of_models(self._models.all())
         if self._cache is not None:
             yield from _of_cache(self._cache)
+        if self.certificate_expires is not None:
+            yield GaugeMetricFamily(
+                "resnet_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate that is served ends, in seconds since 1970.",
+                self.certificate_expires(),
+            )
 
 
 def _of_models(models: list[ServedModel]) -> Iterator[Metric]:

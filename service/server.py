@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
 import math
 import os
 import resource
-import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,87 +16,52 @@ from bundle import files
 from bundle.machine import tune_malloc
 from service.access.entries import read_entries
 from service.api.protocol import deadline_protocol
-from service.app import create_app
+from service.app import create_app, public_app
 from service.model_settings import read_model_settings
+from service.network.browsers import security_headers
+from service.network.draining import DrainingServer
+from service.network.tls import read_certificate
 from service.settings import Settings, SettingsError, ignored_variables, read_settings
 
 OPEN_FILES = 65_536
 USAGE = 2  # exit code for wrong settings, as of a command line
 
-
-class DrainingServer(uvicorn.Server):
-    """Reports "draining" on /readyz for a while before it stops listening, for load balancers."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI, delay_s: float) -> None:
-        super().__init__(config)
-        self._application = app
-        self._delay_s = delay_s
-        self._signalled = False
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle SIGTERM or SIGINT.
-
-        The first one makes the service unready and stops it after the delay, the second one stops
-        it now, and another SIGINT drops all requests.
-        """
-        registry = getattr(self._application.state, "registry", None)
-        if registry is not None:
-            registry.draining = True
-        if self._delay_s and not self._signalled:
-            self._signalled = True
-            logging.getLogger("service").info("draining: still serving for %g s", self._delay_s)
-            self._loop.call_soon_threadsafe(
-                self._loop.call_later, self._delay_s, self._end_delay, sig, frame
-            )
-            return
-        super().handle_exit(sig, frame)
-
-    def _end_delay(self, sig: int, frame: FrameType | None) -> None:
-        # After a second signal uvicorn would take this for a third, and drop all requests.
-        if not self.should_exit:
-            super().handle_exit(sig, frame)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does, without raising the signals again: a complete shutdown exits with 0."""
-        with super().capture_signals():
-            yield
-            self._captured_signals.clear()
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        """As uvicorn does; keeps the loop for `handle_exit`, which runs outside of it."""
-        self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)  # type: ignore[arg-type]
-        lifecycle = getattr(self._application.state, "lifecycle", None)
-        if lifecycle is not None:
-            self._loop.add_signal_handler(signal.SIGHUP, self._look)
-        # Modules stay; collecting them again and again takes 4 % of this process's time under load.
-        gc.collect()
-        gc.freeze()
-
-    def _look(self) -> None:
-        """Look at everything on disk that is read again."""
-        self._application.state.lifecycle.look()
-        self._application.state.keys.look()
+log = logging.getLogger("service")
 
 
 def main() -> int:
     """Serve until a signal; returns the exit code."""
     try:
         settings = usable_settings()
+        certificate = read_certificate(settings)
     except SettingsError as exc:
         print(f"The service can't start: {exc}", file=sys.stderr)  # noqa: T201 - logging is not configured
         return USAGE
     configure_logging(settings)
     for line in ignored_variables():
-        logging.getLogger("service").warning(line)
+        log.warning(line)
     _allow_connections()
     tune_malloc()
     app = create_app(settings)
-    config = uvicorn.Config(
+    if certificate is not None:
+        app.state.metrics.certificate_expires = lambda: certificate.expires
+    configs = [_config(settings, app, settings.host, settings.port)]
+    if settings.admin_port is not None:
+        admin = _config(settings, app, settings.admin_host, settings.admin_port)
+        configs = [admin, _config(settings, public_app(app), settings.host, settings.port)]
+    server = DrainingServer(
+        configs[0], app, settings.drain_delay_s, others=configs[1:], certificate=certificate
+    )
+    server.run()
+    return 0 if server.started else 1
+
+
+def _config(settings: Settings, app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """How uvicorn serves an application at an address."""
+    return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        host=host,
+        port=port,
         http=deadline_protocol(settings.request_timeout_s, app.state.metrics.problem),
         ws="none",
         log_config=None,
@@ -112,10 +71,8 @@ def main() -> int:
         forwarded_allow_ips=settings.trusted_proxies or "",
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
+        headers=security_headers(settings.tls_hsts_s if settings.tls_certificate else 0),
     )
-    server = DrainingServer(config, app, settings.drain_delay_s)
-    server.run()
-    return 0 if server.started else 1
 
 
 def usable_settings() -> Settings:
@@ -129,7 +86,8 @@ def usable_settings() -> Settings:
     read_model_settings(settings)
     read_entries(settings)
     _check_writable(settings)
-    _check_address(settings)
+    _check_address("SERVICE_HOST, SERVICE_PORT", settings.host, settings.port)
+    _check_admin_port(settings)
     _check_root_path(settings)
     return settings
 
@@ -168,24 +126,40 @@ def _check_writable(settings: Settings) -> None:
         ) from exc
 
 
-def _check_address(settings: Settings) -> None:
-    """Check the address before any model is loaded.
+def _check_address(variables: str, host: str, port: int) -> None:
+    """Check an address before any model is loaded.
 
     Raises:
         SettingsError: it is not an address of this machine, or the port is in use.
     """
     try:
-        addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, address in addresses:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
     except OSError as exc:
         raise SettingsError(
-            "SERVICE_HOST, SERVICE_PORT: can't listen on this address. Expected an address of this "
-            "machine and a free port. "
-            f"Received: {settings.host} port {settings.port}: {exc.strerror}"
+            f"{variables}: can't listen on this address. Expected an address of this machine and a "
+            f"free port. Received: {host} port {port}: {exc.strerror}"
         ) from exc
+
+
+def _check_admin_port(settings: Settings) -> None:
+    """Check the address of the admin port, if there is one.
+
+    Raises:
+        SettingsError: it is not usable, or the public one.
+    """
+    port = settings.admin_port
+    if port is None:
+        return
+    if port == settings.port != 0:
+        raise SettingsError(
+            "SERVICE_ADMIN_PORT: the public port can't be the admin port. Expected another one "
+            f"than SERVICE_PORT. Received: {port}"
+        )
+    _check_address("SERVICE_ADMIN_HOST, SERVICE_ADMIN_PORT", settings.admin_host, port)
 
 
 def _check_root_path(settings: Settings) -> None:

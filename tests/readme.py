@@ -78,6 +78,7 @@ FILES = {
     "deploy/haproxy/haproxy.cfg": "two instances that are replaced in turn",
     "docker-compose.yml": "both containers on one machine",
     "docker/compose.gpu.yml": "on top of it, for an NVIDIA GPU",
+    "docker/compose.tls.yml": "on top of it, for HTTPS",
     "docker/cpu-excludes.txt": "what an image for CPUs leaves out",
     "docker/frontend.Dockerfile": "image of the page",
     "docker/install.sh": "what both images install",

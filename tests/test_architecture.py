@@ -64,6 +64,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "options": {"neighbours"},
         "settings": {"neighbours", "options"},
         "errors": set(),
+        "network": {"settings"},
         "access": {"options", "settings", "errors"},
         "traffic": {"settings"},
         "model_settings": {"settings", "traffic"},
@@ -77,9 +78,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "protocols": {"errors", "access", "models", "repository", "metrics", "api"},
         "app": {
             *("settings", "access", "decoding", "repository", "classifier", "cache", "metrics"),
-            *("api", "protocols"),
+            *("api", "network", "protocols"),
         },
-        "server": {"settings", "access", "model_settings", "api", "app"},
+        "server": {"settings", "access", "model_settings", "network", "api", "app"},
         "__main__": {"settings", "access", "server"},
     },
     "training": {

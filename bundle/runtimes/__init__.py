@@ -7,21 +7,18 @@ its format in `bundle/format/schema.py`; CONTRIBUTING.md has the whole list.
 from __future__ import annotations
 
 import importlib
-import re
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import RuntimeUnavailable
+from bundle.errors import RuntimeUnavailable, without_folders
 from bundle.format.manifest import Artifact
 
 Device = Literal["auto", "cpu", "cuda"]
 Logits = npt.NDArray[np.float32]
 Heatmap = npt.NDArray[np.float32]
-# The folders at the start of an absolute path.
-_FOLDERS = re.compile(r"(?<![\w.:/])(?:/[^/\s'\":]+)+/(?=[^/\s])")
 
 
 class Model(Protocol):
@@ -85,7 +82,7 @@ def load_model(
     except ImportError as exc:
         raise RuntimeUnavailable(
             f"The framework for {artifact.format} is not installed. Install the matching extra "
-            f"(torch, tensorflow or openvino). Received: {exc}"
+            f"(torch, tensorflow or openvino). Received: {describe(exc, bundle)}"
         ) from exc
     except Exception as exc:  # the frameworks raise any type, mostly RuntimeError and ValueError
         raise RuntimeUnavailable(
@@ -111,5 +108,5 @@ def describe(exc: BaseException, folder: Path | None = None) -> str:
     text = (
         str(exc).replace(f"{folder}/", "").replace(str(folder), folder.name) if folder else str(exc)
     )
-    text = _FOLDERS.sub("", " ".join(text.split()))
+    text = without_folders(" ".join(text.split()))
     return f"{type(exc).__name__}: {text[:500]}"

@@ -128,6 +128,11 @@ def request_id(request: Request) -> str:
     return value
 
 
+def is_public(request: Request) -> bool:
+    """Whether a request came in by a public port beside an admin port, which has the docs."""
+    return request.app.openapi_url is None
+
+
 def install(app: FastAPI, count: Callable[[str], None]) -> None:
     """Make every failure of `app` a problem, and `count` its code, except for crashes."""
 
@@ -148,7 +153,11 @@ def install(app: FastAPI, count: Callable[[str], None]) -> None:
         error: ServiceError
         if exc.status_code == 404:
             docs = f"{request.scope.get('root_path', '')}/docs"
-            error = errors.NotFound(f"There is no such route. The routes are listed at {docs}.")
+            detail = f"There is no such route. The routes are listed at {docs}."
+            if is_public(request):
+                detail = "There is no such route on this port. Routes for operators, and the list "
+                detail += "of all routes at /docs, are on the admin port (SERVICE_ADMIN_PORT)."
+            error = errors.NotFound(detail)
         elif exc.status_code == 405:
             allowed = (headers or {}).get("Allow", "another method")
             if allowed == "GET":  # then HEAD, see service.api.middleware

@@ -213,9 +213,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         head = (
             f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\n"
             f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-            f"x-request-id: {identity}\r\nconnection: close\r\n\r\n"
+            f"x-request-id: {identity}\r\nconnection: close\r\n"
         )
-        self.transport.write(head.encode() + body)
+        usual = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        self.transport.write(b"".join([head.encode(), *usual, b"\r\n", body]))
         # `close` lingers while a request is expected.
         self._wait_for_request()
         self.close()

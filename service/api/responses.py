@@ -19,6 +19,11 @@ COPIED = (
     *("created", "description", "labels", "label_ids", "input", "heatmap", "training", "imported"),
     *("metrics", "calibration", "export", "artifacts", "files"),
 )
+# Where there is an admin port, these are for operators.
+PROVENANCE = (
+    *("training", "imported", "export", "artifacts", "files"),
+    *("framework_versions", "runtime_version"),
+)
 
 
 def cache_status(use: CacheUse | None) -> dict[str, str]:
@@ -93,10 +98,15 @@ def summary(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def record(model: ServedModel) -> dict[str, Any]:
-    """A model with its whole manifest; null where a refused one could not be read."""
+def record(model: ServedModel, *, provenance: bool) -> dict[str, Any]:
+    """A model with its whole manifest; null where a refused one could not be read.
+
+    Args:
+        model: The model.
+        provenance: Whether the record has what the model was made of, and with; otherwise null.
+    """
     manifest, info = model.manifest, model.info
-    return {
+    found = {
         **summary(model),
         **{name: getattr(manifest, name, None) for name in COPIED},
         "parameters": manifest.architecture.parameters if manifest else None,
@@ -104,6 +114,7 @@ def record(model: ServedModel) -> dict[str, Any]:
         "runtime_version": info["runtime_version"] if info else None,
         "golden_max_difference": info["golden_max_difference"] if info else None,
     }
+    return found if provenance else found | dict.fromkeys(PROVENANCE)
 
 
 def ready(models: list[ServedModel]) -> dict[str, Any]:

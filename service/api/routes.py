@@ -26,7 +26,7 @@ from service.api.parameters import (
     Version,
     VersionQuery,
 )
-from service.api.problems import problem, request_id
+from service.api.problems import is_public, problem, request_id
 from service.api.quick_route import QuickRoute
 from service.api.uploads import read_image, read_images
 from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
@@ -184,7 +184,7 @@ async def model_record(
 ) -> dict[str, Any]:
     """Labels, input, metrics, calibration and provenance, as the manifest has them."""
     registry: Registry = request.app.state.registry
-    return responses.record(registry.find(name, version))
+    return responses.record(registry.find(name, version), provenance=not is_public(request))
 
 
 @router.get(

@@ -148,7 +148,11 @@ class ModelList(BaseModel):
 
 
 class ModelRecord(ModelSummary):
-    """The manifest of one version (docs/bundle.md); null where a refused one could not be read."""
+    """The manifest of one version (docs/bundle.md); null where a refused one could not be read.
+
+    With SERVICE_ADMIN_PORT the provenance is null on the public port: `training`, `imported`,
+    `export`, `artifacts`, `files`, `framework_versions` and `runtime_version`.
+    """
 
     created: datetime | None
     description: str | None

@@ -21,7 +21,7 @@ from service.models.batcher import Queue
 from service.models.fair import FairQueue
 from service.models.instance import Instance
 from service.models.process import check_artifact, new_process
-from service.models.refusal import refusal
+from service.models.refusal import for_clients, refusal
 from service.settings import Settings
 
 State = Literal["loading", "ready", "restarting", "refused"]
@@ -240,7 +240,7 @@ class ServedModel:
         return info if self._alive and info and info["digest"] == digest else None
 
     def _refuse(self, code: str, reason: str) -> None:
-        self.code, self.reason = code, reason
+        self.code, self.reason = code, for_clients(reason, self.settings.models_dir)
         log.error("model %s is refused (%s): %s", self._id, code, reason)
         self.queue.close(self._refusal())
         self._changed()

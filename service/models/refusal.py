@@ -1,11 +1,13 @@
-"""Why a model is refused, and what to do about it."""
+"""Why a model is refused, and what to do about it, in words for clients."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+from pathlib import Path
 
-from bundle.errors import RuntimeUnavailable, WorkerDied
+from bundle.errors import RuntimeUnavailable, WorkerDied, without_folders
 from service.errors import InternalError, ModelRefused
 
 # By the code of a refusal; the cause of the others is the bundle.
@@ -18,6 +20,19 @@ REMEDIES = {
 }
 LOOKS = "the service looks for changes every SERVICE_WATCH_S seconds and on SIGHUP."
 UNREADABLE = os.strerror(errno.EACCES)
+
+
+def for_clients(text: str, models_dir: Path) -> str:
+    """The text without folders of this machine; the log has them.
+
+    Args:
+        text: may name files.
+        models_dir: the model repository; what lies in it is named from there.
+    """
+    for root in {str(models_dir.absolute()), os.path.realpath(models_dir)}:
+        text = re.sub(rf"(?<![\w.:/]){re.escape(root)}/", "", text)
+        text = re.sub(rf"(?<![\w.:/]){re.escape(root)}(?!\w)", "the model repository", text)
+    return without_folders(text)
 
 
 def refusal(model: str, reason: str, code: str | None = None) -> ModelRefused:

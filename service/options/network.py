@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
@@ -21,6 +22,31 @@ class NetworkOptions(BaseModel):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    admin_host: str = Field(
+        default="127.0.0.1", description="Address of the admin port; 0.0.0.0: all."
+    )
+    admin_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port that alone serves metrics, documentation, the repository's routes and "
+        "the provenance of models, next to everything else; unset: SERVICE_PORT serves all.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="Certificate for HTTPS on both ports, with its chain, as a PEM file that is "
+        "read again when it changes; unset: HTTP.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="Key of the certificate, as a PEM file without a password."
+    )
+    tls_hsts_s: int = Field(
+        default=0,
+        ge=0,
+        le=63_072_000,
+        description="How long browsers shall use HTTPS alone for this host and all of its ports "
+        "(Strict-Transport-Security), in seconds; 0: they are not told.",
+    )
     root_path: str | None = Field(
         default=None,
         pattern=r"^(/[A-Za-z0-9._~-]+)+$",
@@ -55,7 +81,7 @@ class NetworkOptions(BaseModel):
         default=20, description="Time for requests in flight to finish at shutdown, in seconds."
     )
 
-    @field_validator("host", "port", mode="before")
+    @field_validator("host", "port", "admin_port", mode="before")
     @classmethod
     def _is_ours(cls, value: object, info: ValidationInfo) -> object:
         """Kubernetes sets SERVICE_PORT=tcp://10.1.2.3:8000 for a Service called `service`."""

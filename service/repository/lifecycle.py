@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from service.model_settings import FILE, OwnSettings
 from service.models.model import ServedModel
-from service.models.refusal import refusal
+from service.models.refusal import for_clients, refusal
 from service.repository.registry import Registry
 from service.repository.snapshot import Snapshot, take_snapshot
 from service.repository.transitions import Transitions
@@ -182,9 +182,10 @@ class Lifecycle:
 
     def _report(self, error: str | None) -> None:
         """Say what stays as it was, where clients and the log see it."""
-        if error is not None and error != self._registry.error:
+        shown = error and for_clients(error, self._settings.models_dir)
+        if shown != self._registry.error and shown is not None:
             log.error("the repository stays as it was: %s", error)
-        self._registry.error = error
+        self._registry.error = shown
 
     async def _adjust(self) -> None:
         models = self._registry.models

@@ -22,7 +22,7 @@ class Registry:
     `service.repository.lifecycle` adds and removes them.
 
     Args:
-        models_dir: the repository, for the texts of errors.
+        models_dir: the repository. Its path is not for clients.
     """
 
     def __init__(self, models_dir: Path) -> None:
@@ -72,7 +72,7 @@ class Registry:
         if not versions:
             if refused := self._refused_folder(name):
                 raise refused
-            existing = ", ".join(sorted(self.models)) or f"none, for {self._models_dir} is empty"
+            existing = ", ".join(sorted(self.models)) or "none, for the model repository is empty"
             raise UnknownModel(
                 f"There is no model of this name. Expected one of: {existing}. Received: {name!r}"
             )
@@ -124,8 +124,8 @@ class Registry:
         models = self.all()
         if not models:
             raise NotReady(
-                f"The model repository has no model. Expected {self._models_dir}/<name>/"
-                "<version>/manifest.json; put a bundle there." + self._ignored_folders
+                "The model repository (SERVICE_MODELS_DIR) has no model. Expected "
+                "<name>/<version>/manifest.json; put a bundle there." + self._ignored_folders
             )
         if loading := [f"{m.name}/{m.version}" for m in self.first if m.state == "loading"]:
             raise NotReady(f"Models are being loaded: {', '.join(loading)}.")
@@ -155,17 +155,20 @@ class Registry:
     def _no_default(self) -> str:
         """Why there is no default model, and how to set one."""
         name, models = self.default_name, ", ".join(sorted(self.models))
-        file = self._models_dir / DEFAULT_FILE
         what = "There is no default model" if name is None else "The default model does not exist"
         return (
             f"{what}. Name a model in the request; or set SERVICE_DEFAULT_MODEL, or write a name "
-            f"into {file}. Expected one of: {models}. Received: {name!r}"
+            f"into the file `{DEFAULT_FILE}` of the model repository. "
+            f"Expected one of: {models}. Received: {name!r}"
         )
 
     @property
     def _ignored_folders(self) -> str:
         """A sentence on the folders that are not models, if there are any."""
-        reasons = [f"{folder.path}: {folder.reason}" for folder in self.ignored[:MAX_REASONS]]
+        reasons = [
+            f"{folder.path.relative_to(self._models_dir)}: {folder.reason}"
+            for folder in self.ignored[:MAX_REASONS]
+        ]
         return f" Not models: {'; '.join(reasons)}." if reasons else ""
 
 

@@ -13,6 +13,7 @@ from bundle.format.manifest import read_manifest
 from bundle.format.repository import verify_files
 from service.model_settings import OwnSettings
 from service.models.model import SERVING, ServedModel
+from service.models.refusal import for_clients
 from service.repository.snapshot import Bundle, Files, Snapshot
 from service.repository.versions import wanted_versions
 from service.settings import Settings
@@ -232,7 +233,7 @@ def _damage(model: ServedModel) -> str | None:
         verify_files(model.path, read_manifest(model.path))
     except BundleError as exc:
         log.error("model %s/%d could not be loaded again: %s", model.name, model.version, exc)
-        return f"{exc.code}: {exc}"
+        return f"{exc.code}: {for_clients(str(exc), model.settings.models_dir)}"
     return None
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from frontend.settings import DEFAULT_URL, Settings, SettingsError
@@ -64,3 +66,15 @@ def test_a_key_that_no_header_can_have_is_refused_and_not_repeated(value: str) -
         Settings.from_environment({"FRONTEND_API_KEY": value})
 
     assert value not in str(refused.value)
+
+
+def test_the_certificates_of_authorities_are_a_file_that_exists(tmp_path: Path) -> None:
+    file = tmp_path / "ca.crt"
+    environment = {"REQUESTS_CA_BUNDLE": str(file)}
+
+    with pytest.raises(SettingsError, match="REQUESTS_CA_BUNDLE must be a PEM file"):
+        Settings.from_environment(environment)
+    file.touch()
+
+    assert Settings.from_environment(environment).ca_bundle == str(file)
+    assert Settings.from_environment({}).ca_bundle is None

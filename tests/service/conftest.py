@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -56,11 +57,16 @@ def assert_ended(processes: list[psutil.Process]) -> None:
 
 
 class Server:
-    """A running service, started by the command `prefix` if there is one."""
+    """A running service, started by the command `prefix` if there is one.
 
-    def __init__(self, prefix: Sequence[str] = (), **settings: Any) -> None:
+    With `trusted` its client trusts these certificates, and speaks HTTPS.
+    """
+
+    def __init__(
+        self, prefix: Sequence[str] = (), trusted: ssl.SSLContext | None = None, **settings: Any
+    ) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if trusted else 'http'}://127.0.0.1:{self.port}"
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115 - lives as long as the server
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "service"],
@@ -69,7 +75,7 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=60, verify=trusted or True)
 
     def log(self) -> str:
         return Path(self._log.name).read_text()
@@ -178,9 +184,15 @@ def refused_start(**settings: Any) -> str:
 
 
 @contextmanager
-def serving(*, ready: bool = True, prefix: Sequence[str] = (), **settings: Any) -> Iterator[Server]:
+def serving(
+    *,
+    ready: bool = True,
+    prefix: Sequence[str] = (),
+    trusted: ssl.SSLContext | None = None,
+    **settings: Any,
+) -> Iterator[Server]:
     """A service with these settings, stopped at the end."""
-    server = Server(prefix, **settings)
+    server = Server(prefix, trusted, **settings)
     try:
         if ready:
             server.wait_ready()

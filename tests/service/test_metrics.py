@@ -21,6 +21,8 @@ from tests.service.images import coloured, encode, varied
 from tests.service.models.disturb import paused
 
 DOCS = Path(service.__file__).parent.parent / "docs" / "operation.md"
+# Of a service with a certificate: tests/service/network/test_tls.py.
+OF_HTTPS = "resnet_tls_certificate_expiry_timestamp_seconds"
 MODEL = {"model": "tiny-torch", "version": "1"}
 
 
@@ -64,7 +66,9 @@ def test_the_page_of_operation_lists_exactly_the_metrics_that_exist(caching_serv
 
     text = caching_server.client.get("/metrics").text
 
-    assert rows == set(re.findall(r"^# TYPE ((?:http|resnet)_\w+) ", text, flags=re.MULTILINE))
+    assert rows - {OF_HTTPS} == set(
+        re.findall(r"^# TYPE ((?:http|resnet)_\w+) ", text, flags=re.MULTILINE)
+    )
 
 
 def test_requests_are_counted_by_route_method_and_status(caching_server: Server) -> None:

@@ -8,7 +8,7 @@ import signal
 import uvicorn
 from fastapi import FastAPI
 
-from service.server import DrainingServer
+from service.network.draining import DrainingServer
 from tests.service.tasks import until
 
 

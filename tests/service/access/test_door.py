@@ -224,7 +224,7 @@ def test_refusals_are_counted_and_logged_with_the_client_and_without_the_key(
 
 
 def test_the_page_sends_its_key(server: Server) -> None:
-    with open_session(server.url, "secret-shop") as session:
+    with open_session(server.url, api_key="secret-shop") as session:
         client = ServiceClient(session, server.url)
         (model,) = client.models().ready
         timed = client.predict(coloured("red"), model=model.name, version=1, top_k=1)

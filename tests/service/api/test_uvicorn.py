@@ -1,8 +1,8 @@
 """What the service uses of uvicorn beyond its documented interface.
 
-`service/api/protocol.py` and `service/server.py` override or read these names, so pyproject.toml
-bounds uvicorn's version. When a new version fails here, read what changed there, adapt both files
-and raise the bound.
+`service/api/protocol.py` and `service/network/draining.py` override or read these names, so
+pyproject.toml bounds uvicorn's version. When a new version fails here, read what changed there,
+adapt both files and raise the bound.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ INTERNALS = {
         *("on_message_begin", "on_headers_complete", "on_body", "on_message_complete"),
         *("_unset_keepalive_if_required", "send_400_response"),
         *("parser", "headers", "url", "scope", "cycle", "pipeline", "flow", "transport", "loop"),
+        "server_state",
     ),
     RequestResponseCycle: (
         *("scope", "transport", "keep_alive", "more_body", "disconnected", "message_event"),
@@ -28,6 +29,7 @@ INTERNALS = {
     FlowControl: ("resume_reading",),
     uvicorn.Server: (
         *("handle_exit", "capture_signals", "startup", "_captured_signals", "should_exit"),
+        *("lifespan", "servers", "server_state"),
     ),
 }
 

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_a_default_model_that_cannot_be_read_keeps_the_service_unready(
 ) -> None:
     version = copy(torch_bundle_root, tmp_path, "version")
     model = copy(torch_bundle_root, tmp_path, "model").parent
-    settings = {"models_dir": tmp_path, "default_model": "model"}
+    settings: dict[str, Any] = {"models_dir": tmp_path, "default_model": "model"}
 
     with unreadable(model, version), serving(ready=False, prefix=BOUND, **settings) as server:
         server.wait(lambda: "default" in server.client.get("/readyz").text, "unready")

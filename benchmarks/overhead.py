@@ -1,0 +1,96 @@
+"""What the locks and the eyes of the service cost: `python -m benchmarks.overhead`.
+
+Two services with the same model, one as it is by default without its sandbox, one with API keys,
+limits, a fair queue, JSON logs, traces, the admin port and the sandbox. They take turns under the
+same load, so that other load on the machine affects both; the ratio is the median of those of the
+rounds. TLS is not in it: what it costs depends on the connections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.models import ROOT, Model, resnet20, resnet50
+from benchmarks.ours import Service, serving
+from benchmarks.peers.running import free_port
+
+CONNECTIONS = (1, 8, 32)
+KEY = "benchmark-key-0123456789"
+WARMUP_S = 1.0
+
+console = Console()
+
+
+def main(
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each service.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of a turn.")] = 3.0,
+) -> None:
+    """Measure requests/s with everything off and on, and print them with their ratio."""
+    table = Table("requests/s", "connections", "off", "on", "on / off")
+    with _collector() as endpoint:
+        for model in (resnet20(), resnet50()):
+            for connections, found in _compare(model, endpoint, rounds, seconds).items():
+                off, on = zip(*found, strict=True)
+                ratio = statistics.median(after / before for before, after in found)
+                cells = (f"{statistics.median(each):.1f}" for each in (off, on))
+                table.add_row(model.title, str(connections), *cells, f"{ratio:.3f}")
+    console.print(table)
+
+
+def _compare(
+    model: Model, endpoint: str, rounds: int, seconds: float
+) -> dict[int, list[tuple[float, float]]]:
+    """By number of connections: requests/s off and on, of each round."""
+    found: dict[int, list[tuple[float, float]]] = {each: [] for each in CONNECTIONS}
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    settings = {
+        "api_keys": f"benchmark:{digest}",
+        "log_format": "json",
+        "admin_port": str(free_port()),
+    }
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+    with ExitStack() as stack:
+        services = (
+            stack.enter_context(serving(model, "auto", sandbox="off")),
+            stack.enter_context(serving(model, "auto", environment=traced, key=KEY, **settings)),
+        )
+        for number in track(range(rounds), model.title, console=console, transient=True):
+            for connections in CONNECTIONS:
+                turn = services if number % 2 else services[::-1]
+                rates = [_rate(each, model, connections, seconds) for each in turn]
+                off, on = rates if number % 2 else rates[::-1]
+                found[connections].append((off, on))
+    return found
+
+
+def _rate(service: Service, model: Model, connections: int, seconds: float) -> float:
+    load = {
+        "url": service.url,
+        "bodies": [str(path) for path in model.images],
+        "connections": connections,
+        "seconds": seconds,
+        "warmup_s": WARMUP_S,
+        "headers": {"Content-Type": "image/jpeg", "X-API-Key": KEY},
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.load", json.dumps(load)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    rate: float = json.loads(done.stdout)["requests_per_second"]
+    return rate
