@@ -56,11 +56,20 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.metrics.watch(registry, cache)
         await lifecycle.start()
         decoder.start()
+        grpc_server = None
+        if settings.grpc_port is not None:
+            from service.rpc.server import GrpcServer  # noqa: PLC0415 - an extra
+
+            app.state.grpc_server = grpc_server = GrpcServer(app.state, settings)
+            await grpc_server.start()
         try:
             # Another SIGINT cancels this; the shutdown below still has to run.
             with suppress(asyncio.CancelledError):
                 yield
         finally:
+            if grpc_server is not None:
+                with suppress(asyncio.CancelledError):
+                    await grpc_server.end()
             await lifecycle.stop()
             await decoder.stop()
 

@@ -79,6 +79,13 @@ class DrainingServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does; gRPC finishes its calls at the same time as HTTP its requests."""
+        grpc_server = getattr(self._application.state, "grpc_server", None)
+        if grpc_server is not None:
+            grpc_server.end()
+        await super().shutdown(sockets)
+
 
 def main() -> int:
     """Serve until a signal; returns the exit code."""
@@ -122,7 +129,9 @@ def usable_settings() -> Settings:
     _check_readable(settings)
     read_model_settings(settings)
     _check_writable(settings)
-    _check_address(settings)
+    _check_address(settings.host, settings.port, "SERVICE_PORT")
+    if settings.grpc_port is not None:
+        _check_grpc(settings)
     _check_root_path(settings)
     return settings
 
@@ -161,23 +170,44 @@ def _check_writable(settings: Settings) -> None:
         ) from exc
 
 
-def _check_address(settings: Settings) -> None:
-    """Check the address before any model is loaded.
+def _check_grpc(settings: Settings) -> None:
+    """Check that gRPC can be served.
+
+    Raises:
+        SettingsError: its libraries are not installed, or its port can't be used.
+    """
+    try:
+        import service.rpc.server  # noqa: F401, PLC0415 - an extra
+    except ImportError as exc:
+        raise SettingsError(
+            "SERVICE_GRPC_PORT: gRPC needs libraries that are not installed. Expected the extra "
+            "`grpc` of this package (pip install '.[service,grpc]'), or no port. "
+            f"Received: {settings.grpc_port}, and {exc}"
+        ) from exc
+    if settings.grpc_port == settings.port != 0:
+        raise SettingsError(
+            "SERVICE_GRPC_PORT: gRPC can't have the port of HTTP (SERVICE_PORT). Expected another "
+            f"one. Received: {settings.grpc_port}"
+        )
+    _check_address(settings.host, settings.grpc_port or 0, "SERVICE_GRPC_PORT")
+
+
+def _check_address(host: str, port: int, variable: str) -> None:
+    """Check an address before any model is loaded.
 
     Raises:
         SettingsError: it is not an address of this machine, or the port is in use.
     """
     try:
-        addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for family, kind, protocol, _, address in addresses:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
     except OSError as exc:
         raise SettingsError(
-            "SERVICE_HOST, SERVICE_PORT: can't listen on this address. Expected an address of this "
-            "machine and a free port. "
-            f"Received: {settings.host} port {settings.port}: {exc.strerror}"
+            f"SERVICE_HOST, {variable}: can't listen on this address. Expected an address of this "
+            f"machine and a free port. Received: {host} port {port}: {exc.strerror}"
         ) from exc
 
 

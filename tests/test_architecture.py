@@ -26,7 +26,7 @@ SCRIPTS = {"ports", "children", "waiting", "environment"}
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
-    "service": ({"bundle"}, {"service"}),
+    "service": ({"bundle"}, {"service", "grpc"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend"}),
     "scripts": (SCRIPTS, set()),
@@ -74,11 +74,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "metrics": {"models", "repository", "cache"},
         "api": {"errors", "traffic", "models", "repository", "classifier", "metrics"},
         "protocols": {"errors", "models", "repository", "metrics", "api"},
+        "rpc": {"errors", "settings", "models", "metrics", "api", "protocols"},
         "app": {
             *("settings", "decoding", "repository", "classifier", "cache", "metrics", "api"),
-            "protocols",
+            *("protocols", "rpc"),
         },
-        "server": {"settings", "model_settings", "api", "app"},
+        "server": {"settings", "model_settings", "api", "rpc", "app"},
         "__main__": {"settings", "server"},
     },
     "training": {

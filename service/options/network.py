@@ -21,6 +21,12 @@ class NetworkOptions(BaseModel):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0: all.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for gRPC, on the same address; needs the extra `grpc`. Unset: no gRPC.",
+    )
     root_path: str | None = Field(
         default=None,
         pattern=r"^(/[A-Za-z0-9._~-]+)+$",
@@ -55,7 +61,7 @@ class NetworkOptions(BaseModel):
         default=20, description="Time for requests in flight to finish at shutdown, in seconds."
     )
 
-    @field_validator("host", "port", mode="before")
+    @field_validator("host", "port", "grpc_port", mode="before")
     @classmethod
     def _is_ours(cls, value: object, info: ValidationInfo) -> object:
         """Kubernetes sets SERVICE_PORT=tcp://10.1.2.3:8000 for a Service called `service`."""

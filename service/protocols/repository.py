@@ -7,9 +7,11 @@ https://docs.nvidia.com/deeplearning/triton-inference-server (protocol, extensio
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
+from pydantic import SecretStr
 
 from bundle.format.manifest import NAME_PATTERN
 from service.api import schemas
@@ -30,21 +32,37 @@ STATES: dict[State, str] = {
 ModelName = Annotated[str, Path(pattern=rf"^{NAME_PATTERN}$", description="Name of the model.")]
 
 
-async def _authorised(request: Request) -> None:
-    """Check the key of the request.
+def check_key(expected: SecretStr, headers: Mapping[str, str]) -> None:
+    """Check the key in the headers of a request, whose names are in lower case.
 
     Raises:
-        Unauthorized: it has none, or another one.
+        Unauthorized: there is none, or another one.
     """
-    expected = request.app.state.settings.admin_key.get_secret_value()
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    found = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-    if not hmac.compare_digest(found.encode(), expected.encode()):
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    found = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    if not hmac.compare_digest(found.encode(), expected.get_secret_value().encode()):
         raise Unauthorized(
             "This route needs the key of the service (SERVICE_ADMIN_KEY). Expected the header "
             "`Authorization: Bearer KEY` or `X-API-Key: KEY`. "
             f"Received: {'another key' if found else 'none'}"
         )
+
+
+async def _authorised(request: Request) -> None:
+    check_key(request.app.state.settings.admin_key, request.headers)
+
+
+def entries(registry: Registry) -> list[dict[str, Any]]:
+    """Every version with its state in Triton's words, and why it is not ready."""
+    return [
+        {
+            "name": model.name,
+            "version": str(model.version),
+            "state": STATES[model.state],
+            "reason": model.reason or model.update_error or "",
+        }
+        for model in registry.all()
+    ]
 
 
 router = APIRouter(
@@ -62,16 +80,7 @@ router = APIRouter(
 )
 async def index(request: Request) -> list[dict[str, Any]]:
     """Every version with its state in Triton's words, and why it is not ready."""
-    registry: Registry = request.app.state.registry
-    return [
-        {
-            "name": model.name,
-            "version": str(model.version),
-            "state": STATES[model.state],
-            "reason": model.reason or model.update_error or "",
-        }
-        for model in registry.all()
-    ]
+    return entries(request.app.state.registry)
 
 
 @router.post(
