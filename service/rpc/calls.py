@@ -201,7 +201,7 @@ def _parsed(data: bytes, kind: Any) -> Any:
         return kind.FromString(data)
     except DecodeError as exc:
         raise MalformedRequest(
-            f"The message can't be read. Expected a {kind.DESCRIPTOR.full_name}. "
+            f"The message can't be read. Expected an encoded {kind.DESCRIPTOR.full_name}. "
             f"Received: {len(data)} bytes: {exc}"
         ) from exc
 

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tritonclient.grpc import service_pb2
 
 from tests.service.conftest import Server, free_port
+
+KEY = "a-key-of-24-characters--"
 
 
 class GrpcServing(Server):
@@ -19,6 +22,14 @@ class GrpcServing(Server):
         grpc_port = free_port()
         self.address = f"127.0.0.1:{grpc_port}"
         super().__init__(grpc_port=grpc_port, **settings)
+
+
+def infer_request(*images: bytes, model: str = "tiny-torch") -> Any:
+    """The request to classify these files."""
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [len(images)]}
+    return service_pb2.ModelInferRequest(
+        model_name=model, inputs=[{**tensor, "contents": {"bytes_contents": images}}]
+    )
 
 
 @contextmanager
@@ -36,7 +47,8 @@ def serving_grpc(*, ready: bool = True, **settings: Any) -> Iterator[GrpcServing
 
 
 @pytest.fixture(scope="session")
-def grpc_server(both_root: Path) -> Iterator[GrpcServing]:
-    """A service with both tiny models, for tests that do not change it."""
-    with serving_grpc(models_dir=both_root) as running:
+def grpc_server(torch_bundle_root: Path) -> Iterator[GrpcServing]:
+    """A service with `tiny-torch`, a key and low limits, for tests that leave it as it is."""
+    limits: dict[str, Any] = {"max_request_bytes": 1_000_000, "request_timeout_s": 10}
+    with serving_grpc(models_dir=torch_bundle_root, admin_key=KEY, **limits) as running:
         yield running
