@@ -37,7 +37,10 @@ from service.rpc.methods import PROBES, Incoming, Method
 MAX_ARRIVING = 16
 # A call that is cancelled so shortly before its deadline has reached it on the client's clock.
 CLOCKS_S = 0.05
+# Calls that were sent before the end are accepted within this time, one after the other.
+LATE_S = 0.5
 IDENTITY = "x-request-id"
+DRAINING = "The service is shutting down. Send the request to another instance."
 OK = 200
 
 # grpc.aio.ServicerContext, which has no types.
@@ -58,7 +61,9 @@ class Calls:
         self._state = state
         self._max_bytes = max_bytes
         self._running: set[asyncio.Task[Any]] = set()
-        self._ended = False
+        self._draining = self._ended = False
+        # Calls since `end` has looked.
+        self._begun = 0
 
     def handler(self, path: str, method: Method, request: Any, response: Any) -> Any:
         """The handler of one method.
@@ -93,14 +98,17 @@ class Calls:
     async def end(self, timeout_s: float) -> None:
         """Wait for the calls that run; those that still run after that get the problem `draining`.
 
-        A call that is cancelled takes no time to answer.
+        gRPC accepts one call after the other, and cancels those that wait for that when it stops.
+        So calls are served for a moment more, and then get the problem, until none comes.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                # Some may be accepted, and not have begun.
-                while self._running:
-                    await asyncio.wait(self._running)
-        self._ended = True
+                await asyncio.sleep(LATE_S)
+                self._draining = True
+                while self._running or self._begun:
+                    self._begun = 0
+                    await asyncio.sleep(LATE_S)
+        self._draining = self._ended = True
         for task in self._running:
             task.cancel()
 
@@ -120,7 +128,10 @@ class Calls:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a handler runs in a task
         self._running.add(task)
+        self._begun += 1
         try:
+            if self._draining:
+                raise Draining(DRAINING)
             response = await found(metadata)
             status = OK
         except (ServiceError, BundleError, ImageError) as exc:
@@ -129,10 +140,7 @@ class Calls:
             # By the client or its deadline, or by `end`.
             left_s = _time_left(context)
             if self._ended:
-                error = Draining(
-                    "The service shut down before it could respond. "
-                    "Send the request to another instance."
-                )
+                error = Draining(DRAINING)
             else:
                 if left_s is not None and left_s < CLOCKS_S:
                     error = DeadlineExceeded("The deadline of the call has passed.")

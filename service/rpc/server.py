@@ -71,15 +71,13 @@ class GrpcServer:
         return chosen
 
     def end(self) -> asyncio.Task[None]:
-        """Accept no more calls, and finish those that run within SERVICE_DRAIN_TIMEOUT_S."""
+        """Refuse new calls, and finish those that run within SERVICE_DRAIN_TIMEOUT_S."""
         if self._end is None:
             self._end = asyncio.create_task(self._drain())
         return self._end
 
     async def _drain(self) -> None:
-        limit_s = self._settings.drain_timeout_s
-        closing = asyncio.create_task(self._server.stop(limit_s + LAST_WORDS_S))
         try:
-            await self._calls.end(limit_s)
+            await self._calls.end(self._settings.drain_timeout_s)
         finally:
-            await closing
+            await self._server.stop(LAST_WORDS_S)
