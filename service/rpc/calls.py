@@ -29,7 +29,7 @@ from service.errors import (
     ServiceError,
 )
 from service.metrics import GRPC
-from service.rpc import statuses
+from service.rpc import statuses, wire
 from service.rpc.methods import PROBES, Incoming, Method
 
 # Messages of each method that arrive at once: gRPC keeps what has arrived of them in memory, and
@@ -83,13 +83,16 @@ class Calls:
                 with self._state.budget.reserve() as reservation:
                     data = await self._read(context, arriving)
                     reservation.take(len(data))
+                    wire.check(data, request.DESCRIPTOR, self._state.settings)
                     message = _parsed(data, request)
+                    # What is left of it is in the message.
+                    del data
                     left_s = _time_left(context)
                     given = await method(Incoming(self._state, message, metadata, left_s))
                 if isinstance(given, dict):
                     given = ParseDict(given, response(), ignore_unknown_fields=True)
-                response_data: bytes = given.SerializeToString()
-                return response_data
+                encoded: bytes = given.SerializeToString()
+                return encoded
 
             return await self._around(path, context, found)
 
