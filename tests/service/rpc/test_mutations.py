@@ -43,5 +43,6 @@ def test_a_changed_call_is_answered_without_a_server_error(
             statuses[status] += 1
             assert status in ("OK", "INVALID_ARGUMENT", "NOT_FOUND"), data[:2000]
 
-    assert {"OK", "INVALID_ARGUMENT"} <= set(statuses)
-    assert grpc_server.worker_pids() == workers
+        assert statuses["INVALID_ARGUMENT"] > statuses.total() / 4
+        assert grpc_server.worker_pids() == workers
+        assert infer(MESSAGES[0].SerializeToString(), timeout=60)
