@@ -34,7 +34,7 @@ async def test_a_call_that_cannot_meet_its_deadline_is_refused_at_the_door(
     torch_bundle_root: Path,
 ) -> None:
     port = free_port()
-    limits = {"queue_size": 4, "inference_timeout_s": 3600}
+    limits: dict[str, Any] = {"queue_size": 4, "inference_timeout_s": 3600}
     app = create_app(Settings(models_dir=torch_bundle_root, grpc_port=port, **limits))
     async with (
         app.router.lifespan_context(app),
