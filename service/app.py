@@ -67,12 +67,21 @@ def create_app(settings: Settings) -> FastAPI:
         await lifecycle.start()
         decoder.start()
         watching = asyncio.create_task(keys.watch())
+        grpc_server = None
+        if settings.grpc_port is not None:
+            from service.rpc.server import GrpcServer  # noqa: PLC0415 - an extra
+
+            app.state.grpc_server = grpc_server = GrpcServer(app.state, settings)
+            await grpc_server.start()
         try:
             # Another SIGINT cancels this; the shutdown below still has to run.
             with suppress(asyncio.CancelledError):
                 yield
         finally:
             watching.cancel()
+            if grpc_server is not None:
+                with suppress(asyncio.CancelledError):
+                    await grpc_server.end()
             await lifecycle.stop()
             await decoder.stop()
 
@@ -93,7 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = [*router.routes, *ROUTES]
     app.add_api_route("/docs", documentation, include_in_schema=False)
-    if settings.admin_key is not None or settings.api_keys_file is not None:
+    if settings.has_administrators:
         app.include_router(repository.router)
     _surround(app)
     app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]

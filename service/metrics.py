@@ -23,7 +23,6 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
-from starlette.types import Scope
 
 from service.access.keys import Keys
 from service.cache import Cache
@@ -33,7 +32,9 @@ from service.repository.registry import Registry
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 STAGES = ("decode", "queue", "inference")
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
+# Of HTTP, and the calls of gRPC.
+GRPC = "GRPC"
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", GRPC}
 # An unknown path is chosen by the client, so it may not become a label.
 NO_ROUTE = "none"
 OTHER_METHOD = "other"
@@ -88,9 +89,9 @@ class Metrics(Collector):
         """Report these models and this cache from now on."""
         self._models, self._cache = models, cache
 
-    def request(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count a request after its response."""
-        key = scope["method"], getattr(scope.get("route"), "path", NO_ROUTE), status
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request after its response; `route` is one of the application's, or `none`."""
+        key = method, route, status
         children = self._of_requests.get(key)
         if children is None:
             method = key[0] if key[0] in METHODS else OTHER_METHOD

@@ -88,6 +88,8 @@ def usable_settings() -> Settings:
     _check_writable(settings)
     _check_address("SERVICE_HOST, SERVICE_PORT", settings.host, settings.port)
     _check_admin_port(settings)
+    if settings.grpc_port is not None:
+        _check_grpc(settings)
     _check_root_path(settings)
     return settings
 
@@ -124,6 +126,28 @@ def _check_writable(settings: Settings) -> None:
             "SERVICE_COMPILED_DIR: the folder can't be written to. Expected a writable folder, or "
             f"nothing. Received: '{folder}': {exc.strerror}"
         ) from exc
+
+
+def _check_grpc(settings: Settings) -> None:
+    """Check that gRPC can be served.
+
+    Raises:
+        SettingsError: its libraries are not installed, or its port can't be used.
+    """
+    try:
+        import service.rpc.server  # noqa: F401, PLC0415 - an extra
+    except ImportError as exc:
+        raise SettingsError(
+            "SERVICE_GRPC_PORT: gRPC needs libraries that are not installed. Expected the extra "
+            "`grpc` of this package (pip install '.[service,grpc]'), or no port. "
+            f"Received: {settings.grpc_port}, and {exc}"
+        ) from exc
+    if settings.grpc_port == settings.port != 0:
+        raise SettingsError(
+            "SERVICE_GRPC_PORT: gRPC can't have the port of HTTP (SERVICE_PORT). Expected another "
+            f"one. Received: {settings.grpc_port}"
+        )
+    _check_address("SERVICE_HOST, SERVICE_GRPC_PORT", settings.host, settings.grpc_port or 0)
 
 
 def _check_address(variables: str, host: str, port: int) -> None:

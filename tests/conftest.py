@@ -61,6 +61,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the tests that change requests at random."""
+    parser.addoption("--mutations", type=int, default=300, help="changed requests of each form")
+    parser.addoption("--mutation-seed", type=int, default=7, help="of their random changes")
+
+
 @pytest.fixture(scope="session")
 def torch_bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with `tiny-torch/1`. Tests do not change it; they copy."""

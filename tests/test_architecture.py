@@ -26,7 +26,7 @@ SCRIPTS = {"ports", "children", "waiting", "environment"}
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
-    "service": ({"bundle"}, {"service"}),
+    "service": ({"bundle"}, {"service", "grpc"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend"}),
     "scripts": (SCRIPTS, set()),
@@ -76,11 +76,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "metrics": {"access", "models", "repository", "cache"},
         "api": {"errors", "access", "traffic", "models", "repository", "classifier", "metrics"},
         "protocols": {"errors", "access", "models", "repository", "metrics", "api"},
+        "rpc": {"errors", "settings", "access", "models", "metrics", "api", "protocols"},
         "app": {
             *("settings", "access", "decoding", "repository", "classifier", "cache", "metrics"),
-            *("api", "network", "protocols"),
+            *("api", "network", "protocols", "rpc"),
         },
-        "server": {"settings", "access", "model_settings", "network", "api", "app"},
+        "server": {"settings", "access", "model_settings", "network", "api", "rpc", "app"},
         "__main__": {"settings", "access", "server"},
     },
     "training": {

@@ -53,6 +53,7 @@ async def within(timeout_s: float) -> AsyncIterator[None]:
         if not timeout.expired():
             raise
         raise DeadlineExceeded(
-            f"There is no result within the {timeout_s * 1000:.0f} ms of the header {HEADER}. "
+            f"There is no result within the {timeout_s * 1000:.0f} ms that the client has set "
+            f"({HEADER}, or the deadline of a gRPC call). "
             "Send the request again with more time."
         ) from exc

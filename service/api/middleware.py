@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response
 from service.errors import Draining, InternalError, ServiceError
-from service.metrics import Metrics
+from service.metrics import NO_ROUTE, Metrics
 
 HEADER = "X-Request-Id"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -24,6 +24,33 @@ PROBES = ("/healthz", "/readyz", "/metrics")
 MAX_ADDRESS = 64
 
 log = logging.getLogger("service.access")
+
+
+def identity_of(sent: str) -> str:
+    """The id of a request: what the client has sent if it is well-formed, or a new one."""
+    return sent if ACCEPTED.fullmatch(sent) else uuid.uuid4().hex[:16]
+
+
+def log_request(
+    level: int,
+    method: str,
+    path: str,
+    status: int,
+    seconds: float,
+    identity: str,
+    key: str,
+    client: str,
+) -> None:
+    """Log a request, with its API key and the address of its client unless those are empty."""
+    if not log.isEnabledFor(level):
+        return
+    line = [method, path, status, f"{seconds * 1000:.1f} ms", identity]
+    if key:
+        line.append(key)
+    if client:
+        # A proxy may send any text.
+        line.append(quote(client[:MAX_ADDRESS], safe=":"))
+    log.log(level, " ".join(map(str, line)))
 
 
 class RequestLog:
@@ -51,8 +78,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sent = Headers(scope=scope).get(HEADER, "")
-        identity = sent if ACCEPTED.fullmatch(sent) else uuid.uuid4().hex[:16]
+        identity = identity_of(Headers(scope=scope).get(HEADER, ""))
         scope.setdefault("state", {})["request_id"] = identity
         # HEAD is GET without a response body (RFC 9110, 9.3.2), which uvicorn omits.
         routed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
@@ -100,24 +126,14 @@ class RequestLog:
             await refuse(InternalError(detail))
         finally:
             seconds = time.perf_counter() - started
-            scope["route"] = routed.get("route")
-            self._log(scope, status, seconds * 1000, identity)
-            self.metrics.request(scope, status, seconds)
-
-    def _log(self, scope: Scope, status: int, milliseconds: float, identity: str) -> None:
-        level = logging.DEBUG if getattr(scope["route"], "path", "") in PROBES else logging.INFO
-        if not log.isEnabledFor(level):
-            return
-        # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
-        path = quote(scope.get("raw_path") or scope["path"], safe="/%")
-        line = [scope["method"], path, status, f"{milliseconds:.1f} ms", identity]
-        if key := scope["state"].get("key"):
-            line.append(key)
-        if self._log_client:
-            # A proxy may send any text.
-            client = scope.get("client") or ("unknown",)
-            line.append(quote(client[0][:MAX_ADDRESS], safe=":"))
-        log.log(level, " ".join(map(str, line)))
+            route = getattr(routed.get("route"), "path", NO_ROUTE)
+            # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
+            path = quote(scope.get("raw_path") or scope["path"], safe="/%")
+            level = logging.DEBUG if route in PROBES else logging.INFO
+            client = (scope.get("client") or ("unknown",))[0] if self._log_client else ""
+            key = scope["state"].get("key", "")
+            log_request(level, scope["method"], path, status, seconds, identity, key, client)
+            self.metrics.request(scope["method"], route, status, seconds)
 
     def _prefixed(self, path: str) -> str:
         """The path with the prefix, which the proxy may have removed."""

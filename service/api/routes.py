@@ -228,7 +228,11 @@ def session(request: Request) -> str | None:
 
 
 def choose(
-    request: Request, name: str | None, version: Version | None, timeout_s: float | None = None
+    state: State,
+    name: str | None,
+    version: Version | None,
+    session: str | None,
+    timeout_s: float | None,
 ) -> Target:
     """What a request is for, if the queue of its model has room.
 
@@ -237,8 +241,7 @@ def choose(
         QueueFull, DeadlineUnreachable: as `Queue.check_room`.
         ModelRefused, ModelUnavailable: as `ServedModel.target`.
     """
-    state: State = request.app.state
-    model: ServedModel = state.registry.find(name, version, session(request))
+    model: ServedModel = state.registry.find(name, version, session)
     # A cached result needs no room in the queue.
     if not state.settings.cache_mb:
         model.queue.check_room(timeout_s=timeout_s)
@@ -256,7 +259,7 @@ def _target(
 
     Checked before the body is read, which may be large.
     """
-    target = choose(request, name, version, timeout_s)
+    target = choose(request.app.state, name, version, session(request), timeout_s)
     classes = len(target.manifest.labels)
     if top_k is not None and top_k > classes:
         raise InvalidParameter(

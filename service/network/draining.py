@@ -133,3 +133,10 @@ class DrainingServer(uvicorn.Server):
         self._application.state.keys.look()
         if self._certificate is not None:
             self._certificate.ask()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """As uvicorn does; gRPC finishes its calls at the same time as HTTP its requests."""
+        grpc_server = getattr(self._application.state, "grpc_server", None)
+        if grpc_server is not None:
+            grpc_server.end()
+        await super().shutdown(sockets)

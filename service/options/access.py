@@ -45,6 +45,11 @@ class AccessOptions(BaseModel):
         return value
 
     @property
+    def has_administrators(self) -> bool:
+        """Whether there may be a key of one."""
+        return self.admin_key is not None or self.api_keys_file is not None
+
+    @property
     def needs_keys(self) -> bool:
         """Requests need an API key."""
         return self.api_keys is not None or self.api_keys_file is not None

@@ -47,6 +47,12 @@ class NetworkOptions(BaseModel):
         description="How long browsers shall use HTTPS alone for this host and all of its ports "
         "(Strict-Transport-Security), in seconds; 0: they are not told.",
     )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for gRPC, on the same address; needs the extra `grpc`. Unset: no gRPC.",
+    )
     root_path: str | None = Field(
         default=None,
         pattern=r"^(/[A-Za-z0-9._~-]+)+$",
@@ -81,7 +87,7 @@ class NetworkOptions(BaseModel):
         default=20, description="Time for requests in flight to finish at shutdown, in seconds."
     )
 
-    @field_validator("host", "port", "admin_port", mode="before")
+    @field_validator("host", "port", "admin_port", "grpc_port", mode="before")
     @classmethod
     def _is_ours(cls, value: object, info: ValidationInfo) -> object:
         """Kubernetes sets SERVICE_PORT=tcp://10.1.2.3:8000 for a Service called `service`."""

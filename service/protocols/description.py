@@ -1,18 +1,17 @@
-"""What the Open Inference Protocol says about the server and its models."""
+"""What the Open Inference Protocol says about the server and its models, as its documents."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from service.errors import ModelUnavailable
 from service.metrics import Metrics
 from service.models.model import ServedModel
-from service.protocols import calls
 from service.protocols.inference import IMAGE, OUTPUTS, PIXELS
+from service.protocols.work import Call, find
 from service.repository.registry import Registry
+
+Document = dict[str, Any]
 
 SERVER, SERVER_VERSION = "resnet-service", "1"
 EXTENSIONS = ["classification", "binary_tensor_data", "model_configuration", "statistics"]
@@ -20,59 +19,55 @@ EXTENSIONS = ["classification", "binary_tensor_data", "model_configuration", "st
 STATISTICS = {"decode": "compute_input", "queue": "queue", "inference": "compute_infer"}
 
 
-async def server(request: Request) -> Response:  # noqa: ARG001 - the signature of an endpoint
+def server(call: Call) -> Document:  # noqa: ARG001 - the signature of a description
     """Name, version and extensions of the server."""
-    return calls.answer(
-        {"name": SERVER, "version": SERVER_VERSION, "extensions": EXTENSIONS},
-    )
+    return {"name": SERVER, "version": SERVER_VERSION, "extensions": EXTENSIONS}
 
 
-async def live(request: Request) -> Response:  # noqa: ARG001 - the signature of an endpoint
+def live(call: Call) -> Document:  # noqa: ARG001 - the signature of a description
     """Whether the process responds."""
-    return calls.answer({"live": True})
+    return {"live": True}
 
 
-async def ready(request: Request) -> Response:
+def ready(call: Call) -> Document:
     """Whether requests can be served, as /readyz says."""
-    request.app.state.registry.check_ready()
-    return calls.answer({"ready": True})
+    call.state.registry.check_ready()
+    return {"ready": True}
 
 
-async def model_ready(request: Request) -> Response:
+def model_ready(call: Call) -> Document:
     """Whether one version serves."""
-    model = calls.find(request)
+    model = find(call)
     model.target()
     if model.state != "ready":
         raise ModelUnavailable(f"The model {model.name} is {model.state}. Wait until it is ready.")
-    return calls.answer({"name": model.name, "ready": True})
+    return {"name": model.name, "ready": True}
 
 
-async def metadata(request: Request) -> Response:
+def metadata(call: Call) -> Document:
     """Inputs and outputs of one version."""
-    model = calls.find(request)
-    registry: Registry = request.app.state.registry
+    model = find(call)
+    registry: Registry = call.state.registry
     manifest = model.target().manifest
     size = manifest.input
-    return calls.answer(
-        {
-            "name": model.name,
-            "versions": [str(each.version) for each in registry.all() if each.name == model.name],
-            "platform": _platform(model),
-            "inputs": [
-                {"name": IMAGE, "datatype": "BYTES", "shape": [-1, 1]},
-                {"name": PIXELS, "datatype": "UINT8", "shape": [-1, size.height, size.width, 3]},
-            ],
-            "outputs": [
-                {"name": name, "datatype": "FP32", "shape": [-1, len(manifest.labels)]}
-                for name in OUTPUTS
-            ],
-        }
-    )
+    return {
+        "name": model.name,
+        "versions": [str(each.version) for each in registry.all() if each.name == model.name],
+        "platform": _platform(model),
+        "inputs": [
+            {"name": IMAGE, "datatype": "BYTES", "shape": [-1, 1]},
+            {"name": PIXELS, "datatype": "UINT8", "shape": [-1, size.height, size.width, 3]},
+        ],
+        "outputs": [
+            {"name": name, "datatype": "FP32", "shape": [-1, len(manifest.labels)]}
+            for name in OUTPUTS
+        ],
+    }
 
 
-async def config(request: Request) -> Response:
+def config(call: Call) -> Document:
     """One version as Triton's model configuration; a request has one of the inputs."""
-    model = calls.find(request)
+    model = find(call)
     manifest = model.target().manifest
     size = manifest.input
     inputs: list[dict[str, Any]] = [
@@ -84,28 +79,26 @@ async def config(request: Request) -> Response:
             "dims": [size.height, size.width, 3],
         },
     ]
-    return calls.answer(
-        {
-            "name": model.name,
-            "platform": _platform(model),
-            "backend": manifest.framework.name,
-            "max_batch_size": model.settings.batch_files,
-            "input": [{**each, "optional": True} for each in inputs],
-            "output": [
-                {"name": name, "data_type": "TYPE_FP32", "dims": [len(manifest.labels)]}
-                for name in OUTPUTS
-            ],
-            "dynamic_batching": {},
-        }
-    )
+    return {
+        "name": model.name,
+        "platform": _platform(model),
+        "backend": manifest.framework.name,
+        "max_batch_size": model.settings.batch_files,
+        "input": [{**each, "optional": True} for each in inputs],
+        "output": [
+            {"name": name, "data_type": "TYPE_FP32", "dims": [len(manifest.labels)]}
+            for name in OUTPUTS
+        ],
+        "dynamic_batching": {},
+    }
 
 
-async def statistics(request: Request) -> Response:
+def statistics(call: Call) -> Document:
     """Images, forward passes and the time of each stage: of one model, or of all."""
-    registry: Registry = request.app.state.registry
-    models = [calls.find(request)] if "name" in request.path_params else registry.all()
-    metrics: Metrics = request.app.state.metrics
-    return calls.answer({"model_stats": [_statistics(model, metrics) for model in models]})
+    registry: Registry = call.state.registry
+    models = registry.all() if call.name is None else [find(call)]
+    metrics: Metrics = call.state.metrics
+    return {"model_stats": [_statistics(model, metrics) for model in models]}
 
 
 def _platform(model: ServedModel) -> str:

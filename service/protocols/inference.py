@@ -7,6 +7,7 @@ POST /predict. Or it is `pixels`, UINT8 [N, H, W, 3] of the model's input size. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -18,8 +19,9 @@ from bundle.worker.model_process import Pixels
 from service.api.json_body import JSON, decode_json, max_json_bytes
 from service.api.uploads import OCTETS, Reservation, read_body
 from service.errors import MalformedRequest
+from service.models.batcher import Classification
 from service.models.model import Target
-from service.protocols import calls, tensors
+from service.protocols import calls, tensors, work
 from service.protocols.tensors import InputTensor, Output
 
 IMAGE, PIXELS = "image", "pixels"
@@ -64,27 +66,12 @@ class InferenceRequest(msgspec.Struct):
 
 async def infer(request: Request) -> Response:
     """Classify the images of a request."""
-    with calls.admitted(request) as (target, reservation):
+    async with calls.admitted(request) as (target, reservation):
         document, binary = await _read(request, reservation)
-        wanted = _wanted(document)
+        check_outputs(document)
         images = _images(target, document, binary)
         found = await calls.classify(request, target, images)
-    values = {
-        LOGITS: np.stack([each.logits for each in found]),
-        SCORES: calls.scores(target, found).astype(np.float32),
-    }
-    labels = target.manifest.labels
-    outputs = []
-    for output in wanted:
-        tensor, chosen = values[output.name], output.parameters
-        as_binary = (
-            document.parameters.binary_data_output
-            if chosen.binary_data is None
-            else chosen.binary_data
-        )
-        k = min(chosen.classification, len(labels))
-        shown = tensors.classes(tensor, labels, k) if k else tensor
-        outputs.append(Output(output.name, shown, as_binary))
+    outputs = results(target, document, found)
     head = {"model_name": target.model.name, "model_version": str(target.model.version)}
     if document.id is not None:
         head["id"] = document.id
@@ -120,15 +107,41 @@ async def _read(
     return decode_json(view[:length], InferenceRequest, EXPECTED), view[length:]
 
 
-def _wanted(document: InferenceRequest) -> list[RequestedOutput]:
-    wanted = document.outputs or [RequestedOutput(name) for name in OUTPUTS]
-    for output in wanted:
+def check_outputs(document: InferenceRequest) -> None:
+    """Check the names of the outputs that the client wants.
+
+    Raises:
+        MalformedRequest: there is no such output.
+    """
+    for output in document.outputs or ():
         if output.name not in OUTPUTS:
             raise MalformedRequest(
                 f"There is no output of this name. Expected one of: {', '.join(OUTPUTS)}. "
                 f"Received: {output.name[:100]!r}"
             )
-    return wanted
+
+
+def results(
+    target: Target, document: InferenceRequest, found: Sequence[Classification]
+) -> list[Output]:
+    """The outputs that the client wants, or all."""
+    values = {
+        LOGITS: np.stack([each.logits for each in found]),
+        SCORES: work.scores(target, found).astype(np.float32),
+    }
+    labels = target.manifest.labels
+    outputs = []
+    for output in document.outputs or [RequestedOutput(name) for name in OUTPUTS]:
+        tensor, chosen = values[output.name], output.parameters
+        as_binary = (
+            document.parameters.binary_data_output
+            if chosen.binary_data is None
+            else chosen.binary_data
+        )
+        k = min(chosen.classification, len(labels))
+        shown = tensors.classes(tensor, labels, k) if k else tensor
+        outputs.append(Output(output.name, shown, as_binary))
+    return outputs
 
 
 def _images(
@@ -140,11 +153,8 @@ def _images(
         MalformedRequest: the name, the type, the shape or the data of the input is wrong.
     """
     (tensor,) = document.inputs
-    shape, size = tensor.shape, tensor.parameters.binary_data_size
-    if tensor.parameters.shared_memory_region is not None:
-        raise MalformedRequest(
-            "This service does not read shared memory. Expected the data in the request."
-        )
+    size = tensor.parameters.binary_data_size
+    check_input(target, tensor)
     if size is None and not bytes(memoryview(tensor.data)[:1]):
         raise MalformedRequest(
             f"The input {tensor.name[:100]!r} has no data. Expected `data`, or the parameter "
@@ -156,7 +166,22 @@ def _images(
             f"Expected {len(binary or b'')} bytes. Received: binary_data_size {size}"
         )
     data = None if size is None else binary
-    model_input = target.manifest.input
+    if tensor.name == IMAGE:
+        return tensors.read_files(tensor, data)
+    return list(tensors.read_pixels(tensor, data))
+
+
+def check_input(target: Target, tensor: InputTensor) -> None:
+    """Check what a request says about its input, before its data is read.
+
+    Raises:
+        MalformedRequest: the name, the type or the shape is wrong, or the data is elsewhere.
+    """
+    if tensor.parameters.shared_memory_region is not None:
+        raise MalformedRequest(
+            "This service does not read shared memory. Expected the data in the request."
+        )
+    shape, model_input = tensor.shape, target.manifest.input
     geometry = [model_input.height, model_input.width, 3]
     if tensor.name == IMAGE:
         fits = tensor.datatype == "BYTES" and (len(shape) == 1 or shape[1:] == [1])
@@ -170,7 +195,4 @@ def _images(
             f"{PIXELS!r}, UINT8 {['N', *geometry]}. "
             f"Received: {tensor.name[:100]!r}, {tensor.datatype[:20]} {shape}".replace("'N'", "N")
         )
-    calls.check_count(target, shape[0])
-    if tensor.name == IMAGE:
-        return tensors.read_files(tensor, data)
-    return list(tensors.read_pixels(tensor, data))
+    work.check_count(target, shape[0])

@@ -6,6 +6,7 @@ https://docs.nvidia.com/deeplearning/triton-inference-server (protocol, extensio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -29,16 +30,35 @@ STATES: dict[State, str] = {
 ModelName = Annotated[str, Path(pattern=rf"^{NAME_PATTERN}$", description="Name of the model.")]
 
 
-async def _authorised(request: Request) -> None:
-    """Check the key of the request, unless the door of the service has.
+def check_key(keys: Keys, headers: Mapping[str, str]) -> None:
+    """Check the key in the headers of a request, unless the door of the service has.
+
+    Args:
+        keys: Of the clients and of administrators.
+        headers: Their names are in lower case.
 
     Raises:
         Unauthorized, UnknownKey: as `Keys.check`.
     """
-    keys: Keys = request.app.state.keys
     if not keys.are_needed:
-        headers = request.headers
         keys.check(headers.get("authorization"), headers.get("x-api-key"))
+
+
+async def _authorised(request: Request) -> None:
+    check_key(request.app.state.keys, request.headers)
+
+
+def entries(registry: Registry) -> list[dict[str, Any]]:
+    """Every version with its state in Triton's words, and why it is not ready."""
+    return [
+        {
+            "name": model.name,
+            "version": str(model.version),
+            "state": STATES[model.state],
+            "reason": model.reason or model.update_error or "",
+        }
+        for model in registry.all()
+    ]
 
 
 router = APIRouter(
@@ -56,16 +76,7 @@ router = APIRouter(
 )
 async def index(request: Request) -> list[dict[str, Any]]:
     """Every version with its state in Triton's words, and why it is not ready."""
-    registry: Registry = request.app.state.registry
-    return [
-        {
-            "name": model.name,
-            "version": str(model.version),
-            "state": STATES[model.state],
-            "reason": model.reason or model.update_error or "",
-        }
-        for model in registry.all()
-    ]
+    return entries(request.app.state.registry)
 
 
 @router.post(

@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from service.protocols import description, inference, labelled, tensorflow_serving
+from service.protocols import calls, description, inference, labelled, tensorflow_serving
+from service.protocols.work import Call
 
 VERSIONS = "/versions/{version}"
 
@@ -27,6 +28,15 @@ class Named(Route):
         return match, child_scope
 
 
+def _answer(describe: Callable[[Call], description.Document]) -> Endpoint:
+    """An endpoint that answers with a document."""
+
+    async def endpoint(request: Request) -> Response:
+        return calls.answer(describe(calls.of(request)))
+
+    return endpoint
+
+
 def _of_model(path: str, endpoint: Endpoint, method: str = "GET") -> list[BaseRoute]:
     """A route of the Open Inference Protocol for a model and for one version of it."""
     return [
@@ -36,14 +46,14 @@ def _of_model(path: str, endpoint: Endpoint, method: str = "GET") -> list[BaseRo
 
 
 ROUTES: list[BaseRoute] = [
-    Named("/v2", description.server),
-    Named("/v2/health/live", description.live),
-    Named("/v2/health/ready", description.ready),
-    Named("/v2/models/stats", description.statistics),
-    *_of_model("", description.metadata),
-    *_of_model("/ready", description.model_ready),
-    *_of_model("/config", description.config),
-    *_of_model("/stats", description.statistics),
+    Named("/v2", _answer(description.server)),
+    Named("/v2/health/live", _answer(description.live)),
+    Named("/v2/health/ready", _answer(description.ready)),
+    Named("/v2/models/stats", _answer(description.statistics)),
+    *_of_model("", _answer(description.metadata)),
+    *_of_model("/ready", _answer(description.model_ready)),
+    *_of_model("/config", _answer(description.config)),
+    *_of_model("/stats", _answer(description.statistics)),
     *_of_model("/infer", inference.infer, "POST"),
     # TensorFlow Serving and Vertex AI
     *(

@@ -19,7 +19,7 @@ from service.api.json_body import check_strings, decode_json, from_base64, max_j
 from service.api.uploads import read_body
 from service.errors import MalformedRequest
 from service.models.model import State, Target
-from service.protocols import calls, tensors
+from service.protocols import calls, tensors, work
 
 EXPECTED = '{"instances": [{"b64": "..."}, ...]}, or pixels in lists nested as the model\'s input'
 STATES: dict[State, str] = {
@@ -39,7 +39,7 @@ class Body(msgspec.Struct):
 
 async def status(request: Request) -> Response:
     """The state of a model or of one version."""
-    model = calls.find(request)
+    model = work.find(calls.of(request))
     error = {"error_code": "OK", "error_message": ""}
     if model.state == "refused":
         error = {"error_code": "FAILED_PRECONDITION", "error_message": model.reason or ""}
@@ -50,7 +50,7 @@ async def status(request: Request) -> Response:
 async def predict(request: Request) -> Response:
     """The scores of all classes of each image."""
     most = max_json_bytes(request.app.state.settings.max_image_bytes)
-    with calls.admitted(request) as (target, reservation):
+    async with calls.admitted(request) as (target, reservation):
         body = decode_json(await read_body(request, reservation, most), Body, EXPECTED)
         by_row, by_column = (bytes(memoryview(part)) for part in (body.instances, body.inputs))
         if bool(by_row) == bool(by_column):
@@ -60,7 +60,7 @@ async def predict(request: Request) -> Response:
             )
         name, data = ("predictions", by_row) if by_row else ("outputs", by_column)
         found = await calls.classify(request, target, _images(target, data))
-    return calls.answer({name: calls.scores(target, found).tolist()})
+    return calls.answer({name: work.scores(target, found).tolist()})
 
 
 def _images(target: Target, data: bytes) -> list[bytes] | list[Pixels]:
@@ -84,10 +84,10 @@ def _images(target: Target, data: bytes) -> list[bytes] | list[Pixels]:
     if tensors.depth(data) > 1:
         height, width = target.manifest.input.height, target.manifest.input.width
         count = (data.count(b",") + 1) // (height * width * 3)
-        calls.check_count(target, count)
+        work.check_count(target, count)
         return list(tensors.json_pixels(data, [count, height, width, 3], "The list of pixels"))
     rows = decode_json(data, list[dict[str, str | dict[str, str]]], EXPECTED)
-    calls.check_count(target, len(rows))
+    work.check_count(target, len(rows))
     return [_file(row, f"Image {number}") for number, row in enumerate(rows, start=1)]
 
 

@@ -50,6 +50,26 @@ class Output(NamedTuple):
     values: npt.NDArray[np.float32] | list[list[str]]
     binary: bool
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """Its name, type and shape."""
+        values = self.values
+        if isinstance(values, list):
+            return {
+                "name": self.name,
+                "datatype": "BYTES",
+                "shape": [len(values), len(values[0])],
+            }
+        return {"name": self.name, "datatype": "FP32", "shape": list(values.shape)}
+
+    @property
+    def data(self) -> bytes:
+        """Its values as binary data."""
+        if isinstance(self.values, list):
+            elements = map(str.encode, chain.from_iterable(self.values))
+            return b"".join(LENGTH.pack(len(each)) + each for each in elements)
+        return self.values.astype("<f4").tobytes()
+
 
 def read_pixels(tensor: InputTensor, binary: memoryview | None) -> Pixels:
     """Pixels uint8 of the shape that the input states.
@@ -161,23 +181,15 @@ def write(document: dict[str, Any], outputs: Sequence[Output]) -> tuple[bytes, i
     described = []
     for output in outputs:
         values = output.values
-        tensor: dict[str, Any] = {"name": output.name}
-        if isinstance(values, list):
-            tensor |= {"datatype": "BYTES", "shape": [len(values), len(values[0])]}
-            flat: list[Any] = list(chain.from_iterable(values))
-        else:
-            tensor |= {"datatype": "FP32", "shape": list(values.shape)}
-            flat = [] if output.binary else values.ravel().tolist()
+        tensor = output.description
         if output.binary:
-            blob = (
-                b"".join(LENGTH.pack(len(each)) + each for each in map(str.encode, flat))
-                if isinstance(values, list)
-                else values.astype("<f4").tobytes()
-            )
+            blob = output.data
             tensor["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
+        elif isinstance(values, list):
+            tensor["data"] = list(chain.from_iterable(values))
         else:
-            tensor["data"] = flat
+            tensor["data"] = values.ravel().tolist()
         described.append(tensor)
     text = msgspec.json.encode({**document, "outputs": described})
     return b"".join([text, *blobs]), len(text) if blobs else None

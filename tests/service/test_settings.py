@@ -73,12 +73,12 @@ def test_origins_are_separated_by_commas(
 def test_the_address_that_kubernetes_injects_as_port_and_host_is_not_taken_for_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("SERVICE_PORT", "SERVICE_HOST"):
+    for name in ("SERVICE_PORT", "SERVICE_HOST", "SERVICE_GRPC_PORT"):
         monkeypatch.setenv(name, "tcp://10.1.2.3:8000")
 
     settings = Settings()
 
-    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (settings.host, settings.port, settings.grpc_port) == ("127.0.0.1", 8000, None)
 
 
 def test_the_command_prints_the_values_in_force_and_what_is_ignored() -> None:

@@ -8,28 +8,37 @@ from collections.abc import Iterator
 import pytest
 
 from tests.readme import ROOT, shipped_models
+from tests.service.conftest import free_port
 
 PAGE = ROOT / "docs/clients.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 SECTIONS = re.findall(r"^## (.*)$", PAGE.read_text(), re.MULTILINE)
-ADDRESS = "127.0.0.1:8000"
+ADDRESS, GRPC_ADDRESS = "127.0.0.1:8000", "127.0.0.1:8001"
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with shipped_models() as found:
-        assert found is not None
-        yield found
+def addresses() -> Iterator[tuple[str, str]]:
+    """Where the shipped models are served over HTTP and over gRPC."""
+    with pytest.MonkeyPatch.context() as patch:
+        port = str(free_port())
+        patch.setenv("SERVICE_GRPC_PORT", port)
+        with shipped_models() as found:
+            assert found is not None
+            yield found.removeprefix("http://"), f"127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_prints_what_its_comments_say(
-    url: str, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    addresses: tuple[str, str],
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     example = EXAMPLES[number]
     monkeypatch.chdir(ROOT)
 
-    exec(example.replace(ADDRESS, url.removeprefix("http://")), {})  # noqa: S102
+    running = example.replace(ADDRESS, addresses[0]).replace(GRPC_ADDRESS, addresses[1])
+    exec(running, {})  # noqa: S102
 
     printed = capsys.readouterr().out.splitlines()
     assert printed == re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE)

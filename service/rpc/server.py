@@ -1,0 +1,83 @@
+"""The server of gRPC: it listens beside HTTP, in the same event loop, and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+from starlette.datastructures import State
+from tritonclient.grpc import service_pb2
+
+from service.rpc.calls import Calls
+from service.rpc.methods import ADMIN_METHODS, METHODS
+from service.settings import Settings
+
+SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+# Bytes of names and shapes, in addition to the images.
+OVERHEAD = 65_536
+# Calls of one connection at once; a client delays those beyond.
+MAX_STREAMS = 256
+# For the answers to calls that were cut short.
+LAST_WORDS_S = 1.0
+
+log = logging.getLogger("service")
+
+
+class GrpcServer:
+    """Serves the Open Inference Protocol over gRPC.
+
+    Args:
+        state: Of the application.
+        settings: Address, limits and timeouts.
+    """
+
+    def __init__(self, state: State, settings: Settings) -> None:
+        self._settings = settings
+        max_bytes = settings.max_request_bytes + OVERHEAD
+        self._calls = Calls(state, max_bytes)
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", max_bytes),
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                ("grpc.max_connection_idle_ms", settings.keep_alive_s * 1000),
+                ("grpc.server_handshake_timeout_ms", round(settings.request_timeout_s * 1000)),
+                # Two services on one port would share its calls without a word.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        self._end: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port."""
+        names = METHODS | (ADMIN_METHODS if self._settings.has_administrators else {})
+        handlers = {}
+        for name, method in names.items():
+            described = SERVICE.methods_by_name[name]
+            handlers[name] = self._calls.handler(
+                f"/{SERVICE.full_name}/{name}",
+                method,
+                GetMessageClass(described.input_type),
+                GetMessageClass(described.output_type),
+            )
+        generic = grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+        self._server.add_generic_rpc_handlers((generic,))
+        host, port = self._settings.host, self._settings.grpc_port
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        chosen: int = self._server.add_insecure_port(address)
+        await self._server.start()
+        log.info("gRPC listens on %s port %d", host, chosen)
+        return chosen
+
+    def end(self) -> asyncio.Task[None]:
+        """Refuse new calls, and finish those that run within SERVICE_DRAIN_TIMEOUT_S."""
+        if self._end is None:
+            self._end = asyncio.create_task(self._drain())
+        return self._end
+
+    async def _drain(self) -> None:
+        try:
+            await self._calls.end(self._settings.drain_timeout_s)
+        finally:
+            await self._server.stop(LAST_WORDS_S)
