@@ -99,8 +99,10 @@ class Metrics(Collector):
         children[0].inc()
         children[1].observe(seconds)
 
-    def stages(self, model: ServedModel, timing_ms: Mapping[str, float]) -> None:
-        """Count the stages of a request; a cached result went through none."""
+    def answered(self, scope: Scope, model: ServedModel, timing_ms: Mapping[str, float]) -> None:
+        """Count the stages of a request, and leave their times for its log line."""
+        scope["state"]["timing_ms"] = timing_ms
+        # A cached result went through none.
         if not timing_ms["inference"]:
             return
         key = model.name, model.version

@@ -22,6 +22,7 @@ from bundle import files
 from bundle.machine import tune_malloc
 from service.api.protocol import deadline_protocol
 from service.app import create_app
+from service.logs import configure_logging
 from service.model_settings import read_model_settings
 from service.settings import Settings, SettingsError, ignored_variables, read_settings
 
@@ -204,14 +205,3 @@ def _allow_connections() -> None:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def configure_logging(settings: Settings) -> None:
-    """One line per event on standard output."""
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stdout,
-    )
-    # It warns about invalid forms, which are the client's problem and are reported in the response.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)

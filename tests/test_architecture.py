@@ -63,6 +63,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "neighbours": set(),
         "options": {"neighbours"},
         "settings": {"neighbours", "options"},
+        "logs": {"settings"},
         "errors": set(),
         "traffic": {"settings"},
         "model_settings": {"settings", "traffic"},
@@ -72,13 +73,13 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "classifier": {"errors", "decoding", "models"},
         "cache": {"models", "classifier"},
         "metrics": {"models", "repository", "cache"},
-        "api": {"errors", "traffic", "models", "repository", "classifier", "metrics"},
+        "api": {"logs", "errors", "traffic", "models", "repository", "classifier", "metrics"},
         "protocols": {"errors", "models", "repository", "metrics", "api"},
         "app": {
             *("settings", "decoding", "repository", "classifier", "cache", "metrics", "api"),
             "protocols",
         },
-        "server": {"settings", "model_settings", "api", "app"},
+        "server": {"settings", "logs", "model_settings", "api", "app"},
         "__main__": {"settings", "server"},
     },
     "training": {

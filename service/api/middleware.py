@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response
 from service.errors import Draining, InternalError, ServiceError
+from service.logs import Event
 from service.metrics import Metrics
+from service.models.model import ServedModel
 
 HEADER = "X-Request-Id"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -29,7 +31,8 @@ log = logging.getLogger("service.access")
 class RequestLog:
     """Gives each request an id, logs it and counts it. HEAD is routed as GET.
 
-    The id is the client's `X-Request-Id` if well-formed.
+    The id is the client's `X-Request-Id` if well-formed. What others know of the request for its
+    log line they leave in `scope["state"]`: `model`, `problem`, `bytes_in` and `timing_ms`.
 
     Args:
         app: What handles the requests.
@@ -70,6 +73,7 @@ class RequestLog:
 
         async def refuse(error: ServiceError) -> None:
             self.metrics.problem(error.code)
+            scope["state"]["problem"] = error.code
             await problem_response(error, identity)(scope, receive, send_on)
 
         try:
@@ -85,7 +89,7 @@ class RequestLog:
                 await refuse(Draining(detail))
         except Exception:
             # The cause is for the log; the client gets the id to find it.
-            log.exception("request %s failed", identity)
+            log.exception("request %s failed", identity, extra={"request_id": identity})
             if status:
                 raise
             detail = (
@@ -103,14 +107,33 @@ class RequestLog:
         level = logging.DEBUG if getattr(scope["route"], "path", "") in PROBES else logging.INFO
         if not log.isEnabledFor(level):
             return
-        # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
-        path = quote(scope.get("raw_path") or scope["path"], safe="/%")
-        line = [scope["method"], path, status, f"{milliseconds:.1f} ms", identity]
+        known = scope["state"]
+        model: ServedModel | None = known.get("model")
+        client = None
         if self._log_client:
             # A proxy may send any text.
-            client = scope.get("client") or ("unknown",)
-            line.append(quote(client[0][:MAX_ADDRESS], safe=":"))
-        log.log(level, " ".join(map(str, line)))
+            (address, *_) = scope.get("client") or ("unknown",)
+            client = quote(address[:MAX_ADDRESS], safe=":")
+        # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
+        path = quote(scope.get("raw_path") or scope["path"], safe="/%")
+        fields = {
+            "method": scope["method"],
+            "path": path,
+            "route": getattr(scope["route"], "path", None),
+            "status": status,
+            "duration_ms": round(milliseconds, 3),
+            "request_id": identity,
+            "model": model.name if model else None,
+            "version": model.version if model else None,
+            "problem": known.get("problem"),
+            "bytes_in": known.get("bytes_in"),
+            "timing_ms": known.get("timing_ms"),
+            "client": client,
+        }
+        which = f"{model.name}/{model.version}" if model else None
+        line = [scope["method"], path, status, f"{milliseconds:.1f} ms", identity]
+        line += [part for part in (which, known.get("problem"), client) if part]
+        log.log(level, Event(" ".join(map(str, line)), fields))
 
     def _prefixed(self, path: str) -> str:
         """The path with the prefix, which the proxy may have removed."""

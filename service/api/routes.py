@@ -86,7 +86,7 @@ async def predict(
         "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
-    state.metrics.stages(target.model, timing_ms)
+    state.metrics.answered(request.scope, target.model, timing_ms)
     return result
 
 
@@ -125,7 +125,7 @@ async def predict_batch(
         raise failed[0]
     timing_ms = responses.timing(found, started)
     response.headers["Server-Timing"] = responses.server_timing(timing_ms)
-    state.metrics.stages(target.model, timing_ms)
+    state.metrics.answered(request.scope, target.model, timing_ms)
     identity = request_id(request)
     results: list[dict[str, Any]] = []
     for upload, outcome in zip(uploads, outcomes.images, strict=True):
@@ -239,6 +239,7 @@ def choose(
     """
     state: State = request.app.state
     model: ServedModel = state.registry.find(name, version, session(request))
+    request.scope["state"]["model"] = model
     # A cached result needs no room in the queue.
     if not state.settings.cache_mb:
         model.queue.check_room(timeout_s=timeout_s)

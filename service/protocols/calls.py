@@ -111,7 +111,8 @@ async def classify(
         else:
             text = f"Image {number} of {len(outcomes)}: {outcome}"
             raise type(outcome)(text) from outcome
-    state.metrics.stages(target.model, responses.timing(found, started))
+    timing_ms = responses.timing(found, started)
+    state.metrics.answered(request.scope, target.model, timing_ms)
     return found
 
 
