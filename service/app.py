@@ -21,7 +21,7 @@ from service.api.uploads import BodyBudget
 from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
-from service.metrics import Metrics
+from service.monitoring.metrics import Metrics
 from service.protocols import repository
 from service.protocols.routes import ROUTES
 from service.repository.lifecycle import Lifecycle
@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.classify = classify if cache is None else cache.classify
         app.state.classify_pixels = classify
         app.state.budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_request_bytes)
-        app.state.metrics.watch(registry, cache)
+        app.state.metrics.watch(registry, decoder, cache)
         await lifecycle.start()
         decoder.start()
         try:

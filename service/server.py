@@ -22,8 +22,8 @@ from bundle import files
 from bundle.machine import tune_malloc
 from service.api.protocol import deadline_protocol
 from service.app import create_app
-from service.logs import configure_logging
 from service.model_settings import read_model_settings
+from service.monitoring.logs import configure_logging
 from service.settings import Settings, SettingsError, ignored_variables, read_settings
 
 OPEN_FILES = 65_536

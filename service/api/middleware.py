@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response
 from service.errors import Draining, InternalError, ServiceError
-from service.logs import Event
-from service.metrics import Metrics
 from service.models.model import ServedModel
+from service.monitoring.logs import Event
+from service.monitoring.metrics import Metrics
 
 HEADER = "X-Request-Id"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import ModelUnavailable
-from service.metrics import Metrics
 from service.models.model import ServedModel
+from service.monitoring.metrics import Metrics
 from service.protocols import calls
 from service.protocols.inference import IMAGE, OUTPUTS, PIXELS
 from service.repository.registry import Registry

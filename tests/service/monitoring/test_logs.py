@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.logs import Event, JsonFormatter, TextFormatter
+from service.monitoring.logs import Event, JsonFormatter, TextFormatter
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured
 

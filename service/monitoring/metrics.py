@@ -7,7 +7,6 @@ sets: no client can create a time series.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,28 +14,22 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
 )
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from service.cache import Cache
-from service.models.model import ServedModel, State
+from service.decoding.pool import Decoder
+from service.models.model import ServedModel
+from service.monitoring.scrape import MODEL, of_cache, of_decoder, of_models
 from service.repository.registry import Registry
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 STAGES = ("decode", "queue", "inference")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
 # An unknown path is chosen by the client, so it may not become a label.
 NO_ROUTE = "none"
 OTHER_METHOD = "other"
-MODEL = ["model", "version"]
 
 
 class Metrics(Collector):
@@ -78,11 +71,12 @@ class Metrics(Collector):
         self._of_requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._of_stages: dict[tuple[str, int], list[Histogram]] = {}
         self._models: Registry | None = None
+        self._decoder: Decoder | None = None
         self._cache: Cache | None = None
 
-    def watch(self, models: Registry, cache: Cache | None) -> None:
-        """Report these models and this cache from now on."""
-        self._models, self._cache = models, cache
+    def watch(self, models: Registry, decoder: Decoder, cache: Cache | None) -> None:
+        """Report these owners of metrics from now on."""
+        self._models, self._decoder, self._cache = models, decoder, cache
 
     def request(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request after its response."""
@@ -138,54 +132,8 @@ class Metrics(Collector):
             ]
             yield metric
         if self._models is not None:
-            yield from _of_models(self._models.all())
+            yield from of_models(self._models.all())
+        if self._decoder is not None:
+            yield of_decoder(self._decoder)
         if self._cache is not None:
-            yield from _of_cache(self._cache)
-
-
-def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
-    state = GaugeMetricFamily(
-        "resnet_model_state", "1 for the current state of the model.", labels=[*MODEL, "state"]
-    )
-    info = InfoMetricFamily("resnet_model", "The artifact that runs.", labels=MODEL)
-    waiting = GaugeMetricFamily("resnet_queue_images", "Images in the queue.", labels=MODEL)
-    batches = HistogramMetricFamily("resnet_batch_images", "Images per forward pass.", labels=MODEL)
-    for model in models:
-        labels = [model.name, str(model.version)]
-        for each in get_args(State):
-            state.add_metric([*labels, each], model.state == each)
-        if model.info is not None:
-            runs = model.info
-            info.add_metric(
-                labels,
-                {
-                    "artifact": runs["artifact_id"],
-                    "runtime": runs["runtime"],
-                    "precision": runs["precision"],
-                    "device": runs["device"],
-                },
-            )
-        waiting.add_metric(labels, len(model.queue))
-        sizes = model.queue.batch_sizes
-        below = [sum(count for size, count in sizes.items() if size <= bound) for bound in IMAGES]
-        buckets = [
-            (str(float(bound)), float(count)) for bound, count in zip(IMAGES, below, strict=True)
-        ]
-        batches.add_metric(
-            labels,
-            [*buckets, ("+Inf", float(sizes.total()))],
-            sum(size * count for size, count in sizes.items()),
-        )
-    yield from (state, info, waiting, batches)
-
-
-def _of_cache(cache: Cache) -> Iterator[Metric]:
-    lookups = CounterMetricFamily(
-        "resnet_cache_lookups", "Cache lookups, one per image.", labels=["result"]
-    )
-    for result, count in cache.lookups.items():
-        lookups.add_metric([result], count)
-    yield lookups
-    yield GaugeMetricFamily("resnet_cache_entries", "Cached images.", len(cache))
-    yield GaugeMetricFamily("resnet_cache_bytes", "Memory of the cache.", cache.held_bytes)
-    yield GaugeMetricFamily("resnet_cache_max_bytes", "Memory limit.", cache.max_bytes)
+            yield from of_cache(self._cache)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import service
 from service.app import create_app
-from service.metrics import Metrics
+from service.monitoring.metrics import Metrics
 from service.settings import Settings
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied

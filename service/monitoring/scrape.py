@@ -1,0 +1,91 @@
+"""Metrics that are read from their owners at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import get_args
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from bundle.worker.process import Reason
+from service.cache import Cache
+from service.decoding.pool import Decoder
+from service.models.model import ServedModel, State
+
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+MODEL = ["model", "version"]
+# All from 0, so that the first one is an increase.
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
+def of_models(models: list[ServedModel]) -> Iterator[Metric]:
+    """State, artifact, queue, batches and restarts of each model."""
+    state = GaugeMetricFamily(
+        "resnet_model_state", "1 for the current state of the model.", labels=[*MODEL, "state"]
+    )
+    info = InfoMetricFamily("resnet_model", "The artifact that runs.", labels=MODEL)
+    waiting = GaugeMetricFamily("resnet_queue_images", "Images in the queue.", labels=MODEL)
+    batches = HistogramMetricFamily("resnet_batch_images", "Images per forward pass.", labels=MODEL)
+    restarts = CounterMetricFamily(
+        "resnet_worker_restarts",
+        "Processes of a model that another one replaced.",
+        labels=[*MODEL, "reason"],
+    )
+    for model in models:
+        labels = [model.name, str(model.version)]
+        for reason in REASONS:
+            restarts.add_metric([*labels, reason], model.restarts[reason])
+        for each in get_args(State):
+            state.add_metric([*labels, each], model.state == each)
+        if model.info is not None:
+            runs = model.info
+            info.add_metric(
+                labels,
+                {
+                    "artifact": runs["artifact_id"],
+                    "runtime": runs["runtime"],
+                    "precision": runs["precision"],
+                    "device": runs["device"],
+                },
+            )
+        waiting.add_metric(labels, len(model.queue))
+        sizes = model.queue.batch_sizes
+        below = [sum(count for size, count in sizes.items() if size <= bound) for bound in IMAGES]
+        buckets = [
+            (str(float(bound)), float(count)) for bound, count in zip(IMAGES, below, strict=True)
+        ]
+        batches.add_metric(
+            labels,
+            [*buckets, ("+Inf", float(sizes.total()))],
+            sum(size * count for size, count in sizes.items()),
+        )
+    yield from (state, info, waiting, batches, restarts)
+
+
+def of_decoder(decoder: Decoder) -> Metric:
+    """Its restarts."""
+    restarts = CounterMetricFamily(
+        "resnet_decoder_restarts", "Decoders that another one replaced.", labels=["reason"]
+    )
+    for reason in REASONS:
+        restarts.add_metric([reason], decoder.restarts[reason])
+    return restarts
+
+
+def of_cache(cache: Cache) -> Iterator[Metric]:
+    """Lookups and memory."""
+    lookups = CounterMetricFamily(
+        "resnet_cache_lookups", "Cache lookups, one per image.", labels=["result"]
+    )
+    for result, count in cache.lookups.items():
+        lookups.add_metric([result], count)
+    yield lookups
+    yield GaugeMetricFamily("resnet_cache_entries", "Cached images.", len(cache))
+    yield GaugeMetricFamily("resnet_cache_bytes", "Memory of the cache.", cache.held_bytes)
+    yield GaugeMetricFamily("resnet_cache_max_bytes", "Memory limit.", cache.max_bytes)
