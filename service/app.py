@@ -75,7 +75,9 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
-    app.state.metrics = metrics = Metrics(error.code for error in problems.PROBLEMS)
+    app.state.metrics = metrics = Metrics(
+        (error.code for error in problems.PROBLEMS), settings.metrics_classes
+    )
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = [*router.routes, *ROUTES]
     if settings.admin_key is not None:

@@ -42,15 +42,17 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "bundle": {
         "errors": set(),
         "machine": set(),
-        "scores": set(),
         "batches": set(),
         "files": set(),
         "normalisation": set(),
         "format": {"errors"},
+        "scores": {"format"},
         "imaging": {"errors", "format"},
         "runtimes": {"errors", "machine", "format"},
         "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
-        "acceleration": {"errors", "machine", "format", "imaging", "runtimes", "worker"},
+        "acceleration": {
+            *("errors", "machine", "scores", "format", "imaging", "runtimes", "worker"),
+        },
         "evaluation": {"errors", "scores", "format", "imaging", "worker", "acceleration"},
         "importing": {
             *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),

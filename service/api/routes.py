@@ -86,7 +86,8 @@ async def predict(
         "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
-    state.metrics.answered(request.scope, target.model, timing_ms)
+    best = predictions[0]["score"], predictions[0]["index"]
+    state.metrics.answered(request.scope, target.model, timing_ms, [best])
     return result
 
 
@@ -125,17 +126,19 @@ async def predict_batch(
         raise failed[0]
     timing_ms = responses.timing(found, started)
     response.headers["Server-Timing"] = responses.server_timing(timing_ms)
-    state.metrics.answered(request.scope, target.model, timing_ms)
     identity = request_id(request)
     results: list[dict[str, Any]] = []
+    best = []
     for upload, outcome in zip(uploads, outcomes.images, strict=True):
         if isinstance(outcome, Classification):
             predictions = responses.predictions(target.manifest, outcome, k)
             result: dict[str, Any] = {"predictions": predictions, "image": outcome.info}
+            best.append((predictions[0]["score"], predictions[0]["index"]))
         else:
             state.metrics.problem(outcome.code)
             result = {"error": problem(outcome, identity)}
         results.append({"filename": upload.filename, **result})
+    state.metrics.answered(request.scope, target.model, timing_ms, best)
     return {
         "results": results,
         "model": responses.used(target),

@@ -6,6 +6,7 @@ sets: no client can create a time series.
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import (
@@ -18,10 +19,11 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
+from bundle.format.baseline import SCORE_BOUNDS
 from service.cache import Cache
 from service.decoding.pool import Decoder
 from service.models.model import ServedModel
-from service.monitoring.scrape import MODEL, of_cache, of_decoder, of_models
+from service.monitoring.scrape import MODEL, of_cache, of_decoder, of_models, of_predictions
 from service.repository.registry import Registry
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -33,9 +35,14 @@ OTHER_METHOD = "other"
 
 
 class Metrics(Collector):
-    """The metrics of one application; `codes` are those of its problems."""
+    """The metrics of one application.
 
-    def __init__(self, codes: Iterable[str]) -> None:
+    Args:
+        codes: of its problems.
+        max_classes: predictions are counted by class for models of this many classes at most.
+    """
+
+    def __init__(self, codes: Iterable[str], max_classes: int = 0) -> None:
         self._library = CollectorRegistry()
         self._requests = Counter(
             "http_requests",
@@ -57,6 +64,13 @@ class Metrics(Collector):
             buckets=SECONDS,
             registry=self._library,
         )
+        self._scores = Histogram(
+            "resnet_top1_score",
+            "Scores of the best class of each image.",
+            MODEL,
+            buckets=SCORE_BOUNDS,
+            registry=self._library,
+        )
         self._problems = Counter(
             "resnet_problems",
             "Problems in responses, by code.",
@@ -70,6 +84,9 @@ class Metrics(Collector):
         # Children by labels: looking one up in the library costs more than counting.
         self._of_requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._of_stages: dict[tuple[str, int], list[Histogram]] = {}
+        # For each image of a model the score and the index of its best class.
+        self._of_scores: dict[tuple[str, int], tuple[Histogram, Counts[int]]] = {}
+        self._max_classes = max_classes
         self._models: Registry | None = None
         self._decoder: Decoder | None = None
         self._cache: Cache | None = None
@@ -93,13 +110,32 @@ class Metrics(Collector):
         children[0].inc()
         children[1].observe(seconds)
 
-    def answered(self, scope: Scope, model: ServedModel, timing_ms: Mapping[str, float]) -> None:
-        """Count the stages of a request, and leave their times for its log line."""
+    def answered(
+        self,
+        scope: Scope,
+        model: ServedModel,
+        timing_ms: Mapping[str, float],
+        best: Iterable[tuple[float, int]],
+    ) -> None:
+        """Count what was predicted for a request, and its stages; leave them for its log line.
+
+        Args:
+            scope: of the request.
+            model: that has predicted.
+            timing_ms: of each stage.
+            best: score and index of the best class of each image.
+        """
         scope["state"]["timing_ms"] = timing_ms
+        key = model.name, model.version
+        counts = self._of_scores.get(key)
+        if counts is None:
+            counts = self._of_scores[key] = self._scores.labels(*key), Counts()
+        for score, index in best:
+            counts[0].observe(score)
+            counts[1][index] += 1
         # A cached result went through none.
         if not timing_ms["inference"]:
             return
-        key = model.name, model.version
         children = self._of_stages.get(key)
         if children is None:
             children = self._of_stages[key] = [
@@ -132,7 +168,10 @@ class Metrics(Collector):
             ]
             yield metric
         if self._models is not None:
-            yield from of_models(self._models.all())
+            models = self._models.all()
+            yield from of_models(models)
+            seen = {key: classes for key, (_, classes) in self._of_scores.items()}
+            yield from of_predictions(models, seen, self._max_classes)
         if self._decoder is not None:
             yield of_decoder(self._decoder)
         if self._cache is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import get_args
 
 from prometheus_client.core import (
@@ -13,6 +15,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from bundle.format.baseline import SCORE_BOUNDS
 from bundle.worker.process import Reason
 from service.cache import Cache
 from service.decoding.pool import Decoder
@@ -66,6 +69,49 @@ def of_models(models: list[ServedModel]) -> Iterator[Metric]:
             sum(size * count for size, count in sizes.items()),
         )
     yield from (state, info, waiting, batches, restarts)
+
+
+def of_predictions(
+    models: list[ServedModel], seen: Mapping[tuple[str, int], Counter[int]], max_classes: int
+) -> Iterator[Metric]:
+    """What models predict, class by class, and what they predicted on validation images.
+
+    Args:
+        models: that are loaded.
+        seen: how often each class was predicted, by name and version.
+        max_classes: models of more classes have no counts by class.
+    """
+    predicted = CounterMetricFamily(
+        "resnet_predicted_class", "Images by their best class.", labels=[*MODEL, "class"]
+    )
+    scores = GaugeMetricFamily(
+        "resnet_baseline_score_ratio",
+        "Share of validation images with a best score up to this.",
+        labels=[*MODEL, "le"],
+    )
+    classes = GaugeMetricFamily(
+        "resnet_baseline_class_ratio",
+        "Share of validation images with this best class.",
+        labels=[*MODEL, "class"],
+    )
+    for model in models:
+        manifest = model.manifest
+        if manifest is None:
+            continue
+        labels = [model.name, str(model.version)]
+        baseline = manifest.baseline
+        if baseline is not None:
+            below = accumulate(baseline.scores)
+            for bound, count in zip(SCORE_BOUNDS, below, strict=True):
+                scores.add_metric([*labels, str(bound)], count / baseline.samples)
+        if len(manifest.labels) > max_classes:
+            continue
+        counts = seen.get((model.name, model.version), Counter())
+        for index, label in enumerate(manifest.labels):
+            predicted.add_metric([*labels, label], counts.get(index, 0))
+            if baseline is not None:
+                classes.add_metric([*labels, label], baseline.classes[index] / baseline.samples)
+    yield from (predicted, scores, classes)
 
 
 def of_decoder(decoder: Decoder) -> Metric:

@@ -112,7 +112,9 @@ async def classify(
             text = f"Image {number} of {len(outcomes)}: {outcome}"
             raise type(outcome)(text) from outcome
     timing_ms = responses.timing(found, started)
-    state.metrics.answered(request.scope, target.model, timing_ms)
+    found_scores = scores(target, found)
+    best = zip(found_scores.max(1).tolist(), found_scores.argmax(1).tolist(), strict=True)
+    state.metrics.answered(request.scope, target.model, timing_ms, best)
     return found
 
 
