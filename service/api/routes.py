@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.datastructures import State
 
 from bundle.errors import BundleError
@@ -32,6 +30,7 @@ from service.api.uploads import read_image, read_images
 from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
 from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
+from service.monitoring.metrics import OPENMETRICS
 from service.repository.registry import Registry
 
 DEFAULT_TOP_K = 5
@@ -215,13 +214,14 @@ async def readyz(request: Request) -> dict[str, Any]:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
+    responses={200: {"content": {OPENMETRICS: {"schema": {"type": "string"}}}}},
     summary="Metrics for Prometheus",
     tags=["health"],
 )
 async def metrics(request: Request) -> PlainTextResponse:
-    """Requests, stages, models and the cache; docs/operation.md lists the metrics."""
-    text = generate_latest(request.app.state.metrics)
-    return PlainTextResponse(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    """As text, or as OpenMetrics if `Accept` has it; docs/operation.md lists the metrics."""
+    text, kind = request.app.state.metrics.exposition(request.headers.get("accept", ""))
+    return PlainTextResponse(text, media_type=kind)
 
 
 def session(request: Request) -> str | None:

@@ -14,8 +14,11 @@ from prometheus_client import (
     Counter,
     Histogram,
     ProcessCollector,
+    generate_latest,
 )
 from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
@@ -32,6 +35,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
 # An unknown path is chosen by the client, so it may not become a label.
 NO_ROUTE = "none"
 OTHER_METHOD = "other"
+OPENMETRICS = "application/openmetrics-text"
 
 
 class Metrics(Collector):
@@ -87,6 +91,8 @@ class Metrics(Collector):
         # For each image of a model the score and the index of its best class.
         self._of_scores: dict[tuple[str, int], tuple[Histogram, Counts[int]]] = {}
         self._max_classes = max_classes
+        # Once somebody asks for them.
+        self._exemplars = False
         self._models: Registry | None = None
         self._decoder: Decoder | None = None
         self._cache: Cache | None = None
@@ -108,7 +114,7 @@ class Metrics(Collector):
             if method == key[0]:
                 self._of_requests[key] = children
         children[0].inc()
-        children[1].observe(seconds)
+        children[1].observe(seconds, _exemplar(scope) if self._exemplars else None)
 
     def answered(
         self,
@@ -159,6 +165,17 @@ class Metrics(Collector):
         """Count a problem: a response, or one image of a batch."""
         self._problems.labels(code).inc()
 
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All metrics and their content type: OpenMetrics if `accept` has it, else Prometheus's.
+
+        Only OpenMetrics has exemplars, so they are kept from the first such scrape on.
+        """
+        if OPENMETRICS in accept:
+            self._exemplars = True
+            text = openmetrics.generate_latest(self)  # type: ignore[no-untyped-call]
+            return text, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self), CONTENT_TYPE_PLAIN_0_0_4
+
     def collect(self) -> Iterator[Metric]:
         """All metrics, for the client library."""
         for metric in self._library.collect():
@@ -176,3 +193,9 @@ class Metrics(Collector):
             yield of_decoder(self._decoder)
         if self._cache is not None:
             yield from of_cache(self._cache)
+
+
+def _exemplar(scope: Scope) -> dict[str, str]:
+    """Which request it was, in at most 128 characters as OpenMetrics demands."""
+    known = scope["state"]
+    return {name: known[name] for name in ("request_id", "trace_id") if name in known}
