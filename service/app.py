@@ -22,6 +22,7 @@ from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
 from service.monitoring.metrics import Metrics
+from service.monitoring.tracing import Tracer
 from service.protocols import repository
 from service.protocols.routes import ROUTES
 from service.repository.lifecycle import Lifecycle
@@ -37,8 +38,8 @@ DESCRIPTION = """Post an image, get the best classes with calibrated scores.
 Every failure is `application/problem+json` (RFC 9457) with a stable `code`."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service over the model repository `settings.models_dir`.
+def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
+    """The service over the model repository `settings.models_dir`, whose requests `tracer` traces.
 
     Models load in the background once the application starts; `/readyz` says when they are ready.
     """
@@ -88,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
         metrics=metrics,
         root_path=settings.root_path or "",
         log_client=settings.log_client,
+        tracer=tracer,
     )
     if settings.cors_origins:
         # Outermost: a page may read every failure.

@@ -23,6 +23,7 @@ from bundle.machine import tune_malloc
 from service.api.protocol import deadline_protocol
 from service.app import create_app
 from service.model_settings import read_model_settings
+from service.monitoring import tracing
 from service.monitoring.logs import configure_logging
 from service.settings import Settings, SettingsError, ignored_variables, read_settings
 
@@ -93,7 +94,8 @@ def main() -> int:
         logging.getLogger("service").warning(line)
     _allow_connections()
     tune_malloc()
-    app = create_app(settings)
+    tracer = tracing.from_environment(os.environ)
+    app = create_app(settings, tracer)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -110,6 +112,8 @@ def main() -> int:
     )
     server = DrainingServer(config, app, settings.drain_delay_s)
     server.run()
+    if tracer is not None:
+        tracer.close()
     return 0 if server.started else 1
 
 

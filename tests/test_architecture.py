@@ -26,7 +26,7 @@ SCRIPTS = {"ports", "children", "waiting", "environment"}
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
-    "service": ({"bundle"}, {"service"}),
+    "service": ({"bundle"}, {"service", "otel"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend"}),
     "scripts": (SCRIPTS, set()),

@@ -17,6 +17,7 @@ from service.errors import Draining, InternalError, ServiceError
 from service.models.model import ServedModel
 from service.monitoring.logs import Event
 from service.monitoring.metrics import Metrics
+from service.monitoring.tracing import Tracer
 
 HEADER = "X-Request-Id"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -31,23 +32,31 @@ log = logging.getLogger("service.access")
 class RequestLog:
     """Gives each request an id, logs it and counts it. HEAD is routed as GET.
 
-    The id is the client's `X-Request-Id` if well-formed. What others know of the request for its
-    log line they leave in `scope["state"]`: `model`, `problem`, `bytes_in` and `timing_ms`.
+    The id is the client's `X-Request-Id` if well-formed. What others know of the request they leave
+    in `scope["state"]` for its log line and its trace: `model`, `problem`, `bytes_in` and so on.
 
     Args:
         app: What handles the requests.
         metrics: Counts them.
         root_path: Prefix of the paths as clients of the proxy see them.
         log_client: Whether a log line ends with the address of the client.
+        tracer: Traces them, but for probes.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, *, root_path: str = "", log_client: bool = False
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        *,
+        root_path: str = "",
+        log_client: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         self.app = app
         self.metrics = metrics
         self._root_path = root_path
         self._log_client = log_client
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle HTTP; other scopes pass unchanged."""
@@ -98,13 +107,16 @@ class RequestLog:
             )
             await refuse(InternalError(detail))
         finally:
-            seconds = time.perf_counter() - started
+            ended = time.perf_counter()
+            seconds = ended - started
             scope["route"] = routed.get("route")
+            if self._tracer is not None and not _is_probe(scope):
+                scope["state"]["trace_id"] = self._tracer.request(scope, status, started, ended)
             self._log(scope, status, seconds * 1000, identity)
             self.metrics.request(scope, status, seconds)
 
     def _log(self, scope: Scope, status: int, milliseconds: float, identity: str) -> None:
-        level = logging.DEBUG if getattr(scope["route"], "path", "") in PROBES else logging.INFO
+        level = logging.DEBUG if _is_probe(scope) else logging.INFO
         if not log.isEnabledFor(level):
             return
         known = scope["state"]
@@ -123,6 +135,7 @@ class RequestLog:
             "status": status,
             "duration_ms": round(milliseconds, 3),
             "request_id": identity,
+            "trace_id": known.get("trace_id"),
             "model": model.name if model else None,
             "version": model.version if model else None,
             "problem": known.get("problem"),
@@ -141,3 +154,7 @@ class RequestLog:
         if path == prefix:
             return f"{prefix}/"
         return path if path.startswith(f"{prefix}/") else prefix + path
+
+
+def _is_probe(scope: Scope) -> bool:
+    return getattr(scope["route"], "path", "") in PROBES

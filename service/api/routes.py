@@ -86,7 +86,7 @@ async def predict(
         "request_id": request_id(request),
     }
     best = predictions[0]["score"], predictions[0]["index"]
-    state.metrics.answered(request.scope, target.model, timing_ms, [best])
+    state.metrics.answered(request.scope, target.model, [outcome], timing_ms, [best])
     return result
 
 
@@ -137,7 +137,7 @@ async def predict_batch(
             state.metrics.problem(outcome.code)
             result = {"error": problem(outcome, identity)}
         results.append({"filename": upload.filename, **result})
-    state.metrics.answered(request.scope, target.model, timing_ms, best)
+    state.metrics.answered(request.scope, target.model, found, timing_ms, best)
     return {
         "results": results,
         "model": responses.used(target),

@@ -5,6 +5,7 @@ Bodies are counted while they arrive and never written to disk.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -265,6 +266,7 @@ def _bounded(request: Request, reservation: Reservation, max_bytes: int) -> Requ
         message = await request.receive()
         size = len(message.get("body", b""))
         state["bytes_in"] = received = received + size
+        state["received_at"] = time.perf_counter()
         if received > max_bytes:
             raise _too_large(max_bytes, f"more than {max_bytes} bytes")
         reservation.take(size)

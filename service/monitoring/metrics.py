@@ -6,8 +6,9 @@ sets: no client can create a time series.
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Counts
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +26,7 @@ from starlette.types import Scope
 from bundle.format.baseline import SCORE_BOUNDS
 from service.cache import Cache
 from service.decoding.pool import Decoder
+from service.models.batcher import Classification
 from service.models.model import ServedModel
 from service.monitoring.scrape import MODEL, of_cache, of_decoder, of_models, of_predictions
 from service.repository.registry import Registry
@@ -120,18 +122,22 @@ class Metrics(Collector):
         self,
         scope: Scope,
         model: ServedModel,
+        found: Sequence[Classification],
         timing_ms: Mapping[str, float],
         best: Iterable[tuple[float, int]],
     ) -> None:
-        """Count what was predicted for a request, and its stages; leave them for its log line.
+        """Count what was predicted for a request, and its stages; leave them for log and trace.
 
         Args:
             scope: of the request.
             model: that has predicted.
+            found: its results.
             timing_ms: of each stage.
-            best: score and index of the best class of each image.
+            best: score and index of the best class of each result.
         """
-        scope["state"]["timing_ms"] = timing_ms
+        known = scope["state"]
+        known["timing_ms"], known["answered_at"] = timing_ms, time.perf_counter()
+        known["by_decoder"] = any(each.by_decoder for each in found)
         key = model.name, model.version
         counts = self._of_scores.get(key)
         if counts is None:
@@ -198,4 +204,4 @@ class Metrics(Collector):
 def _exemplar(scope: Scope) -> dict[str, str]:
     """Which request it was, in at most 128 characters as OpenMetrics demands."""
     known = scope["state"]
-    return {name: known[name] for name in ("request_id", "trace_id") if name in known}
+    return {name: known[name] for name in ("request_id", "trace_id") if known.get(name)}

@@ -114,7 +114,7 @@ async def classify(
     timing_ms = responses.timing(found, started)
     found_scores = scores(target, found)
     best = zip(found_scores.max(1).tolist(), found_scores.argmax(1).tolist(), strict=True)
-    state.metrics.answered(request.scope, target.model, timing_ms, best)
+    state.metrics.answered(request.scope, target.model, found, timing_ms, best)
     return found
 
 
