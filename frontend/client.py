@@ -69,12 +69,12 @@ class TimedPrediction:
     round_trip_ms: float
 
 
-def open_session(url: str) -> requests.Session:
-    """Make a session for the service at `url`; it retries failed connections of GET, not of POST.
+def open_session(url: str, session: requests.Session | None = None) -> requests.Session:
+    """A session for the service at `url`, which retries failed connections of GET, not of POST.
 
     Three attempts with backoff cover a restarting service; more would turn an outage into a storm.
     """
-    session = requests.Session()
+    session = session or requests.Session()
     # A proxy in the environment is for the internet; the service is on the local network.
     session.trust_env = False
     # False: the first error of a kind is raised as it is. Without the last argument urllib3 would

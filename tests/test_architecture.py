@@ -28,7 +28,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
     "service": ({"bundle"}, {"service", "otel"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
-    "frontend": (set(), {"frontend"}),
+    "frontend": (set(), {"frontend", "otel"}),
     "scripts": (SCRIPTS, set()),
     "benchmarks": (
         {"bundle", "environment"},
