@@ -34,6 +34,7 @@ def of_models(models: list[ServedModel]) -> Iterator[Metric]:
     )
     info = InfoMetricFamily("resnet_model", "The artifact that runs.", labels=MODEL)
     waiting = GaugeMetricFamily("resnet_queue_images", "Images in the queue.", labels=MODEL)
+    most = GaugeMetricFamily("resnet_queue_max_images", "Limit of the queue.", labels=MODEL)
     batches = HistogramMetricFamily("resnet_batch_images", "Images per forward pass.", labels=MODEL)
     restarts = CounterMetricFamily(
         "resnet_worker_restarts",
@@ -58,6 +59,7 @@ def of_models(models: list[ServedModel]) -> Iterator[Metric]:
                 },
             )
         waiting.add_metric(labels, len(model.queue))
+        most.add_metric(labels, model.settings.queue_size)
         sizes = model.queue.batch_sizes
         below = [sum(count for size, count in sizes.items() if size <= bound) for bound in IMAGES]
         buckets = [
@@ -68,7 +70,7 @@ def of_models(models: list[ServedModel]) -> Iterator[Metric]:
             [*buckets, ("+Inf", float(sizes.total()))],
             sum(size * count for size, count in sizes.items()),
         )
-    yield from (state, info, waiting, batches, restarts)
+    yield from (state, info, waiting, most, batches, restarts)
 
 
 def of_predictions(

@@ -101,7 +101,7 @@ def test_nothing_is_traced_unless_the_variables_ask_for_it(variables: dict[str, 
 def test_without_the_packages_the_page_works_and_says_what_to_install() -> None:
     code = """
 import sys
-sys.modules["opentelemetry"] = None  # as if it was not installed
+sys.modules["opentelemetry.sdk"] = None  # as if it was not installed
 from frontend.tracing import new_session
 assert new_session({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}).get
 """
