@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from service.monitoring.metrics import METHODS
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
@@ -67,13 +69,15 @@ class Tracer:
         trace, known = self._trace, scope["state"]
         epoch = time.time() - time.perf_counter()
         route = getattr(scope.get("route"), "path", None)
+        # A client may send any method; these names are those of the semantic conventions.
+        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         span = self._tracer.start_span(
-            f"{scope['method']} {route}" if route else scope["method"],
+            f"{method} {route}" if route else method.replace("_OTHER", "HTTP"),
             self._extract(Headers(scope=scope)),
             trace.SpanKind.SERVER,
             _known(
                 {
-                    "http.request.method": scope["method"],
+                    "http.request.method": method,
                     "http.route": route,
                     "http.response.status_code": status,
                     "http.request.body.size": known.get("bytes_in"),
