@@ -28,6 +28,16 @@ def available_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
     return min(limits)
 
 
+def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """Processes of this control group that the kernel has killed for lack of memory so far."""
+    killed = 0
+    for group in _groups("memory", proc, cgroups):
+        for name in ("memory.events", "memory.oom_control"):  # cgroup v2, v1
+            values = _values(group / name)
+            killed += int(dict(zip(values[::2], values[1::2], strict=False)).get("oom_kill", 0))
+    return killed
+
+
 def address_space(proc: Path = PROC) -> int:
     """Virtual memory of this process in bytes, which RLIMIT_AS limits."""
     return int((proc / "self/statm").read_text().split()[0]) * resource.getpagesize()

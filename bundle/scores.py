@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+
+from bundle.format.baseline import SCORE_BOUNDS
 
 
 class Prediction(TypedDict):
@@ -39,6 +41,18 @@ def calibrated_softmax(logits: npt.ArrayLike, temperature: float) -> npt.NDArray
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     scores: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return scores
+
+
+def baseline(logits: npt.ArrayLike, temperature: float, split: str) -> dict[str, Any]:
+    """The `baseline` of a manifest: what a model predicts on images, by its logits [N, C]."""
+    scores = calibrated_softmax(logits, temperature)
+    bins = np.searchsorted(SCORE_BOUNDS, scores.max(axis=1))
+    return {
+        "split": split,
+        "samples": len(scores),
+        "scores": np.bincount(bins, minlength=len(SCORE_BOUNDS)).tolist(),
+        "classes": np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]).tolist(),
+    }
 
 
 def top_k(scores: npt.ArrayLike, labels: Sequence[str], k: int) -> list[Prediction]:

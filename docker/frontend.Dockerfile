@@ -18,7 +18,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install -c requirements.lock 
 COPY --from=project /pyproject.toml ./
 COPY docker/cpu-excludes.txt scripts/environment.py ./
 COPY docker/install.sh /usr/local/bin/
-RUN --mount=type=cache,target=/root/.cache/uv install.sh frontend
+RUN --mount=type=cache,target=/root/.cache/uv install.sh frontend,otel
 COPY frontend frontend
 COPY .streamlit .streamlit
 RUN python -m compileall -q --invalidation-mode unchecked-hash frontend

@@ -9,7 +9,7 @@ import os
 
 import streamlit as st
 
-from frontend import compare, single, views
+from frontend import compare, single, tracing, views
 from frontend.client import ServiceClient, ServiceError, open_session
 from frontend.responses import ModelList
 from frontend.settings import Settings, SettingsError
@@ -55,7 +55,10 @@ def _client_or_stop() -> ServiceClient:
 @st.cache_resource
 def _connect(url: str, api_key: str | None, ca_bundle: str | None) -> ServiceClient:
     # One connection pool for all visitors.
-    return ServiceClient(open_session(url, api_key=api_key, ca_bundle=ca_bundle), url)
+    session = open_session(
+        url, tracing.new_session(os.environ), api_key=api_key, ca_bundle=ca_bundle
+    )
+    return ServiceClient(session, url)
 
 
 def _model_list_or_stop(client: ServiceClient) -> ModelList:

@@ -70,15 +70,19 @@ class TimedPrediction:
 
 
 def open_session(
-    url: str, *, api_key: str | None = None, ca_bundle: str | None = None
+    url: str,
+    session: requests.Session | None = None,
+    *,
+    api_key: str | None = None,
+    ca_bundle: str | None = None,
 ) -> requests.Session:
-    """Make a session for the service at `url`; it retries failed connections of GET, not of POST.
+    """A session for the service at `url`, which retries failed connections of GET, not of POST.
 
     It sends the API key with every request, if there is one, and trusts the authorities of
     `ca_bundle`, if there is one, in place of the usual ones. Three attempts with backoff cover a
     restarting service; more would turn an outage into a storm.
     """
-    session = requests.Session()
+    session = session or requests.Session()
     # A proxy in the environment is for the internet; the service is on the local network.
     session.trust_env = False
     session.verify = ca_bundle or True

@@ -24,7 +24,8 @@ from service.api.uploads import BodyBudget
 from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
-from service.metrics import Metrics
+from service.monitoring.metrics import Metrics
+from service.monitoring.tracing import Tracer
 from service.network.browsers import STATIC, documentation
 from service.protocols import repository
 from service.protocols.routes import ROUTES
@@ -43,8 +44,8 @@ DESCRIPTION = """Post an image, get the best classes with calibrated scores.
 Every failure is `application/problem+json` (RFC 9457) with a stable `code`."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service over the model repository `settings.models_dir`.
+def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
+    """The service over the model repository `settings.models_dir`, whose requests `tracer` traces.
 
     Models load in the background once the application starts; `/readyz` says when they are ready.
 
@@ -63,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.classify = classify if cache is None else cache.classify
         app.state.classify_pixels = classify
         app.state.budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_request_bytes)
-        app.state.metrics.watch(registry, cache)
+        app.state.metrics.watch(registry, decoder, cache)
         await lifecycle.start()
         decoder.start()
         watching = asyncio.create_task(keys.watch())
@@ -98,7 +99,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.keys = keys
-    app.state.metrics = Metrics((error.code for error in problems.PROBLEMS), keys)
+    app.state.tracer = tracer
+    app.state.metrics = Metrics(
+        (error.code for error in problems.PROBLEMS), keys, settings.metrics_classes
+    )
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = [*router.routes, *ROUTES]
     app.add_api_route("/docs", documentation, include_in_schema=False)
@@ -141,6 +145,7 @@ def _surround(app: FastAPI) -> None:
         metrics=metrics,
         root_path=root_path,
         log_client=settings.log_client,
+        tracer=app.state.tracer,
     )
     if settings.cors_origins:
         # Outermost: a page may read every failure.

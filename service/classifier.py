@@ -98,7 +98,7 @@ class Classifier:
         found = await queue.submit(
             decoded.pixels, manifest.digest, suspect=suspect, timeout_s=left_s
         )
-        return found._replace(info=decoded.info, decode_s=decode_s)
+        return found._replace(info=decoded.info, decode_s=decode_s, by_decoder=True)
 
 
 def is_quick(data: bytes) -> bool:

@@ -18,6 +18,8 @@ from service.access.entries import read_entries
 from service.api.protocol import deadline_protocol
 from service.app import create_app, public_app
 from service.model_settings import read_model_settings
+from service.monitoring import tracing
+from service.monitoring.logs import configure_logging
 from service.network.browsers import security_headers
 from service.network.draining import DrainingServer
 from service.network.tls import read_certificate
@@ -42,7 +44,8 @@ def main() -> int:
         log.warning(line)
     _allow_connections()
     tune_malloc()
-    app = create_app(settings)
+    tracer = tracing.from_environment(os.environ)
+    app = create_app(settings, tracer)
     if certificate is not None:
         app.state.metrics.certificate_expires = lambda: certificate.expires
     configs = [_config(settings, app, settings.host, settings.port)]
@@ -53,6 +56,8 @@ def main() -> int:
         configs[0], app, settings.drain_delay_s, others=configs[1:], certificate=certificate
     )
     server.run()
+    if tracer is not None:
+        tracer.close()
     return 0 if server.started else 1
 
 
@@ -209,14 +214,3 @@ def _allow_connections() -> None:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def configure_logging(settings: Settings) -> None:
-    """One line per event on standard output."""
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stdout,
-    )
-    # It warns about invalid forms, which are the client's problem and are reported in the response.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)

@@ -39,6 +39,7 @@ PACKAGES = ("bundle", "service", "training", "frontend")
 OTHERS = {
     "models": "The model repository that ships with the project.",
     "docs": "Guides, references, experiments and decisions.",
+    "deploy": "Prometheus and Grafana: alerts, rules, a dashboard.",
     "tests": "Tests, folder by folder as the packages are; the browser tests.",
     "benchmarks": "Measurements of the service, of its peers and of the machine's limits.",
     "scripts": "The programs behind the make verbs.",
@@ -60,6 +61,7 @@ FOLDERS = {
     "training/reports/templates/": "pages of the reports",
 }
 FILES = {
+    "deploy/monitoring/grafana/dashboards/resnet-service.json": "the dashboard",
     ".github/workflows/ci.yml": "runs .ci/run on GitHub",
     ".ci/run": "what CI runs: make check, make test",
     ".dockerignore": "what the image builds may see",

@@ -26,9 +26,9 @@ SCRIPTS = {"ports", "children", "waiting", "environment"}
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
-    "service": ({"bundle"}, {"service", "grpc"}),
+    "service": ({"bundle"}, {"service", "grpc", "otel"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
-    "frontend": (set(), {"frontend"}),
+    "frontend": (set(), {"frontend", "otel"}),
     "scripts": (SCRIPTS, set()),
     "benchmarks": (
         {"bundle", "environment"},
@@ -42,15 +42,17 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "bundle": {
         "errors": set(),
         "machine": set(),
-        "scores": set(),
         "batches": set(),
         "files": set(),
         "normalisation": set(),
         "format": {"errors"},
+        "scores": {"format"},
         "imaging": {"errors", "format"},
         "runtimes": {"errors", "machine", "format"},
         "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
-        "acceleration": {"errors", "machine", "format", "imaging", "runtimes", "worker"},
+        "acceleration": {
+            *("errors", "machine", "scores", "format", "imaging", "runtimes", "worker"),
+        },
         "evaluation": {"errors", "scores", "format", "imaging", "worker", "acceleration"},
         "importing": {
             *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),
@@ -73,15 +75,17 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "repository": {"errors", "settings", "traffic", "model_settings", "models"},
         "classifier": {"errors", "decoding", "models"},
         "cache": {"models", "classifier"},
-        "metrics": {"access", "models", "repository", "cache"},
-        "api": {"errors", "access", "traffic", "models", "repository", "classifier", "metrics"},
-        "protocols": {"errors", "access", "models", "repository", "metrics", "api"},
-        "rpc": {"errors", "settings", "access", "models", "metrics", "api", "protocols"},
+        "monitoring": {"settings", "access", "decoding", "models", "repository", "cache"},
+        "api": {"errors", "access", "traffic", "models", "repository", "classifier", "monitoring"},
+        "protocols": {"errors", "access", "models", "repository", "monitoring", "api"},
+        "rpc": {"errors", "settings", "access", "models", "monitoring", "api", "protocols"},
         "app": {
-            *("settings", "access", "decoding", "repository", "classifier", "cache", "metrics"),
-            *("api", "network", "protocols", "rpc"),
+            *("settings", "access", "decoding", "repository", "classifier", "cache"),
+            *("monitoring", "api", "network", "protocols", "rpc"),
         },
-        "server": {"settings", "access", "model_settings", "network", "api", "rpc", "app"},
+        "server": {
+            *("settings", "access", "model_settings", "monitoring", "network", "api", "rpc", "app"),
+        },
         "__main__": {"settings", "access", "server"},
     },
     "training": {

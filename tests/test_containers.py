@@ -24,11 +24,20 @@ def dockerfile(name: str) -> str:
 
 def test_compose_passes_all_settings_of_the_service_and_no_others() -> None:
     passed = COMPOSE["service"]["environment"]
+    assert set(passed.values()) == {None}
 
-    assert set(passed) == {
+    assert {name for name in passed if name.startswith(PREFIX)} == {
         PREFIX + name.upper() for name in Settings.model_fields if name not in FIXED
     }
-    assert set(passed.values()) == {None}
+
+
+def test_compose_passes_the_same_variables_of_traces_to_the_service_and_the_page() -> None:
+    passed = [
+        {variable for variable in COMPOSE[name]["environment"] if variable.startswith("OTEL_")}
+        for name in NAMES
+    ]
+
+    assert passed[0] == passed[1] >= {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -221,11 +221,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "mixup_alpha": 0.2,
         "cutmix_alpha": 1.0,
     },
-    # Transfer learning on photos: a linear probe, then fine-tuning of the whole network. SGD with
-    # momentum and a cosine as in Kornblith et al. 2019, "Do Better ImageNet Models Transfer
-    # Better?"; a larger share is held out, because 2 % of a small data set are too few to calibrate
-    # on. Pretrained features are large (squared norm 4,600 in ResNet-50), and SGD on them diverges
-    # at rates that suit other networks. Clipping works at any scale of the features.
+    # Transfer learning on photos: a linear probe, then fine-tuning as in Kornblith et al. 2019, "Do
+    # Better ImageNet Models Transfer Better?". More is held out, because 2 % of a small data set
+    # are too few to calibrate on. Pretrained features are large (squared norm 4,600 in ResNet-50):
+    # clipping bounds a step at any scale of them.
     "transfer": {
         "epochs": 6,
         "probe": True,

@@ -20,6 +20,7 @@ from bundle.errors import BundleError, GoldenMismatch, RuntimeUnavailable, Worke
 from bundle.format.manifest import Artifact, Manifest
 from bundle.machine import cuda_device_name, cuda_devices, processor, usable_cores
 from bundle.runtimes import Device
+from bundle.scores import baseline
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.selection import DEVICE_NAMES, RUNTIME_NAMES
 from bundle.worker.selftest import golden_differences
@@ -97,6 +98,7 @@ class Measured(NamedTuple):
 
     artifacts: list[dict[str, Any]]
     metrics: list[dict[str, Any]]
+    baseline: dict[str, Any] | None
 
 
 def measure(
@@ -165,7 +167,10 @@ def measure(
             metrics.append(
                 accuracy_metric(worst, test.labels, runtime, artifact.precision, manifest.labels)
             )
-    return Measured(records, metrics)
+    expected = manifest.baseline.model_dump() if manifest.baseline else None
+    if test and expected is None:
+        expected = baseline(of_source.logits, manifest.calibration.temperature, "test")
+    return Measured(records, metrics, expected)
 
 
 def leave_out(artifact: Artifact, device: str, error: BundleError, left_out: list[str]) -> None:

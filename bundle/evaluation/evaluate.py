@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bundle.acceleration.accuracy import accuracy_metric
 from bundle.acceleration.measure import TIMEOUT_S
 from bundle.evaluation.calibration import calibrate
+from bundle.scores import baseline
 from bundle.worker.blocking import RuntimeProcess
 
 Progress = Callable[[str], object]
@@ -37,6 +38,7 @@ class Evaluation:
     metrics: list[dict[str, Any]]  # as in the manifest
     calibration: dict[str, Any]  # as in the manifest
     uncalibrated: str | None  # why the scores are not calibrated; None: they are
+    baseline: dict[str, Any] | None = None  # as in the manifest
 
 
 def evaluate(
@@ -60,7 +62,8 @@ def evaluate(
     )
     info = runtime.info
     metric = accuracy_metric(logits, test.labels, info["runtime"], info["precision"], labels)
-    return Evaluation(logits, [metric], calibration, uncalibrated)
+    expected = baseline(validation_logits, calibration["temperature"], "validation")
+    return Evaluation(logits, [metric], calibration, uncalibrated, expected)
 
 
 def artifact_logits(

@@ -17,6 +17,7 @@ from bundle.errors import BundleError
 from bundle.evaluation.calibration import calibrate
 from bundle.evaluation.evaluate import artifact_logits
 from bundle.format.manifest import Manifest
+from bundle.scores import baseline
 from bundle.worker.blocking import RuntimeProcess
 
 # Below this accuracy something is wrong with the input, however many classes there are.
@@ -33,6 +34,7 @@ class Tested:
     labels: npt.NDArray[np.int64]  # [N]
     metrics: list[dict[str, Any]]  # as in the manifest
     calibration: dict[str, Any]  # as in the manifest
+    baseline: dict[str, Any]  # as in the manifest
     uncalibrated: str | None  # why the scores are not calibrated
     doubtful: bool  # whether the accuracy is near chance
     swapped: float | None = None  # the accuracy with red and blue exchanged
@@ -84,7 +86,8 @@ def measured(
     # Some of the labels are enough for a test; chance is that of all.
     low, chance = metric["interval_95"][0], 1 / len(manifest.labels)
     doubtful = len(labels) >= MIN_IMAGES and (low <= chance or metric["value"] < VERY_LOW)
-    found = Tested(pixels, labels, [metric], calibration, why, doubtful)
+    expected = baseline(logits, calibration["temperature"], "test")
+    found = Tested(pixels, labels, [metric], calibration, expected, why, doubtful)
     if doubtful:
         flipped = np.ascontiguousarray(pixels[..., ::-1])
         other = artifact_logits(process, flipped, "trying BGR", progress)

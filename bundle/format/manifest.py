@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from bundle.errors import ManifestInvalid
+from bundle.format.baseline import Baseline
 from bundle.format.schema import (
     MANIFEST_FILE,
     NAME_PATTERN,
@@ -50,14 +51,15 @@ from bundle.format.schema import (
 )
 
 __all__ = [
-    "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Calibration",
+    "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Baseline",
+    "Calibration",
     "ClassActivation", "Crop", "Derivation", "Export", "FileRecord", "Framework", "Golden",
     "GoldenSample", "GoldenScore", "Import", "Input", "Manifest", "Metric", "NoCalibration",
     "NoHeatmap", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest",
     "read_manifest",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MAX_MANIFEST_BYTES = 4_000_000
 """Larger manifests are refused unread; 1,000 labels with 100 golden samples need about 100 kB."""
 
@@ -65,7 +67,7 @@ MAX_MANIFEST_BYTES = 4_000_000
 class Manifest(Record):
     """The whole record of one model version."""
 
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     name: Name
     version: Annotated[int, Field(ge=1)]
     created: AwareDatetime
@@ -83,6 +85,7 @@ class Manifest(Record):
     imported: Import | None
     metrics: list[Metric]
     calibration: Annotated[Calibration | NoCalibration, Field(discriminator="method")]
+    baseline: Baseline | None
     export: Export
     golden: Golden
 
@@ -103,6 +106,8 @@ class Manifest(Record):
         for metric in self.metrics:
             if not labels.issuperset(metric.labels or []):
                 raise ValueError(f"metrics: {metric.name} has a label that the model has not")
+        if self.baseline and len(self.baseline.classes) != len(self.labels):
+            raise ValueError("baseline.classes: one count for each label")
         for artifact in self.artifacts:
             if artifact.format == "torchscript" and artifact.path != self.source.path:
                 raise ValueError(
@@ -184,7 +189,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Validate the bytes of a manifest of schema version 1 to 4.
+    """Validate the bytes of a manifest of schema version 1 to 5.
 
     Raises:
         ManifestInvalid: They are not JSON, or not of the schema; the message names the field.
@@ -194,7 +199,7 @@ def parse_manifest(data: bytes) -> Manifest:
             data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
         )
         version = fields.get("schema_version") if isinstance(fields, dict) else None
-        if type(version) is int and version in (1, 2, 3):
+        if type(version) is int and version in (1, 2, 3, 4):
             data = json.dumps(_from_earlier(fields)).encode()
         return Manifest.model_validate_json(data)
     except ValidationError as exc:
@@ -207,15 +212,18 @@ def _from_earlier(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of an earlier version as those of this one; the validation finds what is wrong.
 
     Version 1 had the source artifact only, without speeds; version 2 one speed, on the CPU; version
-    3 trained models with heat maps only, measured on all of their labels.
+    3 trained models with heat maps only, measured on all of their labels; version 4 no baseline.
     """
     version, artifacts = fields["schema_version"], fields.get("artifacts")
+    if version == 4:
+        return {"baseline": None} | fields | {"schema_version": SCHEMA_VERSION}
     if version == 1:
         artifacts = _each(artifacts, lambda artifact: artifact | {"derivation": None, "speeds": []})
     elif version == 2:
         artifacts = _each(artifacts, _with_speeds)
     metrics = _each(fields.get("metrics"), lambda metric: metric | {"labels": None})
     new = {"artifacts": artifacts, "metrics": metrics, "label_ids": None, "imported": None}
+    new["baseline"] = None
     architecture = fields.get("architecture")
     if isinstance(architecture, dict) and isinstance(size := architecture.get("feature_map"), dict):
         new["heatmap"] = {"method": "class_activation"} | size

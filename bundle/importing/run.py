@@ -113,6 +113,7 @@ def import_model(request: Request, progress: Progress = lambda _: None) -> Impor
             temperature = tested.calibration["temperature"]
             figures["metrics"] = tested.metrics
             figures["calibration"] = tested.calibration
+            figures["baseline"] = tested.baseline
             figures["golden"] = golden_record(
                 drawn_images(), expected, manifest.labels, temperature
             )
@@ -211,6 +212,7 @@ def _record(request: Request, source: Source, findings: Findings) -> dict[str, A
         },
         "metrics": [],
         "calibration": NOT_CALIBRATED,
+        "baseline": None,
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }
 

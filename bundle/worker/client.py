@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from bundle.errors import IMAGE_ERRORS, ImageError
-from bundle.worker.process import Child
+from bundle.worker.process import Child, Reason
 from bundle.worker.wire import MAX_ARRAY_BYTES, Array, Frame, FrameConnection, WireClosed
 
 # For a process that has closed its socket, to exit with its own status.
@@ -32,6 +32,9 @@ class FramedProcess:
         variables: The environment of the process, from `bundle.worker.process.environment`.
         max_bytes: Size limit of a frame from it; a larger one counts as its end.
     """
+
+    # Why it has ended, once `kill` has returned.
+    reason: Reason | None = None
 
     def __init__(
         self,
@@ -108,14 +111,19 @@ class FramedProcess:
         before, self._last = self._last, response
         if before is not None and not before.done():
             await asyncio.wait((before, response), return_when=asyncio.FIRST_COMPLETED)
-        async with asyncio.timeout(timeout_s):
-            return await response
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await response
+        except TimeoutError:
+            self.reason = self.reason or "timeout"
+            raise
 
     async def kill(self, grace_s: float = 0) -> str:
         """Hang up and kill it unless it exits within `grace_s` seconds.
 
         Returns its exit status and last output lines. Requests in flight fail with `WireClosed`.
         """
+        running = self.running
         if self._connection is not None:
             self._connection.close()
         if self._child is None:
@@ -126,10 +134,13 @@ class FramedProcess:
         process = self._child.process
         try:
             await _ended(process, grace_s)
+            by_itself = process.returncode is not None and not running
             process.kill()
             await _ended(process, None)
             if self._output is not None:
                 await self._output.wait(OUTPUT_S)
+            # A process that runs is killed for what it has sent, unless it is stopped.
+            self.reason = self.reason or (self._child.reason if by_itself else "protocol")
             return self._child.ending()
         finally:
             process.kill()
@@ -141,6 +152,7 @@ class FramedProcess:
     def kill_now(self) -> None:
         """Kill it from any thread; `kill` still has to release what it holds."""
         if self._child is not None:
+            self.reason = "replaced"
             self._child.process.kill()
 
 

@@ -20,7 +20,7 @@ from bundle.errors import (
 from bundle.imaging.decode import ImageInfo, ImageLimits
 from bundle.runtimes import Device, Heatmap, Logits
 from bundle.worker.client import GRACE_S, FramedProcess, image_error
-from bundle.worker.process import OpenMPWait, environment
+from bundle.worker.process import OpenMPWait, Reason, environment
 from bundle.worker.selection import SOURCE
 from bundle.worker.wire import Array, WireClosed
 
@@ -111,6 +111,11 @@ class ModelProcess:
     def pid(self) -> int | None:
         """Process id; None before the start. It stays after the end."""
         return self._process.pid
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it has ended, once `kill` has returned."""
+        return self._process.reason
 
     @property
     def info(self) -> RuntimeInfo:

@@ -16,7 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from bundle.machine import oom_kills
+
 OpenMPWait = Literal["passive", "active"]
+# By a signal, with a status, by SIGKILL; by its parent, for it was too slow, sent wrong frames or
+# had another bundle; before it was ready.
+Reason = Literal[
+    "crashed", "exited", "killed", "out_of_memory", "timeout", "protocol", "replaced", "not_started"
+]
+"""Why a process has ended."""
 
 _PARENT_CHECK_S = 0.5
 _KEPT_LINES = 40
@@ -57,6 +65,7 @@ class Child:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._partial_line = b""
+        self._oom_kills = oom_kills()
         with theirs, _blocked(_PARENT_SIGNALS):
             text = json.dumps({**arguments, "socket": theirs.fileno(), "parent": os.getpid()})
             try:
@@ -94,6 +103,17 @@ class Child:
         self.keep(b"\n")  # the last line may be unterminated
         last = " / ".join(list(self._lines)[-5:]) or "nothing"
         return f"Exit: {_exit_status(self.process.returncode)}. Its last lines: {last[-1500:]}"
+
+    @property
+    def reason(self) -> Reason:
+        """Why it has ended by itself; call after the process was reaped."""
+        code = self.process.returncode
+        if code == -signal.SIGKILL:
+            return "out_of_memory" if oom_kills() > self._oom_kills else "killed"
+        if code < 0:
+            return "crashed"
+        # A worker leaves with 0 only after its parent has hung up.
+        return "exited" if code else "protocol"
 
     def close(self) -> None:
         """Release the file descriptors. Idempotent."""

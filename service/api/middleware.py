@@ -7,6 +7,8 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,12 +16,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response
 from service.errors import Draining, InternalError, ServiceError
-from service.metrics import NO_ROUTE, Metrics
+from service.models.model import ServedModel
+from service.monitoring.logs import Event
+from service.monitoring.metrics import NO_ROUTE, Metrics
+from service.monitoring.tracing import Tracer
 
 HEADER = "X-Request-Id"
 ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Asked every few seconds by machines; logged at debug level.
 PROBES = ("/healthz", "/readyz", "/metrics")
+# What others leave in `scope["state"]` for the log, under the same names.
+SHOWN = ("request_id", "trace_id", "problem", "key", "bytes_in", "timing_ms")
 # Of an address in the log: the longest one of IPv6 with a zone.
 MAX_ADDRESS = 64
 
@@ -33,45 +40,71 @@ def identity_of(sent: str) -> str:
 
 def log_request(
     level: int,
-    method: str,
     path: str,
+    method: str,
+    route: str,
     status: int,
     seconds: float,
-    identity: str,
-    key: str,
-    client: str,
+    known: Mapping[str, Any],
 ) -> None:
-    """Log a request, with its API key and the address of its client unless those are empty."""
+    """Log a request.
+
+    Args:
+        level: of the line.
+        path: of the request.
+        method, route, status, seconds: as for `Metrics.request`.
+        known: what is known of it besides: `request_id`, `model`, `problem`, `key` and so on.
+    """
     if not log.isEnabledFor(level):
         return
-    line = [method, path, status, f"{seconds * 1000:.1f} ms", identity]
-    if key:
-        line.append(key)
-    if client:
-        # A proxy may send any text.
-        line.append(quote(client[:MAX_ADDRESS], safe=":"))
-    log.log(level, " ".join(map(str, line)))
+    model: ServedModel | None = known.get("model")
+    # A proxy may send any text for an address.
+    client = quote(known["client"][:MAX_ADDRESS], safe=":") if known.get("client") else None
+    fields = {
+        "method": method,
+        "path": path,
+        "route": None if route == NO_ROUTE else route,
+        "status": status,
+        "duration_ms": round(seconds * 1000, 3),
+        "model": model.name if model else None,
+        "version": model.version if model else None,
+        **{name: known.get(name) for name in SHOWN},
+        "client": client,
+    }
+    which = f"{model.name}/{model.version}" if model else None
+    line = [method, path, status, f"{seconds * 1000:.1f} ms", known["request_id"]]
+    line += [part for part in (which, known.get("problem"), known.get("key"), client) if part]
+    log.log(level, Event(" ".join(map(str, line)), fields))
 
 
 class RequestLog:
     """Gives each request an id, logs it and counts it. HEAD is routed as GET.
 
-    The id is the client's `X-Request-Id` if well-formed.
+    The id is the client's `X-Request-Id` if well-formed. What others know of the request they leave
+    in `scope["state"]` for its log line and its trace: `model`, `problem`, `bytes_in` and so on.
 
     Args:
         app: What handles the requests.
         metrics: Counts them.
         root_path: Prefix of the paths as clients of the proxy see them.
         log_client: Whether a log line ends with the address of the client.
+        tracer: Traces them, but for probes.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, *, root_path: str = "", log_client: bool = False
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        *,
+        root_path: str = "",
+        log_client: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         self.app = app
         self.metrics = metrics
         self._root_path = root_path
         self._log_client = log_client
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle HTTP; other scopes pass unchanged."""
@@ -96,6 +129,7 @@ class RequestLog:
 
         async def refuse(error: ServiceError) -> None:
             self.metrics.problem(error.code)
+            scope["state"]["problem"] = error.code
             await problem_response(error, identity)(scope, receive, send_on)
 
         try:
@@ -116,7 +150,7 @@ class RequestLog:
             await refuse(error)
         except Exception:
             # The cause is for the log; the client gets the id to find it.
-            log.exception("request %s failed", identity)
+            log.exception("request %s failed", identity, extra={"request_id": identity})
             if status:
                 raise
             detail = (
@@ -125,15 +159,20 @@ class RequestLog:
             )
             await refuse(InternalError(detail))
         finally:
-            seconds = time.perf_counter() - started
-            route = getattr(routed.get("route"), "path", NO_ROUTE)
+            ended = time.perf_counter()
+            scope["route"] = found = routed.get("route")
+            route = getattr(found, "path", NO_ROUTE)
+            known = scope["state"]
+            if self._tracer is not None and route not in PROBES:
+                known["trace_id"] = self._tracer.request(scope, status, started, ended)
             # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
             path = quote(scope.get("raw_path") or scope["path"], safe="/%")
             level = logging.DEBUG if route in PROBES else logging.INFO
-            client = (scope.get("client") or ("unknown",))[0] if self._log_client else ""
-            key = scope["state"].get("key", "")
-            log_request(level, scope["method"], path, status, seconds, identity, key, client)
-            self.metrics.request(scope["method"], route, status, seconds)
+            if self._log_client:
+                known["client"] = (scope.get("client") or ("unknown",))[0]
+            request = scope["method"], route, status, ended - started
+            log_request(level, path, *request, known)
+            self.metrics.request(*request, known)
 
     def _prefixed(self, path: str) -> str:
         """The path with the prefix, which the proxy may have removed."""

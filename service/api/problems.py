@@ -140,6 +140,7 @@ def install(app: FastAPI, count: Callable[[str], None]) -> None:
         request: Request, error: Failure, headers: Mapping[str, str] | None = None
     ) -> Response:
         count(error.code)
+        request.scope.setdefault("state", {})["problem"] = error.code
         return problem_response(error, request_id(request), headers)
 
     async def known(request: Request, exc: Exception) -> Response:

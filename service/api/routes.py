@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.datastructures import State
 
 from bundle.errors import BundleError
@@ -32,6 +30,7 @@ from service.api.uploads import read_image, read_images
 from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
 from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
+from service.monitoring.metrics import OPENMETRICS
 from service.repository.registry import Registry
 
 DEFAULT_TOP_K = 5
@@ -86,7 +85,8 @@ async def predict(
         "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
-    state.metrics.stages(target.model, timing_ms)
+    best = predictions[0]["score"], predictions[0]["index"]
+    state.metrics.answered(request.scope["state"], target.model, [outcome], timing_ms, [best])
     return result
 
 
@@ -125,17 +125,19 @@ async def predict_batch(
         raise failed[0]
     timing_ms = responses.timing(found, started)
     response.headers["Server-Timing"] = responses.server_timing(timing_ms)
-    state.metrics.stages(target.model, timing_ms)
     identity = request_id(request)
     results: list[dict[str, Any]] = []
+    best = []
     for upload, outcome in zip(uploads, outcomes.images, strict=True):
         if isinstance(outcome, Classification):
             predictions = responses.predictions(target.manifest, outcome, k)
             result: dict[str, Any] = {"predictions": predictions, "image": outcome.info}
+            best.append((predictions[0]["score"], predictions[0]["index"]))
         else:
             state.metrics.problem(outcome.code)
             result = {"error": problem(outcome, identity)}
         results.append({"filename": upload.filename, **result})
+    state.metrics.answered(request.scope["state"], target.model, found, timing_ms, best)
     return {
         "results": results,
         "model": responses.used(target),
@@ -212,13 +214,14 @@ async def readyz(request: Request) -> dict[str, Any]:
 @router.get(
     "/metrics",
     response_class=PlainTextResponse,
+    responses={200: {"content": {OPENMETRICS: {"schema": {"type": "string"}}}}},
     summary="Metrics for Prometheus",
     tags=["health"],
 )
 async def metrics(request: Request) -> PlainTextResponse:
-    """Requests, stages, models and the cache; docs/operation.md lists the metrics."""
-    text = generate_latest(request.app.state.metrics)
-    return PlainTextResponse(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    """As text, or as OpenMetrics if `Accept` has it; docs/operation.md lists the metrics."""
+    text, kind = request.app.state.metrics.exposition(request.headers.get("accept", ""))
+    return PlainTextResponse(text, media_type=kind)
 
 
 def session(request: Request) -> str | None:
@@ -229,6 +232,7 @@ def session(request: Request) -> str | None:
 
 def choose(
     state: State,
+    known: dict[str, Any],
     name: str | None,
     version: Version | None,
     session: str | None,
@@ -236,12 +240,19 @@ def choose(
 ) -> Target:
     """What a request is for, if the queue of its model has room.
 
+    Args:
+        state: of the application.
+        known: of the request, for its log line and its trace; gets the model.
+        name, version, session: as for `Registry.find`.
+        timeout_s: that the request has; None: the client sets none.
+
     Raises:
         UnknownModel, UnknownVersion, NotReady: as `Registry.find`.
         QueueFull, DeadlineUnreachable: as `Queue.check_room`.
         ModelRefused, ModelUnavailable: as `ServedModel.target`.
     """
     model: ServedModel = state.registry.find(name, version, session)
+    known["model"] = model
     # A cached result needs no room in the queue.
     if not state.settings.cache_mb:
         model.queue.check_room(timeout_s=timeout_s)
@@ -259,7 +270,9 @@ def _target(
 
     Checked before the body is read, which may be large.
     """
-    target = choose(request.app.state, name, version, session(request), timeout_s)
+    target = choose(
+        request.app.state, request.scope["state"], name, version, session(request), timeout_s
+    )
     classes = len(target.manifest.labels)
     if top_k is not None and top_k > classes:
         raise InvalidParameter(

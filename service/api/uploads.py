@@ -5,6 +5,7 @@ Bodies are counted while they arrive and never written to disk.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -274,12 +275,14 @@ def _bounded(request: Request, reservation: Reservation, max_bytes: int) -> Requ
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes, f"{declared} bytes")
     received = 0
+    state = request.scope.setdefault("state", {})
 
     async def receive() -> Message:
         nonlocal received
         message = await request.receive()
         size = len(message.get("body", b""))
-        received += size
+        state["bytes_in"] = received = received + size
+        state["received_at"] = time.perf_counter()
         if received > max_bytes:
             raise _too_large(max_bytes, f"more than {max_bytes} bytes")
         reservation.take(size)

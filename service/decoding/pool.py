@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from bundle.errors import ImageError, UnreadableImage
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage
 from bundle.worker.client import FramedProcess
+from bundle.worker.process import Reason
 from bundle.worker.wire import WireClosed, fail
 from service.access.rounds import Rounds
 from service.decoding.worker import DecoderProcess, NotStarted, new_process
@@ -80,6 +81,8 @@ class Decoder:
         # Processes that wait for an image.
         self._idle = 0
         self._stopped = False
+        # Processes that another one replaces, by the reason of their end.
+        self.restarts: Counter[Reason] = Counter()
 
     def start(self) -> None:
         """Start the first process; the others are started when an image would wait."""
@@ -153,8 +156,11 @@ class Decoder:
         """Start the process unless it runs, until that succeeds."""
         while not process.running:
             try:
-                await process.start()
+                if reason := await process.start():
+                    self.restarts[reason] += 1
+                    log.warning("a decoder has ended (%s); another one is started", reason)
             except NotStarted as exc:
+                self.restarts["not_started"] += 1
                 log.warning("a decoder cannot be started: %s", exc)
                 self._start_another()
                 if self._all_failed:

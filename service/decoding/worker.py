@@ -10,8 +10,8 @@ import numpy as np
 
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
-from bundle.worker.client import FramedProcess, image_error
-from bundle.worker.process import environment
+from bundle.worker.client import GRACE_S, FramedProcess, image_error
+from bundle.worker.process import Reason, environment
 from bundle.worker.wire import WireClosed
 
 START_S = 60.0
@@ -54,17 +54,19 @@ class DecoderProcess:
         """Whether the process is ready and has not ended."""
         return self._process is not None and self._process.running
 
-    async def start(self) -> None:
-        """Start the process unless it runs.
+    async def start(self) -> Reason | None:
+        """Start the process unless it runs; why the one before it has ended, if there was one.
 
         Raises:
             NotStarted: it cannot be started; the text says why.
         """
         reason = ""
+        ended = None
         for _ in range(START_ATTEMPTS):
             if self.running:
-                return
-            await self.kill()
+                return ended
+            await self.kill(GRACE_S)
+            ended = self._process.reason if self._process else None
             process = self._new_process(self._arguments)
             try:
                 await process.start(START_S)
@@ -72,7 +74,7 @@ class DecoderProcess:
                 reason = str(exc)
             else:
                 self._process, self.failed = process, False
-                return
+                return ended
         self.failed = True
         raise NotStarted(reason)
 
@@ -100,17 +102,20 @@ class DecoderProcess:
                     f"the decoder sent an array of another kind: {pixels.dtype} {pixels.shape}"
                 )
             return DecodedImage(pixels, ImageInfo(**found["image"]))
-        except (TimeoutError, WireClosed):
+        except TimeoutError:
             await process.kill()
+            raise
+        except WireClosed:
+            await process.kill(GRACE_S)
             raise
         except (KeyError, TypeError, ValueError) as exc:
             await process.kill()
             raise WireClosed(f"the decoder sent an invalid frame: {exc!r}") from exc
 
-    async def kill(self) -> None:
-        """Kill the process if there is one."""
+    async def kill(self, grace_s: float = 0) -> None:
+        """Kill the process, if there is one, unless it exits within `grace_s` seconds."""
         if self._process is not None:
-            await self._process.kill()
+            await self._process.kill(grace_s)
 
 
 @functools.lru_cache(maxsize=256)

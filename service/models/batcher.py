@@ -40,6 +40,7 @@ class Classification(NamedTuple):
     decode_s: float
     queue_s: float
     inference_s: float
+    by_decoder: bool = False  # before it was queued
 
 
 class ProcessLost(Exception):

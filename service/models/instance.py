@@ -6,10 +6,13 @@ import asyncio
 import functools
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from bundle.errors import RuntimeUnavailable, WorkerDied
+from bundle.worker.client import GRACE_S
 from bundle.worker.model_process import ModelProcess
+from bundle.worker.process import Reason
 from bundle.worker.wire import fail
 from service.errors import InternalError, ModelUnavailable
 from service.models.batcher import ProcessLost, Queue, QueuedImage, hand_out
@@ -34,6 +37,7 @@ class Instance:
         queue: its images.
         start: starts a process; None: the model is refused. It raises `WorkerDied`.
         sleep: waits before a start is repeated.
+        restarts: counts the processes that another one replaces, by the reason of their end.
     """
 
     def __init__(
@@ -42,15 +46,19 @@ class Instance:
         queue: Queue,
         start: Callable[[], Awaitable[ModelProcess | None]],
         sleep: Callable[[float], Awaitable[object]],
+        restarts: Counter[Reason],
     ) -> None:
         self._name = name
         self._queue = queue
         self._start = start
         self._sleep = sleep
+        self._restarts = restarts
         self.process: ModelProcess | None = None
         # Of the process, once there is one.
         self._streams, self._digest = 1, ""
         self._refused = False
+        # What the first batch that failed with the process says of its end.
+        self._why = ""
         self._deaths = 0
         self._started_at = 0.0
         self._batches: set[asyncio.Task[None]] = set()
@@ -109,17 +117,24 @@ class Instance:
 
     async def _replace(self) -> None:
         """Start another process if this one has ended, after a delay that grows in a row."""
-        log.warning("model %s: its process has ended; starting another", self._name)
+        if self.process is not None:
+            ending = await self.process.kill(GRACE_S)
+            reason = self.process.reason or "not_started"
+            self._restarts[reason] += 1
+            log.warning(
+                "model %s: its process has ended (%s); starting another. %s",
+                *(self._name, reason, self._why or ending),
+            )
+            self._why = ""
         if time.monotonic() - self._started_at > STEADY_S:
             self._deaths = 0
         while True:
             await self._sleep(RESTART_DELAYS_S[min(self._deaths, len(RESTART_DELAYS_S) - 1)])
             self._deaths += 1
-            if self.process is not None:
-                await self.process.kill()
             try:
                 await self.start()
             except WorkerDied as exc:
+                self._restarts["not_started"] += 1
                 log.warning("model %s: %s", self._name, exc)
             else:
                 return
@@ -129,7 +144,7 @@ class Instance:
         try:
             await self._infer(batch)
         except WorkerDied as exc:
-            log.warning("model %s: %s", self._name, exc)
+            self._why = self._why or str(exc)
             for item in reversed(batch):
                 if item.future.done():
                     continue

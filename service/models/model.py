@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import BundleRef, check_folder
 from bundle.worker.client import text_of
 from bundle.worker.model_process import ModelProcess, RuntimeInfo
+from bundle.worker.process import Reason
 from service.errors import InternalError, ModelRefused, ModelUnavailable
 from service.models.batcher import Queue
 from service.models.fair import FairQueue
@@ -104,8 +106,16 @@ class ServedModel:
         self._failed = 0
         queue = FairQueue if settings.needs_keys else Queue
         self.queue = queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
+        # Processes that another one replaces, by the reason of their end.
+        self.restarts: Counter[Reason] = Counter()
         self._instances = [
-            Instance(self._id, self.queue, functools.partial(self._start_process, number), sleep)
+            Instance(
+                self._id,
+                self.queue,
+                functools.partial(self._start_process, number),
+                sleep,
+                self.restarts,
+            )
             for number in range(settings.instances)
         ]
 

@@ -26,7 +26,8 @@ def of(request: Request) -> Call:
     """What a request asks for, by its path."""
     named = request.path_params
     session = routes.session(request)
-    return Call(request.app.state, named.get("name"), named.get("version"), session)
+    known = request.scope["state"]
+    return Call(request.app.state, known, named.get("name"), named.get("version"), session)
 
 
 @asynccontextmanager
@@ -55,7 +56,9 @@ async def classify(
     request: Request, target: Target, images: Sequence[bytes] | Sequence[Pixels]
 ) -> list[Classification]:
     """As `work.classify`; the work is dropped when the client of the request leaves."""
-    return await unless_gone(request, work.classify(request.app.state, target, images))
+    return await unless_gone(
+        request, work.classify(request.app.state, request.scope["state"], target, images)
+    )
 
 
 def answer(content: Any) -> Response:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from service.errors import ModelUnavailable
-from service.metrics import Metrics
 from service.models.model import ServedModel
+from service.monitoring.metrics import Metrics
 from service.protocols.inference import IMAGE, OUTPUTS, PIXELS
 from service.protocols.work import Call, find
 from service.repository.registry import Registry

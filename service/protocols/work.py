@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ class Call(NamedTuple):
     """What a request asks for: a version of a model, and in which time."""
 
     state: State  # of the application
+    known: dict[str, Any]  # of the request, for its log line and its trace
     name: str | None  # None: the default model
     version: str | None
     session: str | None
@@ -71,7 +72,9 @@ async def admitted(call: Call) -> AsyncIterator[tuple[Target, Reservation]]:
         ModelRefused, ModelUnavailable: as `ServedModel.target`.
         UnknownModel, UnknownVersion, NotReady, InvalidParameter: as `find`.
     """
-    target = routes.choose(call.state, call.name, call.number, call.session, call.timeout_s)
+    target = routes.choose(
+        call.state, call.known, call.name, call.number, call.session, call.timeout_s
+    )
     async with within(call.timeout_s) if call.timeout_s else nullcontext():
         with target, call.state.budget.reserve() as reservation:
             yield target, reservation
@@ -91,12 +94,13 @@ def check_count(target: Target, count: int) -> None:
 
 
 async def classify(
-    state: State, target: Target, images: Sequence[bytes] | Sequence[Pixels]
+    state: State, known: dict[str, Any], target: Target, images: Sequence[bytes] | Sequence[Pixels]
 ) -> list[Classification]:
     """The results of the images of a request; the first failure fails it.
 
     Args:
         state: Of the application.
+        known: Of the request.
         target: The model.
         images: Files, or pixels uint8 [H, W, 3] of the model's input size.
 
@@ -117,7 +121,10 @@ async def classify(
         else:
             text = f"Image {number} of {len(outcomes)}: {outcome}"
             raise type(outcome)(text) from outcome
-    state.metrics.stages(target.model, responses.timing(found, started))
+    timing_ms = responses.timing(found, started)
+    found_scores = scores(target, found)
+    best = zip(found_scores.max(1).tolist(), found_scores.argmax(1).tolist(), strict=True)
+    state.metrics.answered(known, target.model, found, timing_ms, best)
     return found
 
 

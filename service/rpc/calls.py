@@ -30,7 +30,7 @@ from service.errors import (
     RequestTooLarge,
     ServiceError,
 )
-from service.metrics import GRPC
+from service.monitoring.metrics import GRPC
 from service.rpc import statuses, wire
 from service.rpc.methods import ADMIN_METHODS, PROBES, Incoming, Method
 
@@ -81,10 +81,11 @@ class Calls:
         arriving = asyncio.Semaphore(MAX_ARRIVING)
 
         async def answer(_: object, context: Context) -> bytes:
-            async def found(metadata: dict[str, str]) -> bytes:
-                key = None if path.endswith(PROBES) else self._admitted(metadata, method)
+            async def found(metadata: dict[str, str], known: dict[str, Any]) -> bytes:
+                key = None if path.endswith(PROBES) else self._admitted(metadata, method, known)
                 with self._state.budget.reserve() as reservation:
                     data = await self._read(context, arriving)
+                    known["bytes_in"] = len(data)
                     if key is not None:
                         key.receive(len(data))
                     reservation.take(len(data))
@@ -93,7 +94,7 @@ class Calls:
                     # What is left of it is in the message.
                     del data
                     left_s = _time_left(context)
-                    given = await method(Incoming(self._state, message, metadata, left_s))
+                    given = await method(Incoming(self._state, known, message, metadata, left_s))
                 if isinstance(given, dict):
                     given = ParseDict(given, response(), ignore_unknown_fields=True)
                 encoded: bytes = given.SerializeToString()
@@ -103,7 +104,9 @@ class Calls:
 
         return grpc.stream_unary_rpc_method_handler(answer)
 
-    def _admitted(self, metadata: dict[str, str], method: Method) -> Key | None:
+    def _admitted(
+        self, metadata: dict[str, str], method: Method, known: dict[str, Any]
+    ) -> Key | None:
         """The client of a call, where calls need a key; its message is not read yet.
 
         Raises:
@@ -114,6 +117,7 @@ class Calls:
         if not keys.are_needed:
             return None
         key = keys.check(metadata.get("authorization"), metadata.get("x-api-key"))
+        known["key"] = key.name
         key.admit(0, admin=method in ADMIN_METHODS.values())
         CURRENT.set(key)
         return key
@@ -136,7 +140,10 @@ class Calls:
             task.cancel()
 
     async def _around(
-        self, path: str, context: Context, found: Callable[[dict[str, str]], Awaitable[bytes]]
+        self,
+        path: str,
+        context: Context,
+        found: Callable[[dict[str, str], dict[str, Any]], Awaitable[bytes]],
     ) -> bytes:
         """What `found` returns for the metadata of a call; its failure becomes the call's."""
         metadata = {
@@ -145,6 +152,7 @@ class Calls:
             if isinstance(value, str)
         }
         identity = identity_of(metadata.get(IDENTITY, ""))
+        known: dict[str, Any] = {"request_id": identity}
         started = time.perf_counter()
         response, status = b"", CLIENT_CLOSED_REQUEST
         error: Failure | None = None
@@ -155,7 +163,7 @@ class Calls:
         try:
             if self._draining:
                 raise Draining(DRAINING)
-            response = await found(metadata)
+            response = await found(metadata, known)
             status = OK
         except (ServiceError, BundleError, ImageError) as exc:
             error = exc
@@ -169,7 +177,7 @@ class Calls:
                     error = DeadlineExceeded("The deadline of the call has passed.")
                 raise
         except Exception:
-            log.exception("request %s failed", identity)
+            log.exception("request %s failed", identity, extra={"request_id": identity})
             error = InternalError(
                 "The service failed on this request. "
                 f"Its log has the cause under the request id {identity}."
@@ -179,7 +187,8 @@ class Calls:
             if error is not None:
                 status = statuses.http_status(error)
                 self._state.metrics.problem(error.code)
-            self._finished(path, context, status, time.perf_counter() - started, identity)
+                known["problem"] = error.code
+            self._finished(path, context, status, time.perf_counter() - started, known)
         if error is not None:
             # It raises.
             await context.abort(
@@ -191,14 +200,13 @@ class Calls:
         return response
 
     def _finished(
-        self, path: str, context: Context, status: int, seconds: float, identity: str
+        self, path: str, context: Context, status: int, seconds: float, known: dict[str, Any]
     ) -> None:
         level = logging.DEBUG if path.endswith(PROBES) else logging.INFO
-        client = _address(context.peer()) if self._state.settings.log_client else ""
-        key = CURRENT.get()
-        name = "" if key is None else key.name
-        log_request(level, GRPC, path, status, seconds, identity, name, client)
-        self._state.metrics.request(GRPC, path, status, seconds)
+        if self._state.settings.log_client:
+            known["client"] = _address(context.peer())
+        log_request(level, path, GRPC, path, status, seconds, known)
+        self._state.metrics.request(GRPC, path, status, seconds, known)
 
     async def _read(self, context: Context, arriving: asyncio.Semaphore) -> bytes:
         """The message of a call.

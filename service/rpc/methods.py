@@ -28,6 +28,7 @@ class Incoming(NamedTuple):
     """A message, and what came with it."""
 
     state: State  # of the application
+    known: dict[str, Any]  # of the call, for its log line
     message: Any
     metadata: Mapping[str, str]
     timeout_s: float | None  # what is left; None: the client sets no deadline
@@ -36,7 +37,7 @@ class Incoming(NamedTuple):
         """What it asks for; an empty name is the default model."""
         header = self.state.settings.session_header.lower()
         session = self.metadata.get(header) if self.state.registry.traffic else None
-        return Call(self.state, name or None, version or None, session, self.timeout_s)
+        return Call(self.state, self.known, name or None, version or None, session, self.timeout_s)
 
 
 Method = Callable[[Incoming], Awaitable[Any]]
@@ -92,7 +93,7 @@ async def model_infer(incoming: Incoming) -> Any:
         document = messages.document(message)
         check_outputs(document)
         images = messages.images(target, document.inputs[0], message)
-        found = await work.classify(incoming.state, target, images)
+        found = await work.classify(incoming.state, incoming.known, target, images)
     return messages.response(target, message.id, results(target, document, found))
 
 

@@ -10,6 +10,7 @@ from bundle.machine import (
     available_memory,
     computes_in_bf16,
     cuda_device_name,
+    oom_kills,
     processor,
     usable_cores,
 )
@@ -96,3 +97,24 @@ def test_a_cuda_device_has_the_name_that_its_driver_gives(status: int, name: str
             return 0
 
     assert cuda_device_name(Driver()) == name
+
+
+@pytest.mark.parametrize(
+    ("groups", "files"),
+    [
+        ("0::/a\n", {"a__memory_dot_events": "low 0\nhigh 0\nmax 9\noom 4\noom_kill 3\n"}),
+        (
+            "4:memory:/a\n",
+            {"memory__a__memory_dot_oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"},
+        ),
+    ],
+    ids=["cgroup v2", "cgroup v1"],
+)
+def test_processes_killed_for_lack_of_memory_are_counted(
+    groups: str, files: dict[str, str], tmp_path: Path
+) -> None:
+    assert oom_kills(*machine(tmp_path, groups, **files)) == 3
+
+
+def test_without_a_control_group_no_process_is_counted(tmp_path: Path) -> None:
+    assert oom_kills(*machine(tmp_path, "0::/unseen\n")) == 0

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bundle.scores import calibrated_softmax, top_k
+from bundle.format.baseline import Baseline
+from bundle.scores import baseline, calibrated_softmax, top_k
 
 
 @given(
@@ -52,3 +53,19 @@ def test_wrong_arguments_are_refused() -> None:
         top_k([1.0], ["a", "b"], 1)
     with pytest.raises(ValueError, match="at least 1"):
         top_k([1.0], ["a"], 0)
+
+
+def test_the_baseline_has_each_image_once_in_scores_and_in_classes() -> None:
+    logits = np.log([[0.5, 0.3, 0.2], [0.1, 0.85, 0.05], [0.001, 0.998, 0.001], [1.0, 1e-9, 1e-9]])
+
+    found = baseline(logits, 1.0, "validation")
+
+    assert found == {
+        "split": "validation",
+        "samples": 4,
+        "scores": [0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 2],
+        "classes": [2, 2, 0],
+    }
+    assert Baseline.model_validate(found).samples == 4
+    flat = baseline(logits, 1e6, "validation")["scores"]
+    assert flat == [0, 0, 0, 4, *[0] * 8], "the scores are those at the temperature"

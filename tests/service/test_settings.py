@@ -28,6 +28,8 @@ from tests.service.conftest import environment
         ("default_model", "../up"),
         ("runtime", "OpenVINO int8"),
         ("log_level", "loud"),
+        ("log_format", "xml"),
+        ("metrics_classes", "-1"),
         ("models_dir", "/nowhere/models"),
         ("compiled_dir", "/proc/compiled"),
         ("cors_origins", "example.org"),

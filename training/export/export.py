@@ -150,6 +150,7 @@ def model_record(
         "imported": None,
         "metrics": [],
         "calibration": NOT_CALIBRATED,
+        "baseline": None,
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }
 

@@ -187,6 +187,7 @@ def _with_figures(
     figures = {
         "metrics": found.metrics,
         "calibration": found.calibration,
+        "baseline": found.baseline,
         "export": {"max_logit_difference": difference, "samples": len(network.compared)},
         "golden": _golden(network, found.calibration["temperature"]),
     }

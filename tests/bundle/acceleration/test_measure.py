@@ -73,7 +73,7 @@ def test_of_two_devices_the_worse_is_recorded_and_what_dies_is_left_out(
     options = Acceleration(test=test, turn_s=0, hardware=str.upper)
     left_out: list[str] = []
 
-    records, metrics = measure(loaded, manifest, IMAGES, options, left_out, lambda _: None)
+    records, metrics, _ = measure(loaded, manifest, IMAGES, options, left_out, lambda _: None)
 
     of_source, of_fp32 = records
     assert [speed["device"] for speed in of_source["speeds"]] == ["cpu"]
@@ -93,7 +93,7 @@ def test_an_artifact_that_no_self_test_would_accept_is_left_out(accelerated: Acc
     ]
     options, left_out = Acceleration(turn_s=0), list[str]()
 
-    records, _ = measure(loaded, manifest, IMAGES, options, left_out, lambda _: None)
+    records, *_ = measure(loaded, manifest, IMAGES, options, left_out, lambda _: None)
 
     assert [record["id"] for record in records] == [SOURCE]
     assert left_out[0].startswith("openvino-int8 on a CPU: A score of a golden image differs by")
@@ -106,9 +106,26 @@ def test_logits_that_are_known_are_not_computed_again(accelerated: Accelerated) 
     known = process.infer(test.pixels, 1)
     source = running(manifest.source, process)._replace(logits=known)
 
-    _, metrics = measure(
+    _, metrics, _ = measure(
         [source], manifest, IMAGES, Acceleration(test=test, turn_s=0), [], lambda _: None
     )
 
     assert metrics[0]["value"] == 1.0
     assert process.batches.count(6) == 1
+
+
+def test_a_bundle_without_a_baseline_gets_that_of_the_test_images(accelerated: Accelerated) -> None:
+    manifest = accelerated.manifest
+    assert manifest.baseline is not None
+    test = LabelledImages(np.repeat(IMAGES, 2, axis=0), np.arange(6) % 3)
+    options = Acceleration(test=test, turn_s=0)
+    without = manifest.model_copy(update={"baseline": None})
+
+    found = [
+        measure([running(manifest.source, FakeProcess("cpu"))], each, IMAGES, options, [], print)
+        for each in (manifest, without)
+    ]
+
+    assert found[0].baseline == manifest.baseline.model_dump()
+    assert found[1].baseline is not None
+    assert (found[1].baseline["split"], found[1].baseline["classes"]) == ("test", [2, 2, 2])

@@ -23,7 +23,7 @@ DIGEST = "0" * 64
 def record() -> dict[str, Any]:
     golden = [{"file": "golden/blue.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
     files = {name: {"size": 1, "sha256": DIGEST} for name in ("model.pt", "golden/blue.png")}
-    start = {"schema_version": 4, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
+    start = {"schema_version": 5, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
     return start | manifest_fields("torch", LABELS, 32, golden) | {"files": files}
 
 
@@ -56,21 +56,30 @@ def earlier(fields: dict[str, Any], version: int) -> dict[str, Any]:
     fields = copy.deepcopy(fields) | {"schema_version": version}
     size = {key: value for key, value in fields.pop("heatmap").items() if key != "method"}
     fields["architecture"]["feature_map"] = size
-    for name in ("label_ids", "imported"):
+    for name in ("label_ids", "imported", "baseline"):
         del fields[name]
     for metric in fields["metrics"]:
         del metric["labels"]
     return fields
 
 
+def test_a_manifest_of_version_4_is_read_as_one_without_a_baseline() -> None:
+    fields = record() | {"schema_version": 4}
+    del fields["baseline"]
+
+    found = parse_manifest(json.dumps(fields).encode())
+
+    assert found == parse_manifest(json.dumps(record() | {"baseline": None}).encode())
+
+
 def test_a_manifest_of_version_3_is_read_as_one_of_a_trained_model() -> None:
-    expected = parse_manifest(json.dumps(record()).encode())
+    expected = parse_manifest(json.dumps(record() | {"baseline": None}).encode())
 
     assert parse_manifest(json.dumps(earlier(record(), 3)).encode()) == expected
 
 
 def test_a_manifest_of_version_1_is_read_as_one_whose_artifact_was_not_measured() -> None:
-    expected = parse_manifest(json.dumps(record()).encode())
+    expected = parse_manifest(json.dumps(record() | {"baseline": None}).encode())
     fields = earlier(record(), 1)
     for name in ("derivation", "speeds"):
         del fields["artifacts"][0][name]
@@ -79,7 +88,7 @@ def test_a_manifest_of_version_1_is_read_as_one_whose_artifact_was_not_measured(
 
 
 def test_a_manifest_of_version_2_is_read_as_one_that_was_measured_on_a_cpu() -> None:
-    fields = record()
+    fields = record() | {"baseline": None}
     speed = {
         "hardware": "any",
         "threads": 1,
@@ -157,7 +166,10 @@ def test_an_unsafe_path_is_refused(path: str, where: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema_version",), 5),
+        (("schema_version",), 6),
+        (("baseline", "samples"), 5),
+        (("baseline", "scores"), [4]),
+        (("baseline", "classes"), [2, 2]),
         (("version",), "1"),
         (("version",), 0),
         (("name",), "../tiny"),

@@ -42,6 +42,9 @@ def test_accuracy_and_temperature_are_measured(network: Path, folder: Path, tmp_
     assert manifest.metrics[0].samples == 60
     assert isinstance(manifest.calibration, Calibration)
     assert manifest.calibration.samples == 30
+    assert manifest.baseline is not None
+    assert (manifest.baseline.split, manifest.baseline.samples) == ("test", 60)
+    assert all(manifest.baseline.classes)
 
 
 def test_few_images_fit_no_temperature(network: Path, folder: Path, tmp_path: Path) -> None:

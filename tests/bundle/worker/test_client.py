@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -102,5 +106,52 @@ def test_a_process_ends_by_itself_when_its_parent_hangs_up() -> None:
         process = decoding()
         await process.start(60)
         assert "Exit: status 0" in await process.kill(grace_s=60)
+
+    asyncio.run(test())
+
+
+def end(process: FramedProcess, number: signal.Signals) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, number)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "reason"),
+    [
+        (lambda process: end(process, signal.SIGKILL), "killed"),
+        (lambda process: end(process, signal.SIGSEGV), "crashed"),
+        (lambda process: end(process, signal.SIGSTOP), "timeout"),
+        (FramedProcess.kill_now, "replaced"),
+    ],
+    ids=["killed", "crashed", "timeout", "replaced"],
+)
+def test_why_a_process_has_ended_is_known(
+    disturb: Callable[[FramedProcess], None], reason: str
+) -> None:
+    async def test() -> None:
+        process = decoding()
+        await process.start(60)
+        disturb(process)
+        with pytest.raises((WireClosed, TimeoutError)):
+            await process.ask({"geometry": "{}"}, [np.zeros(1, np.uint8)], 0.5)
+        await process.kill(30)
+        assert process.reason == reason
+
+    asyncio.run(test())
+
+
+def test_a_process_that_leaves_with_a_status_and_one_that_sends_what_is_wrong_differ() -> None:
+    async def test() -> None:
+        process = decoding()
+        await process.start(60)
+        with pytest.raises(WireClosed):
+            await process.ask({"geometry": "{}"}, [np.zeros(1, np.uint8)], 30)
+        await process.kill(30)
+        assert process.reason == "exited", "the geometry is not valid"
+
+        process = decoding()
+        await process.start(60)
+        await process.kill()
+        assert process.reason == "protocol", "the parent kills it for what it has sent"
 
     asyncio.run(test())

@@ -12,6 +12,7 @@ import numpy as np
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
 from bundle.worker.client import FramedProcess
+from bundle.worker.process import Reason
 from bundle.worker.wire import Array, Frame, WireClosed
 from service.decoding.pool import Decoder
 from service.settings import Settings
@@ -39,6 +40,7 @@ class FakeProcess(FramedProcess):
 
     def __init__(self, machine: Machine) -> None:
         self.files: list[bytes] = []
+        self.reason: Reason | None = "killed"
         self._machine = machine
         self._ready = False
         self._pending: asyncio.Future[Frame] | None = None

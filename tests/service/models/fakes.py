@@ -22,6 +22,7 @@ from bundle.worker.model_process import (
     Pixels,
     RuntimeInfo,
 )
+from bundle.worker.process import Reason
 from service.models.model import ServedModel
 from service.settings import Settings
 from tests.bundle.format.test_manifest import record
@@ -53,6 +54,10 @@ class FakeProcess(ModelProcess):
     @property
     def running(self) -> bool:
         return self._ready
+
+    @property
+    def reason(self) -> Reason:
+        return "killed"
 
     async def start(self, timeout_s: float) -> RuntimeInfo:  # noqa: ARG002
         machine = self._machine

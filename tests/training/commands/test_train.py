@@ -98,6 +98,8 @@ def test_a_requested_share_is_held_out_and_its_temperature_recorded(
     assert isinstance(manifest.calibration, Calibration)
     assert 0.05 < manifest.calibration.temperature < 20
     assert manifest.calibration.samples == 30
+    assert manifest.baseline is not None
+    assert (manifest.baseline.split, manifest.baseline.samples) == ("validation", 30)
     assert "not calibrated" not in done.stdout
     error = manifest.calibration.expected_calibration_error_after
     assert f"before and {error:.4f} after scaling" in done.stdout

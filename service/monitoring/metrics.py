@@ -6,31 +6,41 @@ sets: no client can create a time series.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import get_args
+import time
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Histogram,
     ProcessCollector,
+    generate_latest,
 )
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from bundle.format.baseline import SCORE_BOUNDS
 from service.access.keys import Keys
 from service.cache import Cache
-from service.models.model import ServedModel, State
+from service.decoding.pool import Decoder
+from service.models.batcher import Classification
+from service.models.model import ServedModel
+from service.monitoring.scrape import (
+    MODEL,
+    of_cache,
+    of_certificate,
+    of_decoder,
+    of_keys,
+    of_models,
+    of_predictions,
+)
 from service.repository.registry import Registry
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 STAGES = ("decode", "queue", "inference")
 # Of HTTP, and the calls of gRPC.
 GRPC = "GRPC"
@@ -38,13 +48,21 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 # An unknown path is chosen by the client, so it may not become a label.
 NO_ROUTE = "none"
 OTHER_METHOD = "other"
-MODEL = ["model", "version"]
+OPENMETRICS = "application/openmetrics-text"
 
 
 class Metrics(Collector):
-    """The metrics of one application; `codes` are those of its problems, `keys` its clients."""
+    """The metrics of one application.
 
-    def __init__(self, codes: Iterable[str], keys: Keys | None = None) -> None:
+    Args:
+        codes: of its problems.
+        keys: its clients.
+        max_classes: predictions are counted by class for models of this many classes at most.
+    """
+
+    def __init__(
+        self, codes: Iterable[str], keys: Keys | None = None, max_classes: int = 0
+    ) -> None:
         self._keys = keys
         self._library = CollectorRegistry()
         self._requests = Counter(
@@ -67,6 +85,13 @@ class Metrics(Collector):
             buckets=SECONDS,
             registry=self._library,
         )
+        self._scores = Histogram(
+            "resnet_top1_score",
+            "Scores of the best class of each image.",
+            MODEL,
+            buckets=SCORE_BOUNDS,
+            registry=self._library,
+        )
         self._problems = Counter(
             "resnet_problems",
             "Problems in responses, by code.",
@@ -80,17 +105,33 @@ class Metrics(Collector):
         # Children by labels: looking one up in the library costs more than counting.
         self._of_requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._of_stages: dict[tuple[str, int], list[Histogram]] = {}
+        # For each image of a model the score and the index of its best class.
+        self._of_scores: dict[tuple[str, int], tuple[Histogram, Counts[int]]] = {}
+        self._max_classes = max_classes
+        # Once somebody asks for them.
+        self._exemplars = False
         self._models: Registry | None = None
+        self._decoder: Decoder | None = None
         self._cache: Cache | None = None
         # When the certificate that is served ends, in seconds since 1970; None: HTTP.
         self.certificate_expires: Callable[[], float] | None = None
 
-    def watch(self, models: Registry, cache: Cache | None) -> None:
-        """Report these models and this cache from now on."""
-        self._models, self._cache = models, cache
+    def watch(self, models: Registry, decoder: Decoder, cache: Cache | None) -> None:
+        """Report these owners of metrics from now on."""
+        self._models, self._decoder, self._cache = models, decoder, cache
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request after its response; `route` is one of the application's, or `none`."""
+    def request(
+        self, method: str, route: str, status: int, seconds: float, known: Mapping[str, Any]
+    ) -> None:
+        """Count a request after its response.
+
+        Args:
+            method: GRPC for a call.
+            route: one of the application's, or `none`.
+            status: of the response.
+            seconds: from the head of the request to the end of its response.
+            known: its `request_id` and `trace_id`, for exemplars.
+        """
         key = method, route, status
         children = self._of_requests.get(key)
         if children is None:
@@ -102,13 +143,37 @@ class Metrics(Collector):
             if method == key[0]:
                 self._of_requests[key] = children
         children[0].inc()
-        children[1].observe(seconds)
+        children[1].observe(seconds, _exemplar(known) if self._exemplars else None)
 
-    def stages(self, model: ServedModel, timing_ms: Mapping[str, float]) -> None:
-        """Count the stages of a request; a cached result went through none."""
+    def answered(
+        self,
+        known: dict[str, Any],
+        model: ServedModel,
+        found: Sequence[Classification],
+        timing_ms: Mapping[str, float],
+        best: Iterable[tuple[float, int]],
+    ) -> None:
+        """Count what was predicted for a request, and its stages; leave them for log and trace.
+
+        Args:
+            known: of the request, for its log line and its trace.
+            model: that has predicted.
+            found: its results.
+            timing_ms: of each stage.
+            best: score and index of the best class of each result.
+        """
+        known["timing_ms"], known["answered_at"] = timing_ms, time.perf_counter()
+        known["by_decoder"] = any(each.by_decoder for each in found)
+        key = model.name, model.version
+        counts = self._of_scores.get(key)
+        if counts is None:
+            counts = self._of_scores[key] = self._scores.labels(*key), Counts()
+        for score, index in best:
+            counts[0].observe(score)
+            counts[1][index] += 1
+        # A cached result went through none.
         if not timing_ms["inference"]:
             return
-        key = model.name, model.version
         children = self._of_stages.get(key)
         if children is None:
             children = self._of_stages[key] = [
@@ -132,6 +197,17 @@ class Metrics(Collector):
         """Count a problem: a response, or one image of a batch."""
         self._problems.labels(code).inc()
 
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All metrics and their content type: OpenMetrics if `accept` has it, else Prometheus's.
+
+        Only OpenMetrics has exemplars, so they are kept from the first such scrape on.
+        """
+        if OPENMETRICS in accept:
+            self._exemplars = True
+            text = openmetrics.generate_latest(self)  # type: ignore[no-untyped-call]
+            return text, openmetrics.CONTENT_TYPE_LATEST
+        return generate_latest(self), CONTENT_TYPE_PLAIN_0_0_4
+
     def collect(self) -> Iterator[Metric]:
         """All metrics, for the client library."""
         for metric in self._library.collect():
@@ -141,79 +217,20 @@ class Metrics(Collector):
             ]
             yield metric
         if self._keys is not None:
-            yield from _of_keys(self._keys)
+            yield from of_keys(self._keys)
         if self._models is not None:
-            yield from _of_models(self._models.all())
+            models = self._models.all()
+            yield from of_models(models)
+            seen = {key: classes for key, (_, classes) in self._of_scores.items()}
+            yield from of_predictions(models, seen, self._max_classes)
+        if self._decoder is not None:
+            yield of_decoder(self._decoder)
         if self._cache is not None:
-            yield from _of_cache(self._cache)
+            yield from of_cache(self._cache)
         if self.certificate_expires is not None:
-            yield GaugeMetricFamily(
-                "resnet_tls_certificate_expiry_timestamp_seconds",
-                "When the certificate that is served ends, in seconds since 1970.",
-                self.certificate_expires(),
-            )
+            yield of_certificate(self.certificate_expires())
 
 
-def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
-    state = GaugeMetricFamily(
-        "resnet_model_state", "1 for the current state of the model.", labels=[*MODEL, "state"]
-    )
-    info = InfoMetricFamily("resnet_model", "The artifact that runs.", labels=MODEL)
-    waiting = GaugeMetricFamily("resnet_queue_images", "Images in the queue.", labels=MODEL)
-    batches = HistogramMetricFamily("resnet_batch_images", "Images per forward pass.", labels=MODEL)
-    for model in models:
-        labels = [model.name, str(model.version)]
-        for each in get_args(State):
-            state.add_metric([*labels, each], model.state == each)
-        if model.info is not None:
-            runs = model.info
-            info.add_metric(
-                labels,
-                {
-                    "artifact": runs["artifact_id"],
-                    "runtime": runs["runtime"],
-                    "precision": runs["precision"],
-                    "device": runs["device"],
-                },
-            )
-        waiting.add_metric(labels, len(model.queue))
-        sizes = model.queue.batch_sizes
-        below = [sum(count for size, count in sizes.items() if size <= bound) for bound in IMAGES]
-        buckets = [
-            (str(float(bound)), float(count)) for bound, count in zip(IMAGES, below, strict=True)
-        ]
-        batches.add_metric(
-            labels,
-            [*buckets, ("+Inf", float(sizes.total()))],
-            sum(size * count for size, count in sizes.items()),
-        )
-    yield from (state, info, waiting, batches)
-
-
-def _of_keys(keys: Keys) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
-        "resnet_key_requests", "Requests with an API key.", labels=["key", "outcome"]
-    )
-    size = CounterMetricFamily("resnet_key_bytes", "Bytes of their bodies.", labels=["key"])
-    for name, key in keys.clients.items():
-        for outcome, count in key.outcomes.items():
-            requests.add_metric([name, outcome], count)
-        size.add_metric([name], key.bytes)
-    yield from (requests, size)
-    yield GaugeMetricFamily(
-        "resnet_key_file_error",
-        "1: the file of API keys is wrong, and what it said before applies.",
-        keys.error is not None,
-    )
-
-
-def _of_cache(cache: Cache) -> Iterator[Metric]:
-    lookups = CounterMetricFamily(
-        "resnet_cache_lookups", "Cache lookups, one per image.", labels=["result"]
-    )
-    for result, count in cache.lookups.items():
-        lookups.add_metric([result], count)
-    yield lookups
-    yield GaugeMetricFamily("resnet_cache_entries", "Cached images.", len(cache))
-    yield GaugeMetricFamily("resnet_cache_bytes", "Memory of the cache.", cache.held_bytes)
-    yield GaugeMetricFamily("resnet_cache_max_bytes", "Memory limit.", cache.max_bytes)
+def _exemplar(known: Mapping[str, Any]) -> dict[str, str]:
+    """Which request it was, in at most 128 characters as OpenMetrics demands."""
+    return {name: known[name] for name in ("request_id", "trace_id") if known.get(name)}

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 import service
 from service.app import create_app
-from service.metrics import NO_ROUTE, Metrics
+from service.monitoring.metrics import NO_ROUTE, OPENMETRICS, Metrics
 from service.settings import Settings
 from tests.service.conftest import Server
 from tests.service.images import coloured, encode, varied
@@ -57,7 +60,39 @@ def test_the_format_is_the_prometheus_text_format(caching_server: Server) -> Non
     assert all(family.documentation and family.type != "unknown" for family in families)
     assert "_created" not in response.text
     described = caching_server.client.get("/openapi.json").json()["paths"]["/metrics"]["get"]
-    assert set(described["responses"]["200"]["content"]) == {"text/plain"}
+    assert set(described["responses"]["200"]["content"]) == {"text/plain", OPENMETRICS}
+
+
+def test_openmetrics_has_the_latest_request_of_each_bucket(caching_server: Server) -> None:
+    accept = f"{OPENMETRICS};version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5"
+    client = caching_server.client
+    client.get("/metrics", headers={"Accept": accept})  # the first one asks for them
+    client.get("/models", headers={"X-Request-Id": "the-latest"})
+
+    response = client.get("/metrics", headers={"Accept": accept})
+
+    kind = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert response.headers["content-type"] == kind
+    parsed = parse_openmetrics(response.text)  # type: ignore[no-untyped-call]
+    families = {each.name: each for each in parsed}
+    exemplars = [
+        sample.exemplar
+        for sample in families["http_request_duration_seconds"].samples
+        if sample.labels["route"] == "/models" and sample.exemplar
+    ]
+    assert {"request_id": "the-latest"} in [each.labels for each in exemplars]
+    text = {each.name for each in scrape(caching_server).families}
+    assert {
+        name + "_info" if each.type == "info" else name for name, each in families.items()
+    } == text
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "text/plain;version=x", "application/json"])
+def test_any_other_scraper_gets_text(caching_server: Server, accept: str) -> None:
+    response = caching_server.client.get("/metrics", headers={"Accept": accept})
+
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "request_id" not in response.text
 
 
 def test_the_page_of_operation_lists_exactly_the_metrics_that_exist(caching_server: Server) -> None:
