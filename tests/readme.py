@@ -39,12 +39,11 @@ PACKAGES = ("bundle", "service", "training", "frontend")
 OTHERS = {
     "models": "The model repository that ships with the project.",
     "docs": "Guides, references, experiments and decisions.",
-    "deploy": "Prometheus and Grafana: alerts, rules, a dashboard.",
+    "deploy": "What stands beside the service: HAProxy, Prometheus, Grafana.",
     "tests": "Tests, folder by folder as the packages are; the browser tests.",
     "benchmarks": "Measurements of the service, of its peers and of the machine's limits.",
     "scripts": "The programs behind the make verbs.",
     "docker": "Images of the service and of the page.",
-    "deploy": "Configurations of what stands beside the service.",
 }
 # Folders that one line of docs/tree.md stands for.
 FOLDERS = {

@@ -121,7 +121,7 @@ class Keys:
             return
         self.error = None
         self._take(entries)
-        log.info("API keys have been read again: %d clients", len(entries))
+        log.info("API keys have been read again; clients: %d", len(entries))
 
     def _look(self) -> _Stamp | None:
         if self._path is None:

@@ -157,7 +157,7 @@ def test_a_file_that_has_not_changed_is_not_read_again(
     keys.refresh()
     keys.refresh()
 
-    assert caplog.text.count("API keys have been read again: 2 clients") == 1
+    assert caplog.text.count("API keys have been read again; clients: 2") == 1
 
 
 @pytest.mark.anyio
