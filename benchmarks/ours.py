@@ -57,6 +57,7 @@ def serving(
     deadline_s: float = 120,
     cores: frozenset[int] | None = None,
     *,
+    port: int | None = None,
     shipped: bool = False,
     **settings: str,
 ) -> Iterator[Service]:
@@ -67,13 +68,14 @@ def serving(
         runtime: a value of SERVICE_RUNTIME.
         deadline_s: for the first response.
         cores: that the service may use; None: all.
+        port: to listen on; None: a free one.
         shipped: whether the service has all shipped models, or this one alone.
         settings: more settings, by their names in lower case.
 
     Raises:
         NotRunning: it exits, or does not respond within `deadline_s` seconds.
     """
-    port = free_port()
+    port = port or free_port()
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")
     }

@@ -49,13 +49,13 @@ def _client_or_stop() -> ServiceClient:
     except SettingsError as exc:
         views.show_settings_error(exc)
         st.stop()
-    return _connect(settings.service_url, settings.ca_bundle)
+    return _connect(settings.service_url, settings.api_key, settings.ca_bundle)
 
 
 @st.cache_resource
-def _connect(url: str, ca_bundle: str | None) -> ServiceClient:
+def _connect(url: str, api_key: str | None, ca_bundle: str | None) -> ServiceClient:
     # One connection pool for all visitors.
-    return ServiceClient(open_session(url, ca_bundle), url)
+    return ServiceClient(open_session(url, api_key, ca_bundle), url)
 
 
 def _model_list_or_stop(client: ServiceClient) -> ModelList:

@@ -69,16 +69,21 @@ class TimedPrediction:
     round_trip_ms: float
 
 
-def open_session(url: str, ca_bundle: str | None = None) -> requests.Session:
+def open_session(
+    url: str, api_key: str | None = None, ca_bundle: str | None = None
+) -> requests.Session:
     """Make a session for the service at `url`; it retries failed connections of GET, not of POST.
 
-    With `ca_bundle`, a PEM file, it trusts the authorities in there, in place of the usual ones.
-    Three attempts with backoff cover a restarting service; more would turn an outage into a storm.
+    It sends the API key with every request, if there is one. With `ca_bundle`, a PEM file, it
+    trusts the authorities in there, in place of the usual ones. Three attempts with backoff cover a
+    restarting service; more would turn an outage into a storm.
     """
     session = requests.Session()
     # A proxy in the environment is for the internet; the service is on the local network.
     session.trust_env = False
     session.verify = ca_bundle or True
+    if api_key is not None:
+        session.headers["Authorization"] = f"Bearer {api_key}"
     # False: the first error of a kind is raised as it is. Without the last argument urllib3 would
     # sleep for Retry-After and retry, before the visitor sees that the service is busy.
     retries = Retry(

@@ -18,6 +18,10 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$:!])")
 
 # By status: a title and the advice, for a visitor without technical knowledge.
 _BY_STATUS = {
+    401: (
+        "The service does not know this page",
+        "Its operator sets FRONTEND_API_KEY to a key of the service, and restarts the page.",
+    ),
     404: (
         "The service does not know this model any more",
         "Reload the page to see the models it holds now.",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 VARIABLE = "SERVICE_URL"
+KEY_VARIABLE = "FRONTEND_API_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
 # The name that requests gives it.
 CA_VARIABLE = "REQUESTS_CA_BUNDLE"
@@ -23,10 +24,12 @@ class Settings:
 
     Attributes:
         service_url: root of the service, `http` or `https`, without a trailing slash.
+        api_key: of the page, for a service that needs keys; None: it sends none.
         ca_bundle: certificates of the authorities to trust with `https`; None: the usual ones.
     """
 
     service_url: str
+    api_key: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
 
     @classmethod
@@ -39,7 +42,18 @@ class Settings:
         return cls(
             service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL),
             ca_bundle=_checked_path(environment.get(CA_VARIABLE, "").strip()),
+            api_key=_checked_key(environment.get(KEY_VARIABLE, "").strip()) or None,
         )
+
+
+def _checked_key(value: str) -> str:
+    # The value is not repeated: it is secret, and this text is shown on the page.
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise SettingsError(
+            f"{KEY_VARIABLE} must be an API key of the service, as `python -m service keys new` "
+            f"prints it. Received: {len(value)} characters that are not all visible ASCII"
+        )
+    return value
 
 
 def _checked_path(value: str) -> str | None:

@@ -1,4 +1,4 @@
-"""`python -m service` starts the service; `python -m service settings` prints its settings."""
+"""`python -m service` starts the service; `settings` prints its settings, `keys new` makes one."""
 
 if __name__ == "__main__":
     import sys
@@ -11,8 +11,15 @@ if __name__ == "__main__":
         except SettingsError as exc:
             sys.exit(f"The service can't start: {exc}")
         print(*ignored_variables(), sep="\n", file=sys.stderr)  # noqa: T201
+    elif sys.argv[1:2] == ["keys"]:
+        from service.access.command import main as keys
+
+        sys.exit(keys(sys.argv[2:]))
     elif sys.argv[1:]:
-        sys.exit("Usage: python -m service [settings]. The settings are environment variables.")
+        sys.exit(
+            "Usage: python -m service [settings | keys new NAME]. "
+            "The settings are environment variables."
+        )
     else:
         from service.server import main
 

@@ -13,6 +13,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.routing import BaseRoute, Route
 
+from service.access.door import Door
+from service.access.keys import Keys
 from service.api import problems
 from service.api.cors import CrossOrigin
 from service.api.middleware import RequestLog
@@ -45,7 +47,11 @@ def create_app(settings: Settings) -> FastAPI:
     """The service over the model repository `settings.models_dir`.
 
     Models load in the background once the application starts; `/readyz` says when they are ready.
+
+    Raises:
+        SettingsError: the API keys can't be read.
     """
+    keys = Keys(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -60,11 +66,13 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.metrics.watch(registry, cache)
         await lifecycle.start()
         decoder.start()
+        watching = asyncio.create_task(keys.watch())
         try:
             # Another SIGINT cancels this; the shutdown below still has to run.
             with suppress(asyncio.CancelledError):
                 yield
         finally:
+            watching.cancel()
             await lifecycle.stop()
             await decoder.stop()
 
@@ -80,11 +88,12 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
-    app.state.metrics = Metrics(error.code for error in problems.PROBLEMS)
+    app.state.keys = keys
+    app.state.metrics = Metrics((error.code for error in problems.PROBLEMS), keys)
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
     app.router.routes[:0] = [*router.routes, *ROUTES]
     app.add_api_route("/docs", documentation, include_in_schema=False)
-    if settings.admin_key is not None:
+    if settings.admin_key is not None or settings.api_keys_file is not None:
         app.include_router(repository.router)
     _surround(app)
     app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]
@@ -115,10 +124,13 @@ def _surround(app: FastAPI) -> None:
     settings: Settings = app.state.settings
     metrics: Metrics = app.state.metrics
     problems.install(app, metrics.problem)
+    root_path = settings.root_path or ""
+    if settings.needs_keys:
+        app.add_middleware(Door, keys=app.state.keys, root_path=root_path)
     app.add_middleware(
         RequestLog,
         metrics=metrics,
-        root_path=settings.root_path or "",
+        root_path=root_path,
         log_client=settings.log_client,
     )
     if settings.cors_origins:
@@ -132,10 +144,15 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
     batch = schema["paths"]["/predict/batch"]["post"]["requestBody"]["content"]
     files = batch["multipart/form-data"]["schema"]["properties"]["files"]
-    files["maxItems"] = app.state.settings.batch_files
+    files |= {"minItems": 1, "maxItems": app.state.settings.batch_files}
 
+    if app.state.keys.are_needed:
+        # For generated clients, and for the button "Authorize" of /docs.
+        schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"key": []}]
     registry: Registry | None = getattr(app.state, "registry", None)
-    if registry is None:
+    # The document needs no key, but the names of the models do.
+    if registry is None or app.state.keys.are_needed:
         return schema
     # "Try it out" fills in the first example.
     names = sorted({model.name for model in registry.all()})

@@ -2,7 +2,8 @@
 
     ServiceError
         NotFound, MethodNotAllowed                  request → route
-        Unauthorized                                route → admin
+        Unauthorized, UnknownKey, Forbidden         request → client
+        RateLimited                                 client → route
         RequestTimeout, RequestTooLarge             socket → body
         MalformedRequest, UnsupportedMediaType      body → bytes of an image
         UnknownParameter, InvalidParameter          query → parameters
@@ -33,6 +34,8 @@ class ServiceError(Exception):
 
     code: ClassVar[str]
     retry_after_s: int | None = None
+    # The rest of the body is not read, so the connection is closed.
+    closes: bool = False
 
 
 class InternalError(ServiceError):
@@ -54,9 +57,27 @@ class MethodNotAllowed(ServiceError):
 
 
 class Unauthorized(ServiceError):
-    """The route needs a key, and the request has none or another one."""
+    """The route needs an API key, and the request has none."""
 
     code = "unauthorized"
+
+
+class UnknownKey(ServiceError):
+    """The API key of the request is none of this service."""
+
+    code = "unknown_key"
+
+
+class Forbidden(ServiceError):
+    """The route is for administrators, and the API key is not that of one."""
+
+    code = "forbidden"
+
+
+class RateLimited(ServiceError):
+    """The client is over the limit of requests or bytes per second that its API key has."""
+
+    code = "rate_limited"
 
 
 class RequestTimeout(ServiceError):
@@ -66,9 +87,10 @@ class RequestTimeout(ServiceError):
 
 
 class RequestTooLarge(ServiceError):
-    """The body is larger than the route accepts; it is not read."""
+    """The body is larger than the route or the API key accepts; it is not read."""
 
     code = "request_too_large"
+    closes = True
 
 
 class MalformedRequest(ServiceError):

@@ -25,6 +25,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
+from service.access.keys import Keys
 from service.cache import Cache
 from service.models.model import ServedModel, State
 from service.repository.registry import Registry
@@ -40,9 +41,10 @@ MODEL = ["model", "version"]
 
 
 class Metrics(Collector):
-    """The metrics of one application; `codes` are those of its problems."""
+    """The metrics of one application; `codes` are those of its problems, `keys` its clients."""
 
-    def __init__(self, codes: Iterable[str]) -> None:
+    def __init__(self, codes: Iterable[str], keys: Keys | None = None) -> None:
+        self._keys = keys
         self._library = CollectorRegistry()
         self._requests = Counter(
             "http_requests",
@@ -137,6 +139,8 @@ class Metrics(Collector):
                 sample for sample in metric.samples if not sample.name.endswith("_created")
             ]
             yield metric
+        if self._keys is not None:
+            yield from _of_keys(self._keys)
         if self._models is not None:
             yield from _of_models(self._models.all())
         if self._cache is not None:
@@ -183,6 +187,23 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
             sum(size * count for size, count in sizes.items()),
         )
     yield from (state, info, waiting, batches)
+
+
+def _of_keys(keys: Keys) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "resnet_key_requests", "Requests with an API key.", labels=["key", "outcome"]
+    )
+    size = CounterMetricFamily("resnet_key_bytes", "Bytes of their bodies.", labels=["key"])
+    for name, key in keys.clients.items():
+        for outcome, count in key.outcomes.items():
+            requests.add_metric([name, outcome], count)
+        size.add_metric([name], key.bytes)
+    yield from (requests, size)
+    yield GaugeMetricFamily(
+        "resnet_key_file_error",
+        "1: the file of API keys is wrong, and what it said before applies.",
+        keys.error is not None,
+    )
 
 
 def _of_cache(cache: Cache) -> Iterator[Metric]:

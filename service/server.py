@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from bundle import files
 from bundle.machine import tune_malloc
+from service.access.entries import read_entries
 from service.api.protocol import deadline_protocol
 from service.app import create_app, public_app
 from service.model_settings import read_model_settings
@@ -83,6 +84,7 @@ def usable_settings() -> Settings:
     settings = read_settings()
     _check_readable(settings)
     read_model_settings(settings)
+    read_entries(settings)
     _check_writable(settings)
     _check_address("SERVICE_HOST, SERVICE_PORT", settings.host, settings.port)
     _check_admin_port(settings)

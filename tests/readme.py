@@ -43,6 +43,7 @@ OTHERS = {
     "benchmarks": "Measurements of the service, of its peers and of the machine's limits.",
     "scripts": "The programs behind the make verbs.",
     "docker": "Images of the service and of the page.",
+    "deploy": "Configurations of what stands beside the service.",
 }
 # Folders that one line of docs/tree.md stands for.
 FOLDERS = {
@@ -74,6 +75,7 @@ FILES = {
     "benchmarks/RESULTS.md": "the last run of make bench, with every target",
     "benchmarks/page.md.jinja": "the template of RESULTS.md",
     "benchmarks/results.svg": "the plot of RESULTS.md",
+    "deploy/haproxy/haproxy.cfg": "two instances that are replaced in turn",
     "docker-compose.yml": "both containers on one machine",
     "docker/compose.gpu.yml": "on top of it, for an NVIDIA GPU",
     "docker/compose.tls.yml": "on top of it, for HTTPS",

@@ -32,13 +32,13 @@ VALIDATION_IMAGES = 1000  # more would not improve early stopping or calibration
 VALIDATION_FRACTION = (0.05, 0.2)  # min and max
 MIN_STEPS = 8  # per epoch, as long as a batch has MIN_BATCH images
 MIN_BATCH = 8
-MAX_BATCH = {"random": 128, "transfer": 64}
+MAX_BATCH = {"random": 128, "transfer": 32}
 SAMPLES_SEEN = 300_000  # over a run from random weights, approximately
 SCRATCH_EPOCHS = (30, 120)  # min and max
-# Fine-tuning of photos on processors with bf16 instructions. Without them an epoch of 1,800 photos
-# takes 12 minutes of two cores, and small crops, which take 4, were worse than the probe alone
-# (docs/experiments.md): there the probe is all.
-FINE_TUNED_SAMPLES = 15_000  # over a run, approximately
+# Fine-tuning of photos on processors with bf16 instructions: five epochs of 1,800 photos take 8
+# minutes of two cores. Without them one epoch takes 12 minutes, and what fits into their time was
+# worse than the probe alone (docs/experiments.md): there the probe is all.
+FINE_TUNED_SAMPLES = 9_000  # over a run, approximately
 FINE_TUNING_EPOCHS = (2, 8)  # min and max
 # From random weights, the moving average of the weights is kept: its validation loss on a handful
 # of images is less noisy. In one run (154 training, 38 validation images) the best epoch by that
@@ -268,7 +268,7 @@ def _why_network(overrides: Mapping[str, Any], transfer: bool) -> str:
 
 def _why_epochs(config: TrainConfig) -> str:
     if config.probe and config.epochs == 1:
-        return "a linear probe, which fits the classifier only; --epochs 9 fine-tunes all weights"
+        return "a linear probe, which fits the classifier only; --epochs 6 fine-tunes all weights"
     reasons = [f"early stopping after {config.patience} without a lower validation loss"]
     if config.ema_decay:
         reasons.insert(0, f"weights averaged over the last {min(AVERAGED_EPOCHS, config.epochs)}")

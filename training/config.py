@@ -227,16 +227,16 @@ RECIPES: dict[str, dict[str, Any]] = {
     # on. Pretrained features are large (squared norm 4,600 in ResNet-50), and SGD on them diverges
     # at rates that suit other networks. Clipping works at any scale of the features.
     "transfer": {
-        "epochs": 9,
+        "epochs": 6,
         "probe": True,
-        "batch_size": 64,
+        "batch_size": 32,
         "optimizer": "sgd",
-        "learning_rate": 0.001,
+        "learning_rate": 0.03,
         "weight_decay": 1e-4,
         "decay_all": False,
         "clip_norm": 1.0,
+        "label_smoothing": 0.1,
         "decay": "cosine",
-        "small_crop": 0,
         "augment": "photo",
         "validation_fraction": 0.1,
     },
@@ -290,9 +290,12 @@ def make_config(recipe: str = "fast", **options: Any) -> TrainConfig:
     # Emulated, bf16 takes several times as long as fp32.
     fast = computes_in_bf16() or cuda_devices() > 0
     values.setdefault("precision", "bf16" if fast else "fp32")
+    if values.get("augment") == "photo":
+        if image_size <= SMALL_IMAGE:
+            # Enlarged parts of small images look like no other image.
+            values["augment"] = overrides.get("augment", "none")
+            values.setdefault("small_crop", 0)
+        values.setdefault("small_crop", image_size * 5 // 7)
     values.setdefault("small_crop", image_size * 3 // 4)
-    if image_size <= SMALL_IMAGE and values.get("augment") == "photo":
-        # Enlarged parts of small images look like no other image.
-        values["augment"] = overrides.get("augment", "none")
     values.setdefault("crop_padding", max(TrainConfig.crop_padding, image_size // 8))
     return TrainConfig(**values)

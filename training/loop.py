@@ -191,5 +191,14 @@ def predict(trainer: TrainerLike, pixels: NDArray[np.uint8]) -> NDArray[np.float
 def evaluate(
     trainer: TrainerLike, split: Split, weights: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """The mean cross-entropy on `split` with class weights float64 [C], and the accuracy."""
-    return loss_and_accuracy(predict(trainer, split.pixels), split.labels, weights)
+    """The mean cross-entropy on `split` with class weights float64 [C], and the accuracy.
+
+    The logits are divided by their best temperature, as a bundle's are: a network that has become
+    more accurate and too confident is the better one.
+    """
+    # scipy takes seconds to import.
+    from bundle.evaluation.calibration import fit_temperature  # noqa: PLC0415
+
+    logits = predict(trainer, split.pixels)
+    temperature = fit_temperature(logits, split.labels) or 1.0
+    return loss_and_accuracy(logits / np.float32(temperature), split.labels, weights)

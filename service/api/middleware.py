@@ -83,6 +83,11 @@ class RequestLog:
                     "Send the request to another instance."
                 )
                 await refuse(Draining(detail))
+        except ServiceError as error:
+            # At the door; those of a route are problems already.
+            if status:
+                raise
+            await refuse(error)
         except Exception:
             # The cause is for the log; the client gets the id to find it.
             log.exception("request %s failed", identity)
@@ -106,6 +111,8 @@ class RequestLog:
         # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
         path = quote(scope.get("raw_path") or scope["path"], safe="/%")
         line = [scope["method"], path, status, f"{milliseconds:.1f} ms", identity]
+        if key := scope["state"].get("key"):
+            line.append(key)
         if self._log_client:
             # A proxy may send any text.
             client = scope.get("client") or ("unknown",)

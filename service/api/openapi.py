@@ -9,6 +9,7 @@ from bundle.imaging.formats import NAMES
 from service.api.problems import MEDIA_TYPE, PROBLEMS, describe
 
 _BINARY = {"type": "string", "format": "binary"}
+_BASE64 = "^(data:[^,]*;base64,)?([A-Za-z0-9+/]{4})+([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
@@ -19,6 +20,7 @@ IMAGE_BODY: dict[str, Any] = {
                 "type": "object",
                 "required": ["file"],
                 "properties": {"file": {**_BINARY, "description": "The image file."}},
+                "additionalProperties": False,
             }
         },
         # Generators of clients know this one and no image/..., which is accepted too.
@@ -31,6 +33,7 @@ IMAGE_BODY: dict[str, Any] = {
                     "image": {
                         "type": "string",
                         "contentEncoding": "base64",
+                        "pattern": _BASE64,
                         "description": "The image file in base64, or a data: URL with it.",
                     }
                 },
@@ -55,6 +58,7 @@ BATCH_BODY: dict[str, Any] = {
                         "description": "One part per image.",
                     }
                 },
+                "additionalProperties": False,
             }
         }
     },

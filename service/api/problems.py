@@ -39,6 +39,8 @@ class Kind(NamedTuple):
 PROBLEMS: dict[type[Failure], Kind] = {
     errors.MalformedRequest: Kind(400, "Malformed request"),
     errors.Unauthorized: Kind(401, "Unauthorized"),
+    errors.UnknownKey: Kind(401, "Unknown key"),
+    errors.Forbidden: Kind(403, "Forbidden"),
     errors.NotFound: Kind(404, "Not found"),
     errors.UnknownModel: Kind(404, "Unknown model"),
     errors.UnknownVersion: Kind(404, "Unknown version"),
@@ -54,6 +56,7 @@ PROBLEMS: dict[type[Failure], Kind] = {
     UnreadableImage: Kind(422, "Unreadable image"),
     errors.QueueFull: Kind(429, "Queue full", 1),
     errors.DeadlineUnreachable: Kind(429, "Deadline can't be met", 1),
+    errors.RateLimited: Kind(429, "Rate limited", 1),
     errors.InternalError: Kind(500, "Internal error"),
     RuntimeUnavailable: Kind(500, "Runtime unavailable"),
     errors.DecoderUnavailable: Kind(503, "Decoder unavailable", 2),
@@ -64,6 +67,13 @@ PROBLEMS: dict[type[Failure], Kind] = {
     errors.DeadlineExceeded: Kind(504, "Deadline exceeded"),
 }
 """Every problem that a client can receive. Other bundle errors only refuse a model."""
+
+# The header WWW-Authenticate, as RFC 6750 (3.1) has it.
+CHALLENGES: dict[type[Failure], str] = {
+    errors.Unauthorized: "Bearer",
+    errors.UnknownKey: 'Bearer error="invalid_token"',
+    errors.Forbidden: 'Bearer error="insufficient_scope"',
+}
 
 
 class ClientGone(Exception):
@@ -99,10 +109,9 @@ def problem_response(
     known = error.retry_after_s if isinstance(error, ServiceError) else None
     if retry_after_s := known or kind.retry_after_s:
         extra["Retry-After"] = str(retry_after_s)
-    if isinstance(error, errors.Unauthorized):
-        extra["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, errors.RequestTooLarge):
-        # The rest of the body is not read.
+    if challenge := CHALLENGES.get(type(error)):
+        extra["WWW-Authenticate"] = challenge
+    if isinstance(error, ServiceError) and error.closes:
         extra["Connection"] = "close"
     body = problem(error, request_id).model_dump()
     return JSONResponse(body, status_code=kind.status, headers=extra, media_type=MEDIA_TYPE)

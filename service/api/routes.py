@@ -43,7 +43,7 @@ OF_THE_MODEL = (ModelUnavailable, ModelRefused, InternalError, BundleError)
 # Clients are generated from the description: their functions are named as those here.
 router = APIRouter(route_class=QuickRoute, generate_unique_id_function=attrgetter("name"))
 PREDICT: dict[str, Any] = {
-    "responses": SUCCESS | problems(400, 404, 408, 413, 415, 422, 429, 503, 504),
+    "responses": SUCCESS | problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504),
     "dependencies": KNOWN_PARAMETERS,
     "tags": ["predict"],
 }
@@ -153,7 +153,7 @@ async def root(request: Request) -> RedirectResponse:
 @router.get(
     "/models",
     response_model=schemas.ModelList,
-    responses=problems(422),
+    responses=problems(401, 422),
     dependencies=KNOWN_PARAMETERS,
     summary="The models and their states",
     tags=["models"],
@@ -172,7 +172,7 @@ async def models(request: Request) -> dict[str, Any]:
 @router.get(
     "/models/{name}",
     response_model=schemas.ModelRecord,
-    responses=problems(404, 422),
+    responses=problems(401, 404, 422),
     dependencies=KNOWN_PARAMETERS,
     summary="The record of one model",
     tags=["models"],

@@ -22,6 +22,7 @@ from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage
 from bundle.worker.client import FramedProcess
 from bundle.worker.wire import WireClosed, fail
+from service.access.rounds import Rounds
 from service.decoding.worker import DecoderProcess, NotStarted, new_process
 from service.errors import DecoderUnavailable, DecodeTimeout, Draining, QueueFull
 from service.settings import Settings
@@ -71,7 +72,8 @@ class Decoder:
         }
         count = settings.decode_workers or len(os.sched_getaffinity(0))
         self._processes = [DecoderProcess(arguments, new_process) for _ in range(count)]
-        self._queue: deque[QueuedFile] = deque()
+        self._queue: deque[QueuedFile] | Rounds[QueuedFile]
+        self._queue = Rounds() if settings.needs_keys else deque()
         self._arrived = asyncio.Event()
         # One for each process that was needed so far.
         self._tasks: list[asyncio.Task[None]] = []

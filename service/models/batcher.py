@@ -23,13 +23,13 @@ from bundle.imaging.decode import ImageInfo
 from bundle.runtimes import Logits
 from bundle.worker.model_process import ClassifiedBatch, Pixels
 from bundle.worker.wire import fail
-from service.errors import DeadlineUnreachable, ModelUnavailable, QueueFull, ServiceError
+from service.access.rounds import Rounds
+from service.errors import ModelUnavailable
+from service.models.overload import deadline_unreachable, queue_full
 from service.models.pace import Pace
 
 # Longest delay of an image for others that are being decoded, while a stream is free.
 GATHER_S = 0.01
-# Longest time that a refused client is told to wait.
-MAX_RETRY_S = 60
 
 
 class Classification(NamedTuple):
@@ -56,6 +56,8 @@ class QueuedImage:
     future: asyncio.Future[Classification]
     # A process has ended with it; it runs alone, and is to blame if another one ends.
     suspect: bool = False
+    # The request that it is of, where the queue is fair between clients.
+    owner: object = None
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -87,7 +89,9 @@ class Queue:
         self.pace = pace or Pace()
         self._closed: Exception | None = None
         self._admitted = 0
-        self._items: deque[QueuedImage] = deque()
+        # Places of requests that are displaced and have not noticed yet (`FairQueue`).
+        self._leaving = 0
+        self._items: deque[QueuedImage] | Rounds[QueuedImage] = deque()
         # In the order of their dispatch.
         self._in_flight: list[list[QueuedImage]] = []
         # Callers of `next_batch` that have a free stream.
@@ -98,7 +102,8 @@ class Queue:
 
     def __len__(self) -> int:
         """Images that wait: those being decoded, queued, or prefetched by the model's process."""
-        return max(0, self._admitted - _present(self._in_flight[: self.streams]))
+        running = _present(self._in_flight[: self.streams])
+        return max(0, self._admitted - running - self._leaving)
 
     @property
     def is_used(self) -> bool:
@@ -123,20 +128,11 @@ class Queue:
         """
         waiting = len(self)
         wait_s = self.pace.seconds(waiting) if waiting else 0.0
-        these = "this one" if count == 1 else f"these {count}"
         if waiting + count > self._size:
-            full = QueueFull(
-                f"{waiting} images wait for this model, and {self._size} may. Send {these} again "
-                "a little later."
-            )
-            raise _again_after(full, wait_s)
+            raise queue_full(waiting, self._size, count, wait_s)
         timeout_s = min(timeout_s or self.timeout_s, self.timeout_s)
         if wait_s > timeout_s:
-            late = DeadlineUnreachable(
-                f"{waiting} images wait for this model, which takes about {wait_s:.1f} s for them. "
-                f"Send {these} again later, or with more time. Received: a limit of {timeout_s:g} s"
-            )
-            raise _again_after(late, wait_s - timeout_s)
+            raise deadline_unreachable(waiting, count, wait_s, timeout_s)
 
     @contextmanager
     def admit(self, count: int) -> Iterator[None]:
@@ -145,7 +141,7 @@ class Queue:
         Raises:
             QueueFull, DeadlineUnreachable: as `check_room`.
         """
-        self.check_room(count)
+        self._make_room(count)
         self._admitted += count
         try:
             yield
@@ -156,6 +152,9 @@ class Queue:
             # The queued images may have been delayed for these, which were refused or cancelled.
             if self._items:
                 self._changed.set()
+
+    def _make_room(self, count: int) -> None:
+        self.check_room(count)
 
     async def submit(
         self,
@@ -274,13 +273,8 @@ class Queue:
 
     def _drop_cancelled(self) -> None:
         """Drop images whose clients have left, before they cost a forward pass."""
-        self._items = deque(item for item in self._items if not item.future.done())
-
-
-def _again_after(error: ServiceError, seconds: float) -> ServiceError:
-    """`error` with the time after which the client may try again."""
-    error.retry_after_s = min(MAX_RETRY_S, max(1, math.ceil(seconds)))
-    return error
+        for item in [item for item in self._items if item.future.done()]:
+            self._items.remove(item)
 
 
 def _present(batches: Sequence[Sequence[QueuedImage]]) -> int:

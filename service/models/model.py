@@ -18,6 +18,7 @@ from bundle.worker.client import text_of
 from bundle.worker.model_process import ModelProcess, RuntimeInfo
 from service.errors import InternalError, ModelRefused, ModelUnavailable
 from service.models.batcher import Queue
+from service.models.fair import FairQueue
 from service.models.instance import Instance
 from service.models.process import check_artifact, new_process
 from service.models.refusal import for_clients, refusal
@@ -101,7 +102,8 @@ class ServedModel:
         self.requests = 0
         # Instances whose first start has failed.
         self._failed = 0
-        self.queue = Queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
+        queue = FairQueue if settings.needs_keys else Queue
+        self.queue = queue(settings.queue_size, settings.max_batch, settings.inference_timeout_s)
         self._instances = [
             Instance(self._id, self.queue, functools.partial(self._start_process, number), sleep)
             for number in range(settings.instances)

@@ -128,7 +128,8 @@ class DrainingServer(uvicorn.Server):
             sys.exit(STARTUP_FAILURE)
 
     def _look(self) -> None:
-        """Look at the model repository and at the certificate now."""
+        """Look at everything on disk that is read again."""
         self._application.state.lifecycle.look()
+        self._application.state.keys.look()
         if self._certificate is not None:
             self._certificate.ask()

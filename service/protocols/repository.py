@@ -1,21 +1,20 @@
 """The routes of an operator: list, load and unload models, as Triton's model repository extension.
 
-They exist only where SERVICE_ADMIN_KEY is set, and need it:
+They need SERVICE_ADMIN_KEY or the API key of an administrator, and exist where there can be one:
 https://docs.nvidia.com/deeplearning/triton-inference-server (protocol, extension_model_repository).
 """
 
 from __future__ import annotations
 
-import hmac
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 
 from bundle.format.manifest import NAME_PATTERN
+from service.access.keys import Keys
 from service.api import schemas
 from service.api.openapi import problems
 from service.api.parameters import KNOWN_PARAMETERS
-from service.errors import Unauthorized
 from service.models.model import State
 from service.repository.lifecycle import Lifecycle
 from service.repository.registry import Registry
@@ -31,20 +30,15 @@ ModelName = Annotated[str, Path(pattern=rf"^{NAME_PATTERN}$", description="Name 
 
 
 async def _authorised(request: Request) -> None:
-    """Check the key of the request.
+    """Check the key of the request, unless the door of the service has.
 
     Raises:
-        Unauthorized: it has none, or another one.
+        Unauthorized, UnknownKey: as `Keys.check`.
     """
-    expected = request.app.state.settings.admin_key.get_secret_value()
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    found = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
-    if not hmac.compare_digest(found.encode(), expected.encode()):
-        raise Unauthorized(
-            "This route needs the key of the service (SERVICE_ADMIN_KEY). Expected the header "
-            "`Authorization: Bearer KEY` or `X-API-Key: KEY`. "
-            f"Received: {'another key' if found else 'none'}"
-        )
+    keys: Keys = request.app.state.keys
+    if not keys.are_needed:
+        headers = request.headers
+        keys.check(headers.get("authorization"), headers.get("x-api-key"))
 
 
 router = APIRouter(
@@ -57,7 +51,7 @@ router = APIRouter(
 @router.post(
     "/index",
     response_model=list[schemas.IndexEntry],
-    responses=problems(401, 422),
+    responses=problems(401, 403, 422),
     summary="The versions that are loaded, being loaded or refused",
 )
 async def index(request: Request) -> list[dict[str, Any]]:
@@ -76,7 +70,7 @@ async def index(request: Request) -> list[dict[str, Any]]:
 
 @router.post(
     "/models/{name}/load",
-    responses=problems(401, 404, 422, 503),
+    responses=problems(401, 403, 404, 422, 503),
     summary="Look at the repository now, and load a model",
 )
 async def load(request: Request, name: ModelName) -> dict[str, str]:
@@ -88,7 +82,7 @@ async def load(request: Request, name: ModelName) -> dict[str, str]:
 
 @router.post(
     "/models/{name}/unload",
-    responses=problems(401, 404, 422),
+    responses=problems(401, 403, 404, 422),
     summary="Unload a model",
 )
 async def unload(request: Request, name: ModelName) -> dict[str, str]:

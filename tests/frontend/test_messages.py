@@ -27,6 +27,7 @@ def refused(status: int, code: str, retry_after: int | None = None) -> Refused:
         (413, "too large"),
         (415, "not a picture"),
         (422, "could not read"),
+        (401, "does not know this page"),
         (429, "busy"),
         (503, "not ready"),
         (500, "A title"),

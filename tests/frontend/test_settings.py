@@ -62,3 +62,19 @@ def test_the_certificates_of_authorities_are_a_file_that_exists(tmp_path: Path) 
 
     assert Settings.from_environment(environment).ca_bundle == str(file)
     assert Settings.from_environment({}).ca_bundle is None
+
+
+def test_the_key_of_the_page_is_optional_and_not_shown() -> None:
+    settings = Settings.from_environment({"FRONTEND_API_KEY": " rsk_secret\n"})
+
+    assert settings.api_key == "rsk_secret"
+    assert "rsk_secret" not in repr(settings)
+    assert Settings.from_environment({"FRONTEND_API_KEY": " "}).api_key is None
+
+
+@pytest.mark.parametrize("value", ["rsk secret", "secr\x00et", "gehéim secret"])
+def test_a_key_that_no_header_can_have_is_refused_and_not_repeated(value: str) -> None:
+    with pytest.raises(SettingsError, match="FRONTEND_API_KEY must be an API key") as refused:
+        Settings.from_environment({"FRONTEND_API_KEY": value})
+
+    assert value not in str(refused.value)

@@ -10,7 +10,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bundle.format.manifest import read_manifest
 from bundle.machine import available_memory, computes_in_bf16, usable_cores
 from training.choose import Choice, Machine, choose, wanted_weights
 from training.commands.make_bundle import make_bundle
@@ -20,6 +19,7 @@ from training.commands.options import (
     Out,
     Seed,
     SkipUnreadable,
+    bundle_network,
     check_name,
     check_writable,
     command_line,
@@ -77,12 +77,8 @@ def fit(
     # It raises ConfigError for invalid options; `init` is checked with the architecture, later.
     make_config(**(overrides | {"init": None}))
     start = initial_path(init) if init else None
-    if start is not None and start.is_dir():
-        manifest = read_manifest(start)
-        network = network_options(str(manifest.architecture.name))
-        if network["arch"] != (arch or network["arch"]):
-            network = {}
-        overrides = network | {"image_size": manifest.input.height} | overrides
+    if start is not None:
+        overrides = bundle_network(start, arch) | overrides
     seen = survey(data)
     name = name or default_name(data_name(str(data)), framework)
     folder = run or Path("runs") / f"{name}-{seen.digest[:8]}"

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.console import Console
 from bundle import files
 from bundle.format.manifest import NAME_PATTERN, read_manifest
 from training.backend import Backend
-from training.config import TrainConfig
+from training.config import TrainConfig, network_options
 from training.data.dataset import DataSet
 from training.data.load import load_cifar10, load_folder
 from training.data.splits import SplitOptions
@@ -112,6 +112,22 @@ def load_data(
     if data == CIFAR10 and not Path(data).is_dir():
         return load_cifar10(Path("data"), options)
     return load_folder(Path(data), options, skip_unreadable=skip_unreadable)
+
+
+def bundle_network(start: Path, arch: str | None) -> dict[str, Any]:
+    """The options of the network of a bundle to start from; none of a file of weights.
+
+    Args:
+        start: A folder or a file.
+        arch: The requested network; of another one than the bundle's only the image size is taken.
+    """
+    if not start.is_dir():
+        return {}
+    manifest = read_manifest(start)
+    network = network_options(str(manifest.architecture.name))
+    if arch not in (None, network["arch"]):
+        network = {}
+    return network | {"image_size": manifest.input.height}
 
 
 def load_backend(config: TrainConfig) -> Backend:

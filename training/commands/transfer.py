@@ -1,4 +1,4 @@
-"""`python -m training transfer --source FOLDER --target FOLDER --train-limit 400 --out report/`."""
+"""`python -m training transfer --target FOLDER`, with `--source FOLDER` or `--init WEIGHTS`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from training.commands.options import (
     TestLimit,
     Threads,
     TrainLimit,
+    bundle_network,
     command_line,
     console,
     load_data,
@@ -26,22 +27,38 @@ from training.data.dataset import DataSet
 from training.data.duplicates import shared
 from training.errors import ConfigError
 from training.run import RUN_FILE
+from training.weights.initial import initial_path
 
 if TYPE_CHECKING:
     from training.reports.transfer import Seeded
 
 # Options that the three recipes may not set differently: the network and its input, then also the
-# images and the budget.
+# images, what is drawn of them, and the budget.
 NETWORK = ("framework", "arch", "image_size", "precision", "threads")
-ALIKE = (*NETWORK, "train_limit", "test_limit", "epochs", "batch_size", "validation_fraction")
+ALIKE = (
+    *(*NETWORK, "variant", "train_limit", "test_limit", "epochs", "batch_size"),
+    *("validation_fraction", "augment", "small_crop", "small_crop_fraction"),
+)
 
 
 def transfer(
-    source: Annotated[str, typer.Option(help="Data with many images, to train the backbone.")],
     target: Annotated[str, typer.Option(help="Data with few images.")],
+    source: Annotated[
+        str | None, typer.Option(help="Data with many images, to train the backbone.")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights in place of --source: imagenet, a file, or a bundle folder. A linear "
+            "probe on them is compared too."
+        ),
+    ] = None,
     framework: Framework = "torch",
     arch: Annotated[
-        str | None, typer.Option(help="The network, one of those of `train`; default resnet20.")
+        str | None,
+        typer.Option(
+            help="The network, one of those of `train`; default that of the bundle, or resnet20."
+        ),
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Number of repetitions, each with its own seed.")
@@ -59,6 +76,9 @@ def transfer(
     batch_size: Annotated[
         int | None, typer.Option(help="Images per step on the target, transferred or not.")
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate of the transfer.")
+    ] = None,
     image_size: ImageSize = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, or bf16 for mixed precision.")
@@ -72,21 +92,29 @@ def transfer(
         Path, typer.Option(help="Folder for reports; this one is <out>/transfer.")
     ] = Path("report"),
 ) -> None:
-    """Train on few images from a backbone that knows others, and from scratch; report the gain.
+    """Train on few images from weights that know others, and from scratch; report the gain.
 
     The limits are those of the target. An interrupted run is resumed.
     """
+    if (source is None) == (init is None):
+        raise ConfigError(
+            "Transfer starts from a backbone that it trains, or from weights. Expected --source or "
+            f"--init. Received: {'neither' if source is None else 'both'}"
+        )
+    if init == "random":
+        raise ConfigError(
+            "Training from random weights is the comparison, which is always made. Expected --init "
+            "imagenet, a file, or a bundle folder. Received: random"
+        )
     from training.reports.page import check_target, publish  # noqa: PLC0415 - as in compare
-    from training.reports.transfer import gain_text, report_files, results  # noqa: PLC0415
+    from training.reports.transfer import report_files, results, summary  # noqa: PLC0415
 
     report = out / "transfer"
     check_target(report)
     # Resolved, because runs record the path of their backbone.
     folder = (runs or Path("runs") / f"transfer-{framework}").resolve()
-    options = {
+    options = _network(init, arch, image_size) | {
         "framework": framework,
-        "arch": arch,
-        "image_size": image_size,
         "precision": precision,
         "threads": threads,
         "train_limit": train_limit,
@@ -95,18 +123,50 @@ def transfer(
         "batch_size": batch_size,
     }
     experiment = Experiment(
-        source, target, options, source_recipe, source_epochs, scratch_recipe, folder
+        Origin(source, source_recipe, source_epochs, init),
+        target,
+        options,
+        learning_rate,
+        scratch_recipe,
+        folder,
     )
     record = results([experiment.run(seed) for seed in range(seeds)])
     publish(report_files(record), report)
-    for run in record["runs"]:
-        console.print(
-            f"seed {run['seed']}: {run['scratch']['value']:.2%} from scratch, "
-            f"{run['transferred']['value']:.2%} transferred, {run['gain'] * 100:+.2f} points",
-            markup=False,
-        )
-    console.print(f"Gain: {gain_text(record)}", markup=False)
+    for line in summary(record):
+        console.print(line, markup=False)
     console.print(f"Report: {report / 'index.html'}", markup=False)
+
+
+def _network(init: str | None, arch: str | None, image_size: int | None) -> dict[str, Any]:
+    """The options of the network and its weights: those of a bundle, unless others are given.
+
+    Raises:
+        ConfigError: there are no such weights.
+    """
+    start = initial_path(init) if init else None
+    network = bundle_network(start, arch) if start is not None else {}
+    given = {
+        "arch": arch,
+        "image_size": image_size,
+        "init": str(start.resolve()) if start else init,
+    }
+    return network | {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the backbone comes from.
+
+    Attributes:
+        source: data set with many images, as for --data; None: from `init`.
+        recipe, epochs: of the backbone that is trained on it.
+        init: as for `train`; None: from `source`.
+    """
+
+    source: str | None
+    recipe: str
+    epochs: int | None
+    init: str | None
 
 
 @dataclass(frozen=True)
@@ -114,53 +174,72 @@ class Experiment:
     """Transfer against training from scratch, without the seed.
 
     Attributes:
-        source, target: data sets with many and with few images, as for --data.
+        origin: of the backbone.
+        target: data set with few images, as for --data.
         options: of the training on the target, as for `make_config`; None: the recipe's.
-        source_recipe, source_epochs: of the backbone.
+        learning_rate: of the transfer; None: the recipe's.
         scratch_recipe: of the training from random weights.
         folder: for runs and bundles; absolute.
     """
 
-    source: str
+    origin: Origin
     target: str
     options: Mapping[str, Any]
-    source_recipe: str
-    source_epochs: int | None
+    learning_rate: float | None
     scratch_recipe: str
     folder: Path
 
     def run(self, seed: int) -> Seeded:
-        """Train the three networks of `seed`, or resume them."""
+        """Train the three networks of `seed`, or resume them.
+
+        Raises:
+            ConfigError: a linear probe is all of the transfer.
+        """
         from training.reports.transfer import Seeded  # noqa: PLC0415 - as in compare
 
-        transfer = make_config("transfer", **self.options, seed=seed)
-        network, alike = (
-            {name: getattr(transfer, name) for name in names} for names in (NETWORK, ALIKE)
+        transfer = make_config(
+            "transfer", **self.options, learning_rate=self.learning_rate, seed=seed
         )
-        source = make_config(
-            self.source_recipe,
-            **network,
+        if self.origin.init and transfer.epochs == 1:
+            raise ConfigError(
+                "The first epoch is the linear probe, which the others are compared with. Expected "
+                "--epochs of at least 2. Received: 1"
+            )
+        alike = {name: getattr(transfer, name) for name in ALIKE}
+        scratch = make_config(self.scratch_recipe, **alike, probe=False, seed=seed)
+        few = load_data(self.target, transfer)
+        bundles, tuned = {}, f"transferred-{seed}"
+        if self.origin.source is not None:
+            bundles["source"] = backbone = self._backbone(transfer, few)
+            transfer = replace(transfer, init=str(backbone))
+        else:
+            probe = replace(transfer, epochs=1)
+            bundles["probe"] = probed = self._bundle(f"probe-{seed}", probe, few, used_by=tuned)
+            # As in one run, where the probe is the first epoch.
+            transfer = replace(transfer, init=str(probed), probe=False, epochs=transfer.epochs - 1)
+        bundles["transferred"] = self._bundle(tuned, transfer, few)
+        bundles["scratch"] = self._bundle(f"scratch-{seed}", scratch, few)
+        return Seeded(seed, {kind: read_manifest(path) for kind, path in bundles.items()})
+
+    def _backbone(self, transfer: TrainConfig, few: DataSet) -> Path:
+        """The bundle of the network that is trained on the source."""
+        source, seed = str(self.origin.source), transfer.seed
+        config = make_config(
+            self.origin.recipe,
+            **{name: getattr(transfer, name) for name in NETWORK},
             train_limit=0,
             test_limit=0,
-            epochs=self.source_epochs,
+            epochs=self.origin.epochs,
             seed=seed,
         )
-        scratch = make_config(self.scratch_recipe, **alike, probe=False, seed=seed)
-        many, few = load_data(self.source, source), load_data(self.target, transfer)
+        many = load_data(source, config)
         if count := shared(many.train.pixels, few.test.pixels):
             console.print(
                 f"Notice: {count:,} test images of {few.name} are training images of {many.name} "
                 "too, which flatters the transfer.",
                 markup=False,
             )
-        backbone = self._bundle(f"source-{seed}", source, many, used_by=f"transferred-{seed}")
-        transfer = replace(transfer, init=str(backbone))
-        bundles = {
-            "source": backbone,
-            "transferred": self._bundle(f"transferred-{seed}", transfer, few),
-            "scratch": self._bundle(f"scratch-{seed}", scratch, few),
-        }
-        return Seeded(seed, {kind: read_manifest(path) for kind, path in bundles.items()})
+        return self._bundle(f"source-{seed}", config, many, used_by=f"transferred-{seed}")
 
     def _bundle(
         self, name: str, config: TrainConfig, data: DataSet, used_by: str | None = None
@@ -177,7 +256,7 @@ class Experiment:
         found = finished_bundle(models, name, run, config, data)
         if found is None and used_by is not None and (run.parent / used_by / RUN_FILE).exists():
             raise ConfigError(
-                "The backbone would be trained further or again, but a network has been "
+                "What was transferred would be trained further or again, but a network has been "
                 "transferred from it as it was. Use another --runs folder, or remove "
                 f"{run.parent / used_by}."
             )

@@ -204,20 +204,21 @@ def degradation_plot(networks: Sequence[Mapping[str, Any]]) -> str:
     return _draw("degradation", 4.4, paint)
 
 
-def transfer_plot(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy from scratch and transferred, each with its 95 % interval, one line per seed."""
+def transfer_plot(runs: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> str:
+    """The accuracy of each kind, named as in `kinds`, with its 95 % interval, one line per seed."""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         for place, (run, colour) in enumerate(zip(runs, cycle(COLOURS), strict=False)):
             shift = 0.03 * (place - (len(runs) - 1) / 2)  # so that equal accuracies do not overlap
-            found = [run[name] for name in ("scratch", "transferred")]
-            places, values = [0 + shift, 1 + shift], [accuracy["value"] for accuracy in found]
+            found = [run[kind] for kind in kinds]
+            places = [column + shift for column in range(len(kinds))]
+            values = [accuracy["value"] for accuracy in found]
             axes.plot(places, values, "o-", color=colour, linewidth=1, label=f"seed {run['seed']}")
             for x, accuracy in zip(places, found, strict=True):
                 axes.plot([x, x], accuracy["interval_95"], color=colour, linewidth=2)
-        axes.set_xticks([0, 1], ["from scratch", "transferred"])
-        axes.set_xlim(-0.4, 1.4)
+        axes.set_xticks(range(len(kinds)), list(kinds.values()))
+        axes.set_xlim(-0.4, len(kinds) - 0.6)
         axes.set_ylabel("accuracy on the test images")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         figure.legend(loc="outside upper center", ncols=min(4, len(runs)))

@@ -9,8 +9,10 @@ import pytest
 
 from bundle.errors import ImageTooLarge, UnreadableImage
 from bundle.worker.wire import Frame
+from service.access.key import CURRENT
 from service.decoding.pool import MAX_ATTEMPTS
 from service.errors import Draining, QueueFull
+from tests.service.access.keyring import client, sha256
 from tests.service.decoding.fakes import (
     DECODED,
     FILE,
@@ -46,6 +48,21 @@ async def test_nothing_is_started_after_the_stop(may_start: bool) -> None:
     assert asyncio.all_tasks() == before
     with pytest.raises(Draining):
         await pool.decode(FILE, GEOMETRY)
+
+
+async def test_clients_with_api_keys_take_turns() -> None:
+    machine = Machine()
+    async with started(machine, api_keys=f"shop:{sha256('key')}") as pool:
+        decoding = []
+        for name, files in (("busy", FILES[:4]), ("other", FILES[4:5])):
+            token = CURRENT.set(client(name))
+            decoding += await send(pool, *files)
+            CURRENT.reset(token)
+        machine.respond_to_all()
+        await asyncio.gather(*decoding)
+
+    (files,) = machine.files
+    assert files.index(FILES[4]) <= 2, "the first one of the other client ran already"
 
 
 async def test_a_decoder_that_comes_free_as_the_pool_stops_takes_no_image() -> None:

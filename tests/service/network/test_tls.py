@@ -133,7 +133,7 @@ def test_the_page_trusts_the_authority_that_it_is_told_of(
     authority = tmp_path / "ca.crt"
     AUTHORITY.cert_pem.write_to_path(str(authority))
 
-    with open_session(url, str(authority)) as session:
+    with open_session(url, ca_bundle=str(authority)) as session:
         assert ServiceClient(session, url).readiness().status == "ready"
     with (
         open_session(url) as session,

@@ -40,26 +40,26 @@ def index(server: Server) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "code"),
     [
-        {},
-        {"Authorization": "Bearer wrong"},
-        {"X-API-Key": "\xe9"},
-        {"Authorization": f"Basic {KEY}"},
+        ({}, "unauthorized"),
+        ({"Authorization": "Bearer wrong"}, "unknown_key"),
+        ({"X-API-Key": "\xe9"}, "unknown_key"),
+        ({"Authorization": f"Basic {KEY}"}, "unauthorized"),
     ],
     ids=["none", "another", "not ASCII", "another scheme"],
 )
 @pytest.mark.parametrize("path", ["index", "models/tiny-torch/load", "models/tiny-torch/unload"])
 def test_the_routes_need_the_key(
-    administered: tuple[Server, Path], path: str, headers: dict[str, bytes]
+    administered: tuple[Server, Path], path: str, headers: dict[str, bytes], code: str
 ) -> None:
     server, _ = administered
     # httpx sends ASCII only.
     response = requests.post(f"{server.url}/v2/repository/{path}", headers=headers, timeout=60)
 
     assert response.status_code == 401
-    assert response.json()["code"] == "unauthorized"
-    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.json()["code"] == code
+    assert response.headers["www-authenticate"].startswith("Bearer")
     assert KEY not in response.text
     assert server.predict(coloured()).status_code == 200
 

@@ -11,7 +11,7 @@ import pytest
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import list_bundles
 from tests.training.conftest import SMALL, Start
-from training.reports.transfer import Seeded, gain_text, markdown, results
+from training.reports.transfer import Seeded, gain_lines, markdown, results
 
 SEEDS = 2
 KINDS = ("source", "transferred", "scratch")
@@ -61,14 +61,15 @@ def test_one_command_trains_both_ways_and_reports_the_gain_and_again_trains_noth
         assert scratch.train_samples + scratch.validation_samples == 40
     low, high = record["gain"]["interval_95"]
     assert low <= record["gain"]["mean"] <= high
-    assert f"Gain: {gain_text(record)}" in first.stdout
+    (gain,) = gain_lines(record)
+    assert gain in first.stdout
     assert "78 test images of" in first.stdout, (
         "of 80, less two that the source holds out for calibration"
     )
     assert "which flatters the transfer" in first.stdout
     page = (tmp_path / "transfer" / "index.html").read_text()
     assert "<svg" in page
-    assert gain_text(record) in page
+    assert gain in page
     assert (tmp_path / "transfer" / "transfer.md").read_text() == markdown(record)
 
     again = start("transfer", *options, "--seeds", "1").end()
@@ -113,6 +114,56 @@ def test_the_three_networks_are_alike_whatever_the_recipes(
     assert "a network has been transferred from it as it was" in again.stderr
 
 
+def test_a_probe_on_the_weights_of_a_bundle_is_compared_too(
+    start: Start, two_colours: Path, tmp_path: Path
+) -> None:
+    """The network and its input are those of the bundle; the classifier of other labels is not."""
+    bundle = Path("models/cifar10-resnet20-pytorch/1")
+    options = ("--init", bundle, "--target", two_colours, "--epochs", "2", "--seeds", "1")
+    place = ("--threads", "1", "--precision", "fp32", "--runs", tmp_path / "r", "--out", tmp_path)
+
+    done = start("transfer", *options, *place).end()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {kind: of(tmp_path / "r", kind) for kind in ("scratch", "probe", "transferred")}
+    (record,) = json.loads((tmp_path / "transfer" / "transfer.json").read_text())["runs"]
+    accuracies = {kind: manifest.metrics[0].value for kind, manifest in made.items()}
+    assert {kind: record[kind]["value"] for kind in made} == accuracies
+    assert record["gain_over_probe"] == accuracies["transferred"] - accuracies["probe"]
+    assert {kind: manifest.trained.epochs for kind, manifest in made.items()} == {
+        "scratch": 2,
+        "probe": 1,
+        "transferred": 1,
+    }, "fine-tuning goes on where the probe ends"
+    initial = {kind: manifest.trained.config["initial"] for kind, manifest in made.items()}
+    assert initial["scratch"] == {"from": "random"}
+    assert "'classifier': 'random'" in str(initial["probe"])
+    assert "'classifier': 'taken over'" in str(initial["transferred"])
+    heading, *_ = (tmp_path / "transfer" / "transfer.md").read_text().splitlines()
+    assert "| from scratch | linear probe | transferred | gain, points | gain over" in heading
+    assert "no interval" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "Received: neither"),
+        (("--source", "somewhere", "--init", "imagenet"), "Received: both"),
+        (("--init", "random"), "Received: random"),
+        (("--init", "nowhere"), "no such file or folder"),
+        (("--init", "models/cifar10-resnet20-pytorch/1", "--epochs", "1"), "at least 2"),
+    ],
+)
+def test_weights_that_cannot_be_compared_are_refused_before_images_are_read(
+    options: tuple[str, ...], expected: str, start: Start, tmp_path: Path
+) -> None:
+    done = start("transfer", "--target", tmp_path / "none", *options, "--out", tmp_path).end()
+
+    assert done.returncode in (1, 2)
+    assert expected in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
 def seeded(seed: int, transferred: float, scratch: float, manifest: Manifest) -> Seeded:
     """The results of a seed: these accuracies in the manifest of a real bundle."""
 
@@ -137,5 +188,5 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     assert record["gain"]["interval_95"] == pytest.approx(
         [0.12 - 0.04968, 0.12 + 0.04968], abs=1e-5
     )
-    assert gain_text(record) == "+12.00 points (95 % interval +7.03 to +16.97, 3 seeds)"
+    assert gain_lines(record) == ["Gain: +12.00 points (95 % interval +7.03 to +16.97, 3 seeds)"]
     assert "| 1 | 70.00% | 82.00% | +12.00 |" in markdown(record)

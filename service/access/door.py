@@ -1,0 +1,94 @@
+"""The door of the service: every request needs an API key, before any of its body is read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.access.key import CURRENT, Key
+from service.access.keys import Keys
+from service.errors import ServiceError
+
+# Probes, and the documentation: a browser sends no key.
+OPEN = (
+    *("/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"),
+    *("/", "/docs", "/docs/oauth2-redirect", "/openapi.json"),
+)
+# What /docs loads.
+ASSETS = "/static-offline-docs/"
+# They show all clients, and change the service for all of them.
+FOR_ADMINISTRATORS = ("/metrics", "/v2/repository/")
+# The rest of a body that was refused is read and dropped up to this size, so that the connection
+# stays open; a longer one costs more than another connection.
+MAX_DROPPED_BYTES = 65_536
+
+
+class Door:
+    """Finds out whose request it is, and admits it within the limits of its key.
+
+    Not a coroutine: that would be one frame more to enter whenever a request goes on.
+
+    Args:
+        app: what handles the requests.
+        keys: of the clients.
+        root_path: prefix of all paths.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, *, root_path: str = "") -> None:
+        self.app = app
+        self._keys = keys
+        self._open = frozenset(root_path + path for path in OPEN)
+        self._assets = root_path + ASSETS
+        self._for_administrators = tuple(root_path + path for path in FOR_ADMINISTRATORS)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Hand the request on.
+
+        Raises:
+            Unauthorized, UnknownKey: as `Keys.check`.
+            Forbidden, RequestTooLarge, RateLimited: as `Key.admit`.
+        """
+        if scope["type"] == "lifespan" or self._is_open(scope):
+            return self.app(scope, receive, send)
+        authorization = api_key = None
+        size, is_chunked = 0, False
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value.decode("latin-1")
+            elif name == b"x-api-key":
+                api_key = value.decode("latin-1")
+            elif name == b"content-length" and value.isdigit():
+                size = int(value)
+            elif name == b"transfer-encoding":
+                is_chunked = True
+        try:
+            key = self._keys.check(authorization, api_key)
+            scope.setdefault("state", {})["key"] = key.name
+            key.admit(size, admin=scope["path"].startswith(self._for_administrators))
+        except ServiceError as refusal:
+            refusal.closes |= is_chunked or size > MAX_DROPPED_BYTES
+            raise
+        CURRENT.set(key)
+        return self.app(scope, _counted(receive, key) if is_chunked else receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        return scope.get("method") == "GET" and (
+            path in self._open or path.startswith(self._assets)
+        )
+
+
+def _counted(receive: Receive, key: Key) -> Receive:
+    """The same body, counted against the limit of its client as it arrives."""
+
+    async def counted() -> Message:
+        message = await receive()
+        try:
+            key.receive(len(message.get("body", b"")))
+        except ServiceError as refusal:
+            refusal.closes = True
+            raise
+        return message
+
+    return counted
