@@ -25,6 +25,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
+from bundle.sandbox import IN_FORCE, MEASURES
 from service.cache import Cache
 from service.models.model import ServedModel, State
 from service.repository.registry import Registry
@@ -146,6 +147,11 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
         "resnet_model_state", "1 for the current state of the model.", labels=[*MODEL, "state"]
     )
     info = InfoMetricFamily("resnet_model", "The artifact that runs.", labels=MODEL)
+    isolation = GaugeMetricFamily(
+        "resnet_model_isolation",
+        "1 where the measure confines the process of the model.",
+        labels=[*MODEL, "measure"],
+    )
     waiting = GaugeMetricFamily("resnet_queue_images", "Images in the queue.", labels=MODEL)
     batches = HistogramMetricFamily("resnet_batch_images", "Images per forward pass.", labels=MODEL)
     for model in models:
@@ -163,6 +169,9 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
                     "device": runs["device"],
                 },
             )
+            for measure in MEASURES:
+                held = runs["isolation"].get(measure) == IN_FORCE
+                isolation.add_metric([*labels, measure], held)
         waiting.add_metric(labels, len(model.queue))
         sizes = model.queue.batch_sizes
         below = [sum(count for size, count in sizes.items() if size <= bound) for bound in IMAGES]
@@ -174,7 +183,7 @@ def _of_models(models: list[ServedModel]) -> Iterator[Metric]:
             [*buckets, ("+Inf", float(sizes.total()))],
             sum(size * count for size, count in sizes.items()),
         )
-    yield from (state, info, waiting, batches)
+    yield from (state, info, isolation, waiting, batches)
 
 
 def _of_cache(cache: Cache) -> Iterator[Metric]:

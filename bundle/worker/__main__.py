@@ -43,7 +43,7 @@ def main(arguments: dict[str, Any]) -> None:
 
     Args:
         arguments: bundle, artifact, device, threads, compiled, limits (fields of `ImageLimits`),
-            socket (fd), parent (pid).
+            socket (fd), parent (pid), and in a sandbox isolation, its report.
     """
     end_with(arguments["parent"])
     tune_malloc()
@@ -62,7 +62,7 @@ def main(arguments: dict[str, Any]) -> None:
         wire.send({"error": exc.code, "detail": str(exc)})
         return
     trim_malloc()
-    wire.send(ready)
+    wire.send({**ready, "isolation": arguments.get("isolation", {})})
     RequestLoop(wire, model, geometry, ImageLimits(**arguments["limits"]), threads).run()
 
 

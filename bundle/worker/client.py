@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from bundle.errors import IMAGE_ERRORS, ImageError
+from bundle.sandbox import Sandbox
 from bundle.worker.process import Child
 from bundle.worker.wire import MAX_ARRAY_BYTES, Array, Frame, FrameConnection, WireClosed
 
@@ -31,6 +32,7 @@ class FramedProcess:
         arguments: What the module's `main` takes, see `Child`.
         variables: The environment of the process, from `bundle.worker.process.environment`.
         max_bytes: Size limit of a frame from it; a larger one counts as its end.
+        sandbox: What it is confined to; None: it may do what this process may.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class FramedProcess:
         arguments: Mapping[str, Any],
         variables: Mapping[str, str],
         max_bytes: int = MAX_ARRAY_BYTES,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._max_bytes = max_bytes
-        self._start = (module, arguments, variables)
+        self._start = (module, arguments, variables, sandbox)
         self._child: Child | None = None
         self._output: Output | None = None
         self._connection: FrameConnection | None = None

@@ -18,7 +18,9 @@ from bundle.errors import (
     WorkerDied,
 )
 from bundle.imaging.decode import ImageInfo, ImageLimits
+from bundle.machine import has_gpu
 from bundle.runtimes import Device, Heatmap, Logits
+from bundle.sandbox import MODEL_MEMORY_MB, Report, Sandbox
 from bundle.worker.client import GRACE_S, FramedProcess, image_error
 from bundle.worker.process import OpenMPWait, environment
 from bundle.worker.selection import SOURCE
@@ -45,6 +47,7 @@ class RuntimeInfo(TypedDict):
     heatmap: tuple[int, int] | None  # height and width; None: the model has no heat maps
     golden_max_difference: float
     load_seconds: float
+    isolation: Report  # empty: it is not confined
 
 
 class Classified(NamedTuple):
@@ -75,6 +78,8 @@ class ModelProcess:
         compiled: A folder in which the runtime may cache what it compiles.
         limits: Of the files that it decodes.
         openmp_wait, gpu: See `bundle.worker.process.environment`.
+        confined: Run it in a sandbox, see `bundle.sandbox`.
+        memory_mb: Memory limit of that, in MB.
     """
 
     def __init__(
@@ -88,17 +93,32 @@ class ModelProcess:
         limits: ImageLimits | None = None,
         openmp_wait: OpenMPWait = "passive",
         gpu: int | None = None,
+        confined: bool = False,
+        memory_mb: int = MODEL_MEMORY_MB,
     ) -> None:
+        bundle = str(Path(bundle_dir).absolute())
+        folder = str(compiled.absolute()) if compiled else None
+        uses_gpu = device != "cpu" and has_gpu()
+        sandbox = Sandbox(
+            read=(bundle,),
+            write=(folder,) if folder else (),
+            memory_bytes=memory_mb * 2**20,
+            gpu=uses_gpu,
+            scratch=not uses_gpu,
+        )
         arguments = {
-            "bundle": str(Path(bundle_dir).absolute()),
+            "bundle": bundle,
             "artifact": artifact,
             "device": device,
             "threads": threads,
-            "compiled": str(compiled.absolute()) if compiled else None,
+            "compiled": folder,
             "limits": dataclasses.asdict(limits or ImageLimits()),
         }
         self._process = FramedProcess(
-            "bundle.worker", arguments, environment(device, threads, openmp_wait, gpu)
+            "bundle.worker",
+            arguments,
+            environment(device, threads, openmp_wait, gpu),
+            sandbox=sandbox if confined else None,
         )
         self._info: RuntimeInfo | None = None
 

@@ -103,6 +103,7 @@ def record(model: ServedModel) -> dict[str, Any]:
         "framework_versions": manifest.framework.versions if manifest else None,
         "runtime_version": info["runtime_version"] if info else None,
         "golden_max_difference": info["golden_max_difference"] if info else None,
+        "isolation": info["isolation"] if info else None,
     }
 
 

@@ -56,7 +56,7 @@ class FakeProcess(FramedProcess):
         if self._machine.failures:
             raise self._machine.failures.pop(0)
         self._ready = True
-        return {}
+        return {"isolation": {}}
 
     async def ask(
         self,

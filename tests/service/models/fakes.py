@@ -67,6 +67,7 @@ class FakeProcess(ModelProcess):
             "artifact_id": "source",
             "device": "cpu",
             "choice": "the only one",
+            "isolation": {},
             "streams": machine.streams,
         }
         self._info = cast("RuntimeInfo", info)
