@@ -56,10 +56,16 @@ _TCP, _SCOPES = {4: 3}, {6: 3}
 
 # Read by Python, glibc and the runtimes: libraries, processor, memory, control groups, time zone.
 _SYSTEM = (
-    *("/usr", "/lib", "/lib64", "/nix/store", "/proc", "/sys"),
+    *("/usr", "/lib", "/lib64", "/nix/store", "/sys"),
     *("/etc/ld.so.cache", "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
     *("/dev/random", "/dev/urandom"),
 )
+# Not all of it: /proc/PID/environ of the web process has the secrets among its settings.
+_PROC = tuple(
+    f"/proc/{name}"
+    for name in ("self", "cpuinfo", "meminfo", "stat", "version", "filesystems", "sys")
+)
+_PROC_OF_GPU = ("/proc/self", "/proc/devices", "/proc/modules", "/proc/driver")
 _DEVICES = ("/dev/null", "/dev/zero")
 
 MEASURES = ("no_new_privileges", "files", "network", "memory")
@@ -108,13 +114,14 @@ class Sandbox:
         ruleset = _call(_CREATE_RULESET, attributes, size, 0)
         try:
             rules = [*_code(module), *((path, _READ_FILE | _WRITE_FILE) for path in _DEVICES)]
-            rules += [(path, _READ) for path in (*_SYSTEM, *_with_targets(self.read))]
+            rules += [(path, _READ) for path in (*_SYSTEM, *_PROC, *_with_targets(self.read))]
             rules += [(path, handled & ~(_EXECUTE | _IOCTL)) for path in self.write]
             if self.gpu:
                 # Its driver starts programs, and writes into devices, caches and temporary files.
                 temporary = tempfile.gettempdir()
                 home = os.environ.get("HOME", temporary)
-                rules += [(path, handled) for path in ("/dev", "/proc", temporary, home)]
+                paths = ("/dev", temporary, home, *_PROC_OF_GPU)
+                rules += [(path, handled) for path in paths]
                 rules += [(path, _READ | _EXECUTE) for path in _SYSTEM]
             for path, rights in rules:
                 _allow(ruleset, path, rights & handled)
@@ -203,7 +210,9 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
             rights &= _OF_FILES
         _call(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, found), 0)
     finally:
-        os.close(found)
+        # The kernel forgets a file of /proc that is not in use, and the rule with it.
+        if not path.startswith("/proc/"):
+            os.close(found)
 
 
 def _newest(known: Mapping[int, int], version: int) -> int:

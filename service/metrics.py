@@ -25,8 +25,10 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
+from bundle.errors import BUNDLE_ERRORS
 from bundle.sandbox import IN_FORCE, MEASURES
 from service.cache import Cache
+from service.errors import InternalError
 from service.models.model import ServedModel, State
 from service.repository.registry import Registry
 
@@ -138,6 +140,12 @@ class Metrics(Collector):
             yield metric
         if self._models is not None:
             yield from _of_models(self._models.all())
+            refusals = CounterMetricFamily(
+                "resnet_model_refusals", "Bundles refused, by code.", labels=["code"]
+            )
+            for code in (*BUNDLE_ERRORS, InternalError.code):
+                refusals.add_metric([code], self._models.refusals[code])
+            yield refusals
         if self._cache is not None:
             yield from _of_cache(self._cache)
 

@@ -19,7 +19,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from bundle import files
+from bundle.errors import BundleError
 from bundle.machine import tune_malloc
+from bundle.worker.signature import describe_signers
 from service.api.protocol import deadline_protocol
 from service.app import create_app
 from service.model_settings import read_model_settings
@@ -122,6 +124,7 @@ def usable_settings() -> Settings:
     _check_readable(settings)
     read_model_settings(settings)
     _check_writable(settings)
+    _check_signers(settings)
     _check_address(settings)
     _check_root_path(settings)
     return settings
@@ -159,6 +162,22 @@ def _check_writable(settings: Settings) -> None:
             "SERVICE_COMPILED_DIR: the folder can't be written to. Expected a writable folder, or "
             f"nothing. Received: '{folder}': {exc.strerror}"
         ) from exc
+
+
+def _check_signers(settings: Settings) -> None:
+    """Check that the keys of the signers can be read, before every bundle is refused for it.
+
+    Raises:
+        SettingsError: they can't, or the package that verifies signatures is missing.
+    """
+    if settings.signers is None:
+        return
+    confined = settings.sandbox != "off"
+    checking = describe_signers(settings.signers, settings.load_timeout_s, confined=confined)
+    try:
+        asyncio.run(checking)
+    except BundleError as exc:
+        raise SettingsError(f"SERVICE_SIGNERS: {exc}") from exc
 
 
 def _check_address(settings: Settings) -> None:

@@ -25,7 +25,7 @@ SCRIPTS = {"ports", "children", "waiting", "environment"}
 
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
-    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
+    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import", "signing"}),
     "service": ({"bundle"}, {"service"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend"}),
@@ -45,18 +45,26 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "scores": set(),
         "batches": set(),
         "files": set(),
+        "sandbox": set(),
+        "report": {"errors"},
         "normalisation": set(),
         "format": {"errors"},
         "imaging": {"errors", "format"},
         "runtimes": {"errors", "machine", "format"},
-        "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
+        "signing": {"errors", "report", "format"},
+        "worker": {
+            *("errors", "machine", "scores", "batches", "sandbox", "format", "imaging"),
+            *("runtimes", "signing"),
+        },
         "acceleration": {"errors", "machine", "format", "imaging", "runtimes", "worker"},
         "evaluation": {"errors", "scores", "format", "imaging", "worker", "acceleration"},
         "importing": {
             *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),
             *("evaluation", "machine"),
         },
-        "cli": {"errors", "format", "worker", "acceleration", "importing"},
+        "cli": {
+            *("errors", "report", "format", "signing", "worker", "acceleration", "importing"),
+        },
         "__main__": {"cli"},
     },
     "service": {

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bundle.errors import IMAGE_ERRORS, ImageError
+from bundle.errors import BUNDLE_ERRORS, IMAGE_ERRORS, BundleError, ImageError
 from bundle.sandbox import Sandbox
 from bundle.worker.process import Child
 from bundle.worker.wire import MAX_ARRAY_BYTES, Array, Frame, FrameConnection, WireClosed
@@ -153,6 +153,12 @@ async def _ended(process: subprocess.Popen[bytes], timeout_s: float | None) -> N
         async with asyncio.timeout(timeout_s):
             while process.poll() is None:  # noqa: ASYNC110 - a process sets no event
                 await asyncio.sleep(POLL_S)
+
+
+def raise_error(header: Mapping[str, Any]) -> None:
+    """Raise the error about a bundle that a child's frame carries, if any."""
+    if "error" in header:
+        raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
 
 
 def image_error(record: Mapping[str, Any]) -> ImageError:

@@ -104,6 +104,7 @@ def record(model: ServedModel) -> dict[str, Any]:
         "runtime_version": info["runtime_version"] if info else None,
         "golden_max_difference": info["golden_max_difference"] if info else None,
         "isolation": info["isolation"] if info else None,
+        "signer": info["signer"] if info else None,
     }
 
 

@@ -50,6 +50,7 @@ def new_process(bundle: Path, settings: Settings, number: int = 0) -> ModelProce
         gpu=number % devices if devices else None,
         confined=settings.sandbox != "off",
         memory_mb=settings.worker_memory_mb,
+        signers=settings.signers,
     )
 
 

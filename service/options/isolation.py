@@ -1,7 +1,8 @@
-"""What the processes that open bundles and images may do."""
+"""Which bundles are trusted, and what the processes that open them may do."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -10,7 +11,13 @@ from bundle.sandbox import MODEL_MEMORY_MB
 
 
 class IsolationOptions(BaseModel):
-    """What the processes that open bundles and images may do."""
+    """Which bundles are trusted, and what the processes that open them may do."""
+
+    signers: Path | None = Field(
+        default=None,
+        description="File or folder of public keys, certificates or identities; a bundle signed by "
+        "none of them is refused. Unset: bundles need no signature.",
+    )
 
     sandbox: Literal["auto", "off"] = Field(
         default="auto",

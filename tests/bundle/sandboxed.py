@@ -1,4 +1,4 @@
-"""What a process in the sandbox attempts, as a module for `bundle.sandbox`: prints what happened."""
+"""What a process in the sandbox attempts, as a module that prints what happened."""
 
 from __future__ import annotations
 
@@ -59,4 +59,4 @@ def outcome(attempt: Callable[[], object]) -> str:
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])
     results = {name: outcome(attempt) for name, attempt in attempts(arguments).items()}
-    print(json.dumps({"isolation": arguments.get("isolation"), **results}))
+    sys.stdout.write(json.dumps({"isolation": arguments.get("isolation"), **results}))

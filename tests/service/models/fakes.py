@@ -68,6 +68,7 @@ class FakeProcess(ModelProcess):
             "device": "cpu",
             "choice": "the only one",
             "isolation": {},
+            "signer": None,
             "streams": machine.streams,
         }
         self._info = cast("RuntimeInfo", info)
