@@ -90,7 +90,8 @@ def check(
     for artifact in manifest.artifacts:
 
         def load(artifact: Artifact = artifact) -> str:
-            with RuntimeProcess(directory, artifact.id, device.value) as process:
+            process = RuntimeProcess(directory, artifact.id, device.value, confined=True)
+            with process:
                 info = process.start(timeout)
             return (
                 f"{info['runtime']} {info['runtime_version']} on {info['device']}; "

@@ -120,7 +120,7 @@ class Sandbox:
                 # Its driver starts programs, and writes into devices, caches and temporary files.
                 temporary = tempfile.gettempdir()
                 home = os.environ.get("HOME", temporary)
-                paths = ("/dev", temporary, home, *_PROC_OF_GPU)
+                paths = {"/dev", temporary, home, *_PROC_OF_GPU} - {"/"}
                 rules += [(path, handled) for path in paths]
                 rules += [(path, _READ | _EXECUTE) for path in _SYSTEM]
             for path, rights in rules:

@@ -39,11 +39,12 @@ def sign(
         from model_signing.signing import Config  # noqa: PLC0415
     except ImportError as exc:
         raise SigningFailed(missing(exc)) from exc
+    config = Config()  # type: ignore[no-untyped-call]
     try:
         if certificate is None:
-            config = Config().use_elliptic_key_signer(private_key=private_key)
+            config.use_elliptic_key_signer(private_key=private_key)
         else:
-            config = Config().use_certificate_signer(
+            config.use_certificate_signer(
                 private_key=private_key, signing_certificate=certificate, certificate_chain=chain
             )
     except (OSError, TypeError, ValueError) as exc:
@@ -64,8 +65,9 @@ def hashing() -> Config:
     """What a signature covers: all files but itself, and those that links lead to."""
     from model_signing.hashing import Config  # noqa: PLC0415 - as in `sign`
 
-    paths = [SIGNATURE_FILE]
-    return Config().set_ignored_paths(paths=paths, ignore_git_paths=False).set_allow_symlinks(True)
+    config = Config()  # type: ignore[no-untyped-call]
+    config.set_ignored_paths(paths=[SIGNATURE_FILE], ignore_git_paths=False)
+    return config.set_allow_symlinks(True)
 
 
 def missing(exc: ImportError) -> str:

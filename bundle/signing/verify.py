@@ -15,7 +15,8 @@ from bundle.signing.sign import hashing, missing
 from bundle.signing.signers import Signer, names, read_signers
 
 MAX_BYTES = 20_000_000
-_ALTERED = "Signature mismatch"
+# How the package begins to say which files differ.
+_ALTERED = "Signature mismatch: "
 
 
 class Signature(NamedTuple):
@@ -23,6 +24,13 @@ class Signature(NamedTuple):
 
     manifest_sha256: str
     signer: str
+
+
+class Reason(NamedTuple):
+    """Why one signer has not signed the files as they are."""
+
+    text: str
+    altered: bool  # the signature is theirs, and the files are others
 
 
 def verify(bundle: Path, trusted: Path) -> Signature:
@@ -53,18 +61,27 @@ def verify(bundle: Path, trusted: Path) -> Signature:
         copy = os.memfd_create(SIGNATURE_FILE)
         try:
             os.write(copy, data)
-            config = signer.configure(Config().set_hashing_config(hashing()))
+            config = Config()  # type: ignore[no-untyped-call]
+            signer.configure(config.set_hashing_config(hashing()))
             config.verify(folder, Path(f"/proc/self/fd/{copy}"))
         except Exception as exc:  # noqa: BLE001 - the package raises any type on a malformed file
-            text = " ".join(f"{exc}".split()) or type(exc).__name__
-            reasons.append(text if text.startswith(_ALTERED) else f"{signer.name}: {text}")
+            reasons.append(_reason(signer, exc))
         else:
             return Signature(_manifest_digest(data, signers), signer.name)
         finally:
             os.close(copy)
-    altered = [reason for reason in reasons if reason.startswith(_ALTERED)]
+    altered = [reason for reason in reasons if reason.altered]
     what = "its files are not those that were signed" if altered else "it is signed by another"
-    raise _invalid(what, signers, "; ".join(altered or reasons)[:1000])
+    raise _invalid(what, signers, "; ".join(text for text, _ in altered or reasons))
+
+
+def _reason(signer: Signer, exc: Exception) -> Reason:
+    text = " ".join(str(exc).split()) or type(exc).__name__
+    if text.startswith(_ALTERED):
+        # A list as Python prints it; its items end with digests in raw bytes.
+        first, _, _ = text.removeprefix(_ALTERED).partition(": Expected")
+        return Reason(first.strip("[]\"'").replace("\\'", "'")[:300], altered=True)
+    return Reason(f"{signer.name}: {text[:300]}", altered=False)
 
 
 def _read(folder: Path, signers: list[Signer]) -> bytes:
