@@ -79,7 +79,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "repository": {"errors", "settings", "traffic", "model_settings", "models"},
         "classifier": {"errors", "decoding", "models"},
         "cache": {"models", "classifier"},
-        "metrics": {"models", "repository", "cache"},
+        "metrics": {"errors", "models", "repository", "cache"},
         "api": {"errors", "traffic", "models", "repository", "classifier", "metrics"},
         "protocols": {"errors", "models", "repository", "metrics", "api"},
         "app": {

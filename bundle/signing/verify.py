@@ -80,7 +80,8 @@ def _reason(signer: Signer, exc: Exception) -> Reason:
     if text.startswith(_ALTERED):
         # A list as Python prints it; its items end with digests in raw bytes.
         first, _, _ = text.removeprefix(_ALTERED).partition(": Expected")
-        return Reason(first.strip("[]\"'").replace("\\'", "'")[:300], altered=True)
+        text = first.replace("\\'", "'").lstrip("[\"'").rstrip('"]')
+        return Reason(text[:300], altered=True)
     return Reason(f"{signer.name}: {text[:300]}", altered=False)
 
 
