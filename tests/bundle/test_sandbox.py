@@ -19,7 +19,7 @@ from bundle.worker.process import environment
 
 MEMORY = 2**29
 # Attempts by the measure that they fail by.
-REFUSED = {
+REFUSED: dict[str, set[str]] = {
     "files": {
         "write allowed",
         "add a file",
