@@ -19,7 +19,7 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -152,9 +152,7 @@ class Sandbox:
             program += [(_END, 0, 0, _REFUSE)]
         else:
             program += [(_EQUAL, 0, 1, socket), (_END, 0, 0, _REFUSE), (_END, 0, 0, _ALLOW)]
-        code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
-        text = ctypes.create_string_buffer(code, len(code))
-        _prctl(_SET_SECCOMP, _FILTER, struct.pack("HP", len(program), ctypes.addressof(text)))
+        _filter(program)
         return IN_FORCE
 
     def _limit_memory(self) -> str:
@@ -213,6 +211,13 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         # The kernel forgets a file of /proc that is not in use, and the rule with it.
         if not path.startswith("/proc/"):
             os.close(found)
+
+
+def _filter(program: Sequence[tuple[int, int, int, int]]) -> None:
+    """Let the kernel run this program before each system call from now on."""
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    text = ctypes.create_string_buffer(code, len(code))
+    _prctl(_SET_SECCOMP, _FILTER, struct.pack("HP", len(program), ctypes.addressof(text)))
 
 
 def _newest(known: Mapping[int, int], version: int) -> int:

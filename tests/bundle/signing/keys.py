@@ -62,7 +62,8 @@ def authority(folder: Path, name: str) -> Authority:
         certificates.append(path)
     private = folder / f"{name}-signer.pem"
     private.write_bytes(pem(keys[2]))
-    return Authority(*certificates, private)
+    root, intermediate, certificate_of_signer = certificates
+    return Authority(root, intermediate, certificate_of_signer, private)
 
 
 def common_name(text: str) -> x509.Name:
