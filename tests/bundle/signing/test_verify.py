@@ -72,7 +72,8 @@ def test_any_of_several_signers_will_do(
 
 
 def test_the_package_itself_verifies_what_we_sign(signed: Path, keys: KeyPair) -> None:
-    command = ["verify", "key", signed, "--signature", signed / SIGNATURE_FILE]
+    signature = str(signed / SIGNATURE_FILE)
+    command = ["verify", "key", str(signed), "--signature", signature]
 
     done = subprocess.run(
         [sys.executable, "-m", "model_signing", *command, "--public_key", keys.public],
@@ -85,7 +86,8 @@ def test_the_package_itself_verifies_what_we_sign(signed: Path, keys: KeyPair) -
 
 
 def test_what_the_package_itself_signs_is_verified(bundle: Path, keys: KeyPair) -> None:
-    command = ["sign", "key", bundle, "--signature", bundle / SIGNATURE_FILE]
+    signature = str(bundle / SIGNATURE_FILE)
+    command = ["sign", "key", str(bundle), "--signature", signature]
 
     done = subprocess.run(
         [sys.executable, "-m", "model_signing", *command, "--private_key", keys.private],

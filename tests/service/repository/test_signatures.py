@@ -40,9 +40,8 @@ def test_only_signed_bundles_are_loaded_and_what_serves_serves_on(
     second = Path(shutil.copytree(first, tmp_path / "second"))
     edit_manifest(second, partial(dict.update, version=2))
     sign(first, alice.private)
-    settings = {"models_dir": models, "signers": trusted, "runtime_threads": 1, "watch_s": 0.2}
 
-    with serving(**settings) as server:
+    with serving(models_dir=models, signers=trusted, runtime_threads=1, watch_s=0.2) as server:
         assert server.client.get("/models/tiny-torch").json()["signer"] == "alice.pub"
         assert count(server, "resnet_model_refusals_total") == 0
 
