@@ -14,8 +14,6 @@ import statistics
 import subprocess
 import sys
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Annotated
 
 import typer

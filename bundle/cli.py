@@ -1,17 +1,15 @@
-"""`python -m bundle check|show|accelerate DIR`: verify, print or accelerate a bundle; or `import`.
+"""`python -m bundle check|show|accelerate|sign DIR`: what can be done with a bundle; or `import`.
 
 Exit code 0: success. 1: the bundle is refused, with the reason. 2: wrong usage.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated
 
 import typer
 from rich import box
@@ -20,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bundle.acceleration.images import calibration_pixels, labelled_pixels
-from bundle.errors import BundleError, RuntimeUnavailable
+from bundle.errors import BundleError
 from bundle.format.manifest import (
     MANIFEST_FILE,
     Artifact,
@@ -30,19 +28,21 @@ from bundle.format.manifest import (
 )
 from bundle.format.repository import check_folder, verify_files
 from bundle.importing.command import import_
+from bundle.report import Report, refuse
+from bundle.signing.command import sign
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.selection import DEVICE_NAMES, accuracy
 from bundle.worker.selftest import golden_tolerance
+from bundle.worker.signature import check_signature
 
 app = typer.Typer(
-    help="Verify a model bundle, print its record, make it faster, or import a model.",
+    help="Verify, print, accelerate or sign a model bundle, or import a model.",
     no_args_is_help=True,
     add_completion=False,
 )
 
 app.command("import")(import_)
-
-T = TypeVar("T")
+app.command()(sign)
 
 
 class Device(enum.StrEnum):
@@ -63,9 +63,21 @@ def check(
     directory: Directory,
     device: Annotated[Device, typer.Option(help="Where to load the model.")] = Device.auto,
     timeout: Annotated[float, typer.Option(min=1, help="Load timeout, in seconds.")] = 120.0,
+    signers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Public key, certificate, or folder of these: one of them must have signed it."
+        ),
+    ] = None,
 ) -> None:
-    """Verify the manifest and every file, load each artifact, and run its self-test."""
-    report = _Report(directory)
+    """Verify the signature, the manifest and every file, load each artifact, and self-test it."""
+    report = Report(directory)
+    if signers is not None:
+        report.step(
+            "signature",
+            lambda: asyncio.run(check_signature(directory, signers, timeout)),
+            lambda found: f"by {found.signer}",
+        )
     manifest = report.step("manifest", lambda: read_manifest(directory), _describe_manifest)
     report.step(
         "folder",
@@ -78,7 +90,8 @@ def check(
     for artifact in manifest.artifacts:
 
         def load(artifact: Artifact = artifact) -> str:
-            with RuntimeProcess(directory, artifact.id, device.value) as process:
+            process = RuntimeProcess(directory, artifact.id, device.value, confined=True)
+            with process:
                 info = process.start(timeout)
             return (
                 f"{info['runtime']} {info['runtime_version']} on {info['device']}; "
@@ -100,7 +113,7 @@ def show(directory: Directory) -> None:
     try:
         manifest = read_manifest(directory)
     except BundleError as exc:
-        _refuse(console, exc)
+        refuse(console, exc)
     record = manifest.model_dump(mode="json")
     table = Table(
         title=escape(f"{manifest.name} {manifest.version}"), show_header=False, title_justify="left"
@@ -175,7 +188,7 @@ def accelerate(
                 progress=lambda text: status.update(escape(text)),
             )
     except BundleError as exc:
-        _refuse(console, exc)
+        refuse(console, exc)
     except OSError as exc:
         console.print(f"[red]storage[/red]: The new version can't be written: {escape(str(exc))}")
         raise typer.Exit(1) from exc
@@ -242,58 +255,5 @@ def _artifact_row(manifest: Manifest, artifact: Artifact, speed: Speed) -> tuple
     )
 
 
-class _Report:
-    """The rows of the check, printed at its end, up to the step that fails."""
-
-    def __init__(self, directory: Path) -> None:
-        self._console = Console()
-        self._table = Table(title=escape(str(directory)), title_justify="left")
-        for column in ("step", "result", "seconds", "detail"):
-            self._table.add_column(
-                column, overflow="fold", justify="right" if column == "seconds" else "left"
-            )
-
-    def step(self, name: str, run: Callable[[], T], describe: Callable[[T], str]) -> T:
-        """A step that every bundle must pass."""
-        with self._running(name) as add:
-            result = run()
-            add("[green]ok[/green]", describe(result))
-        return result
-
-    def may_fail_here(self, name: str, run: Callable[[], str]) -> None:
-        """A step that may be impossible on this machine only, which is no fault of the bundle."""
-        with self._running(name) as add:
-            try:
-                add("[green]ok[/green]", run())
-            except RuntimeUnavailable as exc:
-                add("[yellow]skipped[/yellow]", str(exc))
-
-    def print(self) -> None:
-        self._console.print(self._table)
-
-    @contextmanager
-    def _running(self, name: str) -> Iterator[Callable[[str, str], None]]:
-        """Run a step; yields the function that adds its row. A bundle error ends the check."""
-        started = time.monotonic()
-
-        def add(result: str, detail: str) -> None:
-            self._table.add_row(
-                escape(name), result, f"{time.monotonic() - started:.1f}", escape(detail)
-            )
-
-        try:
-            with self._console.status(f"{name} ..."):
-                yield add
-        except BundleError as exc:
-            add(f"[red]{exc.code}[/red]", "refused, see below")
-            self.print()
-            _refuse(self._console, exc)
-
-
 def _describe_manifest(manifest: Manifest) -> str:
     return f"{manifest.name} version {manifest.version}, {len(manifest.labels)} labels"
-
-
-def _refuse(console: Console, exc: BundleError) -> NoReturn:
-    console.print(f"[red]{exc.code}[/red]: {escape(str(exc))}")
-    raise typer.Exit(1) from exc

@@ -2,6 +2,8 @@
 
     BundleError                  a bundle that cannot be served
         ManifestInvalid          manifest_invalid
+        SignatureInvalid         signature_invalid
+        SignersInvalid           signers_invalid
         IntegrityFailed          integrity_failed
         GoldenMismatch           golden_mismatch
         RuntimeUnavailable       runtime_unavailable
@@ -9,6 +11,7 @@
         ImagesInvalid            images_invalid
         AccelerationFailed       acceleration_failed
         ImportFailed             import_failed
+        SigningFailed            signing_failed
     ImageError                   an image that cannot be classified
         UnsupportedImageType     unsupported_image_type
         ImageTooLarge            image_too_large
@@ -16,10 +19,12 @@
 
 Where each one stands on the two paths:
 
+    folder -> SignatureInvalid -> signed manifest, if signatures are required (SignersInvalid)
     folder -> ManifestInvalid -> manifest -> IntegrityFailed -> verified files
            -> RuntimeUnavailable -> loaded model -> GoldenMismatch -> ready process -> WorkerDied
     folder of images -> ImagesInvalid -> pixels and labels to measure a bundle with
     bundle -> AccelerationFailed -> bundle with accelerated artifacts
+    bundle -> SigningFailed -> signed bundle
     file   -> ImportFailed -> bundle
     bytes  -> UnsupportedImageType -> header -> ImageTooLarge -> decoder -> UnreadableImage
            -> pixels
@@ -48,6 +53,24 @@ class ManifestInvalid(BundleError):
     """The manifest is not valid JSON of the known schema, or names an unsafe path."""
 
     code = "manifest_invalid"
+
+
+class SignatureInvalid(BundleError):
+    """The bundle is not signed, not by a trusted signer, or was changed since it was signed."""
+
+    code = "signature_invalid"
+
+
+class SignersInvalid(BundleError):
+    """The keys and certificates of the trusted signers can't be used."""
+
+    code = "signers_invalid"
+
+
+class SigningFailed(BundleError):
+    """The bundle could not be signed: the key, the certificate or the package is not usable."""
+
+    code = "signing_failed"
 
 
 class IntegrityFailed(BundleError):
@@ -118,7 +141,15 @@ class UnreadableImage(ImageError):
 
 BUNDLE_ERRORS: dict[str, type[BundleError]] = {
     error.code: error
-    for error in (ManifestInvalid, IntegrityFailed, GoldenMismatch, RuntimeUnavailable, WorkerDied)
+    for error in (
+        ManifestInvalid,
+        SignatureInvalid,
+        SignersInvalid,
+        IntegrityFailed,
+        GoldenMismatch,
+        RuntimeUnavailable,
+        WorkerDied,
+    )
 }
 """Bundle errors by code: how an error crosses from the worker process to its parent."""
 

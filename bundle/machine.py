@@ -14,6 +14,7 @@ from typing import Protocol
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
+DEVICES = Path("/dev")
 # Of <malloc.h>: trim threshold, top pad, mmap threshold.
 _MALLOC = {-1: 64 * 2**20, -2: 4 * 2**20, -3: 32 * 2**20}
 
@@ -75,6 +76,11 @@ def cuda_devices() -> int:
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
+
+
+def has_gpu(devices: Path = DEVICES) -> bool:
+    """Whether the machine has an NVIDIA GPU's device files, without a call to the driver."""
+    return any((devices / name).exists() for name in ("nvidiactl", "dxg"))  # dxg: under Windows
 
 
 class CudaDriver(Protocol):

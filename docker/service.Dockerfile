@@ -22,7 +22,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install -c requirements.lock 
 COPY --from=project /pyproject.toml ./
 COPY docker/cpu-excludes.txt scripts/environment.py ./
 COPY docker/install.sh /usr/local/bin/
-RUN --mount=type=cache,target=/root/.cache/uv install.sh service,otel,torch,tensorflow,openvino
+RUN --mount=type=cache,target=/root/.cache/uv install.sh service,otel,torch,tensorflow,openvino,signing
 COPY bundle bundle
 COPY service service
 RUN python -m compileall -q --invalidation-mode unchecked-hash bundle service

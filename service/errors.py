@@ -10,7 +10,8 @@
         UnknownModel, UnknownVersion                parameters → model
         DecodeTimeout, DecoderUnavailable           bytes → pixels (with bundle.errors.ImageError)
         QueueFull, DeadlineUnreachable              pixels → queue
-        ModelUnavailable, ModelRefused              queue → scores
+        ModelUnavailable, ModelRefused (and for its
+        signature SignatureRefused)                 queue → scores
         DeadlineExceeded                            socket → scores
         NotReady, Draining                          readiness
         InternalError                               anything else; the cause is in the log
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from bundle.errors import BundleError, ImageError
+from bundle.errors import BundleError, ImageError, SignatureInvalid
 
 
 class ServiceError(Exception):
@@ -169,6 +170,12 @@ class ModelRefused(ServiceError):
     """The bundle failed verification or was not loaded in time; the detail says how to fix it."""
 
     code = "model_refused"
+
+
+class SignatureRefused(ModelRefused):
+    """The bundle is not signed by a trusted signer, or was changed since; it is not loaded."""
+
+    code = SignatureInvalid.code
 
 
 class NotReady(ServiceError):

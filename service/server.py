@@ -13,7 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from bundle import files
+from bundle.errors import BundleError
 from bundle.machine import tune_malloc
+from bundle.worker.signature import describe_signers
 from service.access.entries import read_entries
 from service.api.protocol import deadline_protocol
 from service.app import create_app, public_app
@@ -91,6 +93,7 @@ def usable_settings() -> Settings:
     read_model_settings(settings)
     read_entries(settings)
     _check_writable(settings)
+    _check_signers(settings)
     _check_address("SERVICE_HOST, SERVICE_PORT", settings.host, settings.port)
     _check_admin_port(settings)
     if settings.grpc_port is not None:
@@ -131,6 +134,22 @@ def _check_writable(settings: Settings) -> None:
             "SERVICE_COMPILED_DIR: the folder can't be written to. Expected a writable folder, or "
             f"nothing. Received: '{folder}': {exc.strerror}"
         ) from exc
+
+
+def _check_signers(settings: Settings) -> None:
+    """Check that the keys of the signers can be read, before every bundle is refused for it.
+
+    Raises:
+        SettingsError: they can't, or the package that verifies signatures is missing.
+    """
+    if settings.signers is None:
+        return
+    confined = settings.sandbox != "off"
+    checking = describe_signers(settings.signers, settings.load_timeout_s, confined=confined)
+    try:
+        asyncio.run(checking)
+    except BundleError as exc:
+        raise SettingsError(f"SERVICE_SIGNERS: {exc}") from exc
 
 
 def _check_grpc(settings: Settings) -> None:

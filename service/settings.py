@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service import neighbours
 from service.options.access import AccessOptions
+from service.options.isolation import IsolationOptions
 from service.options.limits import LimitOptions
 from service.options.log import LogOptions
 from service.options.models import ModelOptions
@@ -22,7 +23,15 @@ class SettingsError(ValueError):
 
 
 # The fields are in the order of the last base to the first.
-class Settings(LogOptions, LimitOptions, AccessOptions, NetworkOptions, ModelOptions, BaseSettings):
+class Settings(
+    LogOptions,
+    LimitOptions,
+    IsolationOptions,
+    AccessOptions,
+    NetworkOptions,
+    ModelOptions,
+    BaseSettings,
+):
     """The settings, from environment variables with the prefix SERVICE_."""
 
     model_config = SettingsConfigDict(

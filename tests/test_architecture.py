@@ -25,7 +25,7 @@ SCRIPTS = {"ports", "children", "waiting", "environment"}
 
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
-    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import"}),
+    "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import", "signing"}),
     "service": ({"bundle"}, {"service", "grpc", "otel"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend", "otel"}),
@@ -44,12 +44,18 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "machine": set(),
         "batches": set(),
         "files": set(),
+        "sandbox": set(),
+        "report": {"errors"},
         "normalisation": set(),
         "format": {"errors"},
         "scores": {"format"},
         "imaging": {"errors", "format"},
         "runtimes": {"errors", "machine", "format"},
-        "worker": {"errors", "machine", "scores", "batches", "format", "imaging", "runtimes"},
+        "signing": {"errors", "report", "format"},
+        "worker": {
+            *("errors", "machine", "scores", "batches", "sandbox", "format", "imaging"),
+            *("runtimes", "signing"),
+        },
         "acceleration": {
             *("errors", "machine", "scores", "format", "imaging", "runtimes", "worker"),
         },
@@ -58,7 +64,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),
             *("evaluation", "machine"),
         },
-        "cli": {"errors", "format", "worker", "acceleration", "importing"},
+        "cli": {
+            *("errors", "report", "format", "signing", "worker", "acceleration", "importing"),
+        },
         "__main__": {"cli"},
     },
     "service": {
@@ -75,7 +83,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "repository": {"errors", "settings", "traffic", "model_settings", "models"},
         "classifier": {"errors", "decoding", "models"},
         "cache": {"models", "classifier"},
-        "monitoring": {"settings", "access", "decoding", "models", "repository", "cache"},
+        "monitoring": {"errors", "settings", "access", "decoding", "models", "repository", "cache"},
         "api": {"errors", "access", "traffic", "models", "repository", "classifier", "monitoring"},
         "protocols": {"errors", "access", "models", "repository", "monitoring", "api"},
         "rpc": {"errors", "settings", "access", "models", "monitoring", "api", "protocols"},

@@ -55,8 +55,8 @@ __all__ = [
     "Calibration",
     "ClassActivation", "Crop", "Derivation", "Export", "FileRecord", "Framework", "Golden",
     "GoldenSample", "GoldenScore", "Import", "Input", "Manifest", "Metric", "NoCalibration",
-    "NoHeatmap", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "parse_manifest",
-    "read_manifest",
+    "NoHeatmap", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "manifest_bytes",
+    "parse_manifest", "read_manifest", "unique_keys",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 5
@@ -162,9 +162,17 @@ def read_manifest(directory: Path) -> Manifest:
     """Read and validate the `manifest.json` of a bundle folder.
 
     Raises:
-        ManifestInvalid: It is missing, not a regular file, larger than `MAX_MANIFEST_BYTES`, not
-            JSON (NaN, Infinity and repeated keys are refused), or not of the schema; the message
-            names the field.
+        ManifestInvalid: It can't be read, see `manifest_bytes`, or is not valid, see
+            `parse_manifest`.
+    """
+    return parse_manifest(manifest_bytes(directory))
+
+
+def manifest_bytes(directory: Path) -> bytes:
+    """Read the `manifest.json` of a bundle folder.
+
+    Raises:
+        ManifestInvalid: It is missing, not a regular file, or larger than `MAX_MANIFEST_BYTES`.
     """
     path = directory / MANIFEST_FILE
     try:
@@ -185,18 +193,22 @@ def read_manifest(directory: Path) -> Manifest:
         raise ManifestInvalid(
             f"The manifest is larger than {MAX_MANIFEST_BYTES} bytes. Received: {str(path)!r}"
         )
-    return parse_manifest(data)
+    return data
 
 
 def parse_manifest(data: bytes) -> Manifest:
     """Validate the bytes of a manifest of schema version 1 to 5.
 
     Raises:
-        ManifestInvalid: They are not JSON, or not of the schema; the message names the field.
+        ManifestInvalid: They are not JSON (NaN, Infinity and repeated keys are refused), or not of
+            the schema; the message names the field.
     """
     try:
         fields = json.loads(
-            data, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+            data,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=unique_keys,
         )
         version = fields.get("schema_version") if isinstance(fields, dict) else None
         if type(version) is int and version in (1, 2, 3, 4):
@@ -259,7 +271,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of JSON with these pairs; `ValueError` if a key occurs twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
         keys = [key for key, _ in pairs]

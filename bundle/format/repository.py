@@ -14,6 +14,7 @@ from bundle.errors import IntegrityFailed, ManifestInvalid
 from bundle.format.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest
 
 DEFAULT_FILE = "default"
+SIGNATURE_FILE = "model.sig"
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -128,6 +129,8 @@ def check_folder(path: Path, manifest: Manifest) -> None:
 def verify_files(path: Path, manifest: Manifest) -> None:
     """Check that a bundle folder holds exactly the listed files, each with its size and sha256.
 
+    Beside them it has the manifest and may have a signature, which is checked elsewhere.
+
     The folder and its files may be links to others in the same repository, as stores of files by
     their content make them (DVC, the cache of Hugging Face, a ConfigMap). Empty folders pass.
 
@@ -139,7 +142,7 @@ def verify_files(path: Path, manifest: Manifest) -> None:
     repository = Path(os.path.realpath(path.absolute().parent.parent))
     if not Path(os.path.realpath(path)).is_relative_to(repository):
         raise _failed("the folder is a link that leads out of the model repository", path.name)
-    present = set(_regular_files(path, repository)) - {MANIFEST_FILE}
+    present = set(_regular_files(path, repository)) - {MANIFEST_FILE, SIGNATURE_FILE}
     listed = set(manifest.files)
     if missing := sorted(listed - present):
         raise _failed(f"{len(missing)} file(s) of the manifest are missing", missing[0])

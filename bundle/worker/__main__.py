@@ -9,6 +9,7 @@ image files, which are decoded here, or pixels. It prints nothing on the good pa
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -22,8 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from bundle.errors import BundleError, GoldenMismatch, ImageError, RuntimeUnavailable
-from bundle.format.manifest import Input, Manifest, read_manifest
+from bundle.errors import (
+    BundleError,
+    GoldenMismatch,
+    ImageError,
+    RuntimeUnavailable,
+    WorkerDied,
+)
+from bundle.format.manifest import Input, Manifest, manifest_bytes, parse_manifest
 from bundle.format.repository import verify_files
 from bundle.imaging.decode import ImageLimits, read_input
 from bundle.machine import cuda_devices, trim_malloc, tune_malloc, usable_cores
@@ -43,7 +50,8 @@ def main(arguments: dict[str, Any]) -> None:
 
     Args:
         arguments: bundle, artifact, device, threads, compiled, limits (fields of `ImageLimits`),
-            socket (fd), parent (pid).
+            socket (fd), parent (pid), in a sandbox isolation, its report, and of a signed bundle
+            manifest_sha256.
     """
     end_with(arguments["parent"])
     tune_malloc()
@@ -57,12 +65,13 @@ def main(arguments: dict[str, Any]) -> None:
             arguments["device"],
             threads,
             arguments["compiled"],
+            arguments.get("manifest_sha256"),
         )
     except BundleError as exc:
         wire.send({"error": exc.code, "detail": str(exc)})
         return
     trim_malloc()
-    wire.send(ready)
+    wire.send({**ready, "isolation": arguments.get("isolation", {})})
     RequestLoop(wire, model, geometry, ImageLimits(**arguments["limits"]), threads).run()
 
 
@@ -171,10 +180,18 @@ def _finite(*arrays: Array) -> list[Array]:
 
 
 def _load(
-    path: Path, requested: str, device: Device, threads: int, compiled: str | None
+    path: Path,
+    requested: str,
+    device: Device,
+    threads: int,
+    compiled: str | None,
+    signed: str | None,
 ) -> tuple[dict[str, Any], Model, Input]:
     started = time.monotonic()
-    manifest = read_manifest(path)
+    data = manifest_bytes(path)
+    if signed is not None and hashlib.sha256(data).hexdigest() != signed:
+        raise WorkerDied("The bundle was replaced after its signature was checked.")
+    manifest = parse_manifest(data)
     verify_files(path, manifest)
     # Named after its source: another bundle at the same path finds nothing of this one.
     folder = Path(compiled) / manifest.digest if compiled else None

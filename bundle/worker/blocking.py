@@ -36,6 +36,7 @@ class RuntimeProcess:
         artifact: `source`, `auto` (see `bundle.worker.selection`) or the id of an artifact.
         device: `auto`, `cpu` or `cuda`.
         threads: CPU threads of the framework; None: the cores that this process may use.
+        confined: Run it in a sandbox, see `bundle.sandbox`.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class RuntimeProcess:
         artifact: str = SOURCE,
         device: Device = "auto",
         threads: int | None = None,
+        *,
+        confined: bool = False,
     ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device is 'auto', 'cpu' or 'cuda'. Received: {device!r}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads is 1 or more, or None. Received: {threads!r}")
-        self._process = ModelProcess(bundle_dir, artifact, device, threads)
+        self._process = ModelProcess(bundle_dir, artifact, device, threads, confined=confined)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

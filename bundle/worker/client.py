@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bundle.errors import IMAGE_ERRORS, ImageError
+from bundle.errors import BUNDLE_ERRORS, IMAGE_ERRORS, BundleError, ImageError
+from bundle.sandbox import Sandbox
 from bundle.worker.process import Child, Reason
 from bundle.worker.wire import MAX_ARRAY_BYTES, Array, Frame, FrameConnection, WireClosed
 
@@ -31,6 +32,7 @@ class FramedProcess:
         arguments: What the module's `main` takes, see `Child`.
         variables: The environment of the process, from `bundle.worker.process.environment`.
         max_bytes: Size limit of a frame from it; a larger one counts as its end.
+        sandbox: What it is confined to; None: it may do what this process may.
     """
 
     # Why it has ended, once `kill` has returned.
@@ -42,9 +44,10 @@ class FramedProcess:
         arguments: Mapping[str, Any],
         variables: Mapping[str, str],
         max_bytes: int = MAX_ARRAY_BYTES,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._max_bytes = max_bytes
-        self._start = (module, arguments, variables)
+        self._start = (module, arguments, variables, sandbox)
         self._child: Child | None = None
         self._output: Output | None = None
         self._connection: FrameConnection | None = None
@@ -162,6 +165,12 @@ async def _ended(process: subprocess.Popen[bytes], timeout_s: float | None) -> N
         async with asyncio.timeout(timeout_s):
             while process.poll() is None:  # noqa: ASYNC110 - a process sets no event
                 await asyncio.sleep(POLL_S)
+
+
+def raise_error(header: Mapping[str, Any]) -> None:
+    """Raise the error about a bundle that a child's frame carries, if any."""
+    if "error" in header:
+        raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
 
 
 def image_error(record: Mapping[str, Any]) -> ImageError:

@@ -10,18 +10,15 @@ from typing import Any, NamedTuple, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import (
-    BUNDLE_ERRORS,
-    BundleError,
-    ImageError,
-    RuntimeUnavailable,
-    WorkerDied,
-)
+from bundle.errors import BundleError, ImageError, RuntimeUnavailable, WorkerDied
 from bundle.imaging.decode import ImageInfo, ImageLimits
+from bundle.machine import has_gpu
 from bundle.runtimes import Device, Heatmap, Logits
-from bundle.worker.client import GRACE_S, FramedProcess, image_error
+from bundle.sandbox import MODEL_MEMORY_MB, Report, Sandbox
+from bundle.worker.client import GRACE_S, FramedProcess, image_error, raise_error
 from bundle.worker.process import OpenMPWait, Reason, environment
 from bundle.worker.selection import SOURCE
+from bundle.worker.signature import check_signature
 from bundle.worker.wire import Array, WireClosed
 
 Pixels = npt.NDArray[np.uint8]
@@ -45,6 +42,8 @@ class RuntimeInfo(TypedDict):
     heatmap: tuple[int, int] | None  # height and width; None: the model has no heat maps
     golden_max_difference: float
     load_seconds: float
+    isolation: Report  # empty: it is not confined
+    signer: str | None  # who has signed the bundle; None: nobody has to
 
 
 class Classified(NamedTuple):
@@ -75,6 +74,10 @@ class ModelProcess:
         compiled: A folder in which the runtime may cache what it compiles.
         limits: Of the files that it decodes.
         openmp_wait, gpu: See `bundle.worker.process.environment`.
+        confined: Run it in a sandbox, see `bundle.sandbox`.
+        memory_mb: Memory limit of that, in MB.
+        signers: One of these must have signed the bundle, see `bundle.signing.signers`; None:
+            nobody has to.
     """
 
     def __init__(
@@ -88,17 +91,34 @@ class ModelProcess:
         limits: ImageLimits | None = None,
         openmp_wait: OpenMPWait = "passive",
         gpu: int | None = None,
+        confined: bool = False,
+        memory_mb: int = MODEL_MEMORY_MB,
+        signers: Path | None = None,
     ) -> None:
-        arguments = {
-            "bundle": str(Path(bundle_dir).absolute()),
+        bundle = str(Path(bundle_dir).absolute())
+        folder = str(compiled.absolute()) if compiled else None
+        uses_gpu = device != "cpu" and has_gpu()
+        sandbox = Sandbox(
+            read=(bundle,),
+            write=(folder,) if folder else (),
+            memory_bytes=memory_mb * 2**20,
+            gpu=uses_gpu,
+            scratch=not uses_gpu,
+        )
+        self._bundle, self._signers, self._confined = Path(bundle), signers, confined
+        self._arguments: dict[str, Any] = {
+            "bundle": bundle,
             "artifact": artifact,
             "device": device,
             "threads": threads,
-            "compiled": str(compiled.absolute()) if compiled else None,
+            "compiled": folder,
             "limits": dataclasses.asdict(limits or ImageLimits()),
         }
         self._process = FramedProcess(
-            "bundle.worker", arguments, environment(device, threads, openmp_wait, gpu)
+            "bundle.worker",
+            self._arguments,
+            environment(device, threads, openmp_wait, gpu),
+            sandbox=sandbox if confined else None,
         )
         self._info: RuntimeInfo | None = None
 
@@ -128,20 +148,29 @@ class ModelProcess:
         """Start it and wait until the bundle is verified and loaded and its golden samples pass.
 
         Raises:
-            WorkerDied: It ended, or was not ready within `timeout_s` seconds.
+            WorkerDied: It ended, or was not ready within `timeout_s` seconds, as was the check of
+                the signature, if there is one.
             BundleError: The bundle is not valid, or cannot be run here. In either case no process
                 is left behind.
         """
+        signer = None
+        if self._signers is not None:
+            signature = await check_signature(
+                self._bundle, self._signers, timeout_s, confined=self._confined
+            )
+            # It loads nothing but what was signed.
+            self._arguments["manifest_sha256"] = signature.manifest_sha256
+            signer = signature.signer
         try:
             header = await self._process.start(timeout_s)
         except WireClosed as exc:
             raise WorkerDied(str(exc)) from exc
         try:
-            _raise_error(header)
+            raise_error(header)
         except BundleError:
             await self.kill()
             raise
-        self._info = cast("RuntimeInfo", header)
+        self._info = cast("RuntimeInfo", {**header, "signer": signer})
         return self._info
 
     async def classify(
@@ -218,7 +247,7 @@ class ModelProcess:
             what = "did not answer in time and is killed" if timed_out else "ended"
             ending = await self._process.kill(0 if timed_out else GRACE_S)
             raise WorkerDied(f"The process that runs the model {what}. {ending}") from exc
-        _raise_error(found)
+        raise_error(found)
         return found, results
 
     async def kill(self, grace_s: float = 0) -> str:
@@ -228,12 +257,6 @@ class ModelProcess:
     def kill_now(self) -> None:
         """Kill it from any thread; the requests in flight fail with `WorkerDied`."""
         self._process.kill_now()
-
-
-def _raise_error(header: dict[str, Any]) -> None:
-    """Raise the error that a worker's frame carries, if any."""
-    if "error" in header:
-        raise BUNDLE_ERRORS.get(header["error"], BundleError)(str(header["detail"]))
 
 
 def _check_shapes(results: list[Array], shapes: list[tuple[int, ...]]) -> None:

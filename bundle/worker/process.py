@@ -9,14 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from bundle.machine import oom_kills
+from bundle.sandbox import Sandbox
 
 OpenMPWait = Literal["passive", "active"]
 # By a signal, with a status, by SIGKILL; by its parent, for it was too slow, sent wrong frames or
@@ -54,11 +57,25 @@ class Child:
         module: The module to run.
         arguments: What the module's `main` takes, as JSON, less `socket` and `parent`.
         variables: The whole environment of the process, see `environment`.
+        sandbox: What it is confined to; None: it may do what this process may.
     """
 
     def __init__(
-        self, module: str, arguments: Mapping[str, Any], variables: Mapping[str, str]
+        self,
+        module: str,
+        arguments: Mapping[str, Any],
+        variables: Mapping[str, str],
+        sandbox: Sandbox | None = None,
     ) -> None:
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        if sandbox and sandbox.scratch:
+            # The frameworks write temporary files while they are imported, and look into HOME.
+            self._scratch = tempfile.TemporaryDirectory(
+                prefix="resnet-service-", ignore_cleanup_errors=True
+            )
+            folder = self._scratch.name
+            variables = {**variables, "HOME": folder, "TMPDIR": folder}
+            sandbox = replace(sandbox, write=(*sandbox.write, folder))
         self._socket, theirs = socket.socketpair()
         for end in (self._socket, theirs):
             # So that a batch fits in one write; the system may allow less.
@@ -68,10 +85,11 @@ class Child:
         self._oom_kills = oom_kills()
         with theirs, _blocked(_PARENT_SIGNALS):
             text = json.dumps({**arguments, "socket": theirs.fileno(), "parent": os.getpid()})
+            command = sandbox.command(module) if sandbox else ["-m", module]
             try:
                 self.process = subprocess.Popen(
                     # -P: nothing is imported from the caller's current directory.
-                    [sys.executable, "-P", "-m", module, text],
+                    [sys.executable, "-P", *command, text],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -79,7 +97,7 @@ class Child:
                     env=variables,
                 )
             except BaseException:
-                self._socket.close()
+                self._release()
                 raise
 
     @property
@@ -116,9 +134,14 @@ class Child:
         return "exited" if code else "protocol"
 
     def close(self) -> None:
-        """Release the file descriptors. Idempotent."""
-        self._socket.close()
+        """Release the file descriptors and delete the temporary files. Idempotent."""
         self.output.close()
+        self._release()
+
+    def _release(self) -> None:
+        self._socket.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def keep(self, printed: bytes) -> None:
         """Keep the last lines of output, to explain how the process ended; nothing is forwarded."""
@@ -170,7 +193,9 @@ def environment(
         gpu: The only CUDA device that the child sees, counted among those that this process sees;
             None: all of them.
     """
-    variables = dict(os.environ)
+    # Without the settings of the service, some of which are secrets: a child gets what it needs as
+    # arguments.
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("SERVICE_")}
     paths = [str(Path(__file__).resolve().parents[2]), variables.get("PYTHONPATH", "")]
     variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     variables.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only

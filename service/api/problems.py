@@ -62,6 +62,7 @@ PROBLEMS: dict[type[Failure], Kind] = {
     errors.DecoderUnavailable: Kind(503, "Decoder unavailable", 2),
     errors.Draining: Kind(503, "Draining", 5),
     errors.ModelRefused: Kind(503, "Model refused", 60),
+    errors.SignatureRefused: Kind(503, "Signature invalid", 60),
     errors.ModelUnavailable: Kind(503, "Model unavailable", 2),
     errors.NotReady: Kind(503, "Not ready", 2),
     errors.DeadlineExceeded: Kind(504, "Deadline exceeded"),

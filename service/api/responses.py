@@ -113,6 +113,8 @@ def record(model: ServedModel, *, provenance: bool) -> dict[str, Any]:
         "framework_versions": manifest.framework.versions if manifest else None,
         "runtime_version": info["runtime_version"] if info else None,
         "golden_max_difference": info["golden_max_difference"] if info else None,
+        "isolation": info["isolation"] if info else None,
+        "signer": info["signer"] if info else None,
     }
     return found if provenance else found | dict.fromkeys(PROVENANCE)
 

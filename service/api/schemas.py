@@ -175,6 +175,12 @@ class ModelRecord(ModelSummary):
     golden_max_difference: float | None = Field(
         description="Largest score difference in the self-test at startup."
     )
+    signer: str | None = Field(
+        description="File of SERVICE_SIGNERS that has signed the bundle; null: none is needed."
+    )
+    isolation: dict[str, str] | None = Field(
+        description="What confines its process, by measure: `in force`, or why not; empty: nothing."
+    )
 
 
 class Alive(BaseModel):

@@ -31,7 +31,8 @@ def main(arguments: dict[str, Any]) -> None:
     """Decode images until the parent closes the socket.
 
     Args:
-        arguments: limits (fields of `ImageLimits`), memory_bytes, socket (fd) and parent (pid).
+        arguments: limits (fields of `ImageLimits`), memory_bytes, socket (fd), parent (pid), and in
+            a sandbox isolation, its report.
     """
     end_with(arguments["parent"])
     tune_malloc()
@@ -43,7 +44,7 @@ def main(arguments: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     _warm_up(limits)
     # Ready.
-    wire.send({})
+    wire.send({"isolation": arguments.get("isolation", {})})
     while True:
         header, (data,) = wire.receive()
         try:

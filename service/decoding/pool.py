@@ -20,6 +20,7 @@ from typing import Any
 from bundle.errors import ImageError, UnreadableImage
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage
+from bundle.sandbox import IN_FORCE, Report
 from bundle.worker.client import FramedProcess
 from bundle.worker.process import Reason
 from bundle.worker.wire import WireClosed, fail
@@ -70,6 +71,7 @@ class Decoder:
         arguments = {
             "limits": dataclasses.asdict(settings.image_limits),
             "memory_bytes": settings.decode_memory_mb * 2**20,
+            "confined": settings.sandbox != "off",
         }
         count = settings.decode_workers or len(os.sched_getaffinity(0))
         self._processes = [DecoderProcess(arguments, new_process) for _ in range(count)]
@@ -83,6 +85,7 @@ class Decoder:
         self._stopped = False
         # Processes that another one replaces, by the reason of their end.
         self.restarts: Counter[Reason] = Counter()
+        self._reported = False
 
     def start(self) -> None:
         """Start the first process; the others are started when an image would wait."""
@@ -159,6 +162,7 @@ class Decoder:
                 if reason := await process.start():
                     self.restarts[reason] += 1
                     log.warning("a decoder has ended (%s); another one is started", reason)
+                self._report(process.isolation)
             except NotStarted as exc:
                 self.restarts["not_started"] += 1
                 log.warning("a decoder cannot be started: %s", exc)
@@ -170,6 +174,19 @@ class Decoder:
                 log.exception("a decoder cannot be started")
                 self._start_another()
                 await self._sleep(RESTART_DELAY_S)
+
+    def _report(self, isolation: Report) -> None:
+        """Say once how the processes of this machine are confined: every other one is likewise."""
+        if self._reported:
+            return
+        self._reported = True
+        missing = [f"{what} is {how}" for what, how in isolation.items() if how != IN_FORCE]
+        if not isolation:
+            log.warning("models and decoders are not confined: SERVICE_SANDBOX is off")
+        elif missing:
+            log.warning("models and decoders are confined in part: %s", "; ".join(missing))
+        else:
+            log.info("models and decoders are confined: %s", ", ".join(isolation))
 
     async def _next(self, process: DecoderProcess) -> QueuedFile | None:
         """The next image; None after a while without one, and if the process has ended."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
+from bundle.sandbox import Report, Sandbox
 from bundle.worker.client import GRACE_S, FramedProcess, image_error
 from bundle.worker.process import Reason, environment
 from bundle.worker.wire import WireClosed
@@ -26,8 +27,13 @@ class NotStarted(Exception):
 
 
 def new_process(arguments: dict[str, Any]) -> FramedProcess:
-    """Make a decoder process that is not started yet. For `arguments` see `__main__.main`."""
-    return FramedProcess("service.decoding", arguments, environment("cpu", 1), MAX_BYTES)
+    """Make a decoder process that is not started yet.
+
+    Args:
+        arguments: what `__main__.main` takes, and confined: whether it runs in a sandbox.
+    """
+    sandbox = Sandbox() if arguments["confined"] else None
+    return FramedProcess("service.decoding", arguments, environment("cpu", 1), MAX_BYTES, sandbox)
 
 
 class DecoderProcess:
@@ -48,6 +54,8 @@ class DecoderProcess:
         self._process: FramedProcess | None = None
         # Whether the last start failed.
         self.failed = False
+        # Of the last start; empty: it is not confined.
+        self.isolation: Report = {}
 
     @property
     def running(self) -> bool:
@@ -69,11 +77,12 @@ class DecoderProcess:
             ended = self._process.reason if self._process else None
             process = self._new_process(self._arguments)
             try:
-                await process.start(START_S)
+                ready = await process.start(START_S)
             except WireClosed as exc:
                 reason = str(exc)
             else:
                 self._process, self.failed = process, False
+                self.isolation = ready["isolation"]
                 return ended
         self.failed = True
         raise NotStarted(reason)

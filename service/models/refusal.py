@@ -7,18 +7,20 @@ import os
 import re
 from pathlib import Path
 
-from bundle.errors import RuntimeUnavailable, WorkerDied, without_folders
-from service.errors import InternalError, ModelRefused
+from bundle.errors import RuntimeUnavailable, SignersInvalid, WorkerDied, without_folders
+from service.errors import InternalError, ModelRefused, SignatureRefused
 
+LOOKS = "the service looks for changes every SERVICE_WATCH_S seconds and on SIGHUP."
 # By the code of a refusal; the cause of the others is the bundle.
 REMEDIES = {
     WorkerDied.code: "Give the model more time (SERVICE_LOAD_TIMEOUT_S) or memory, "
     "or set SERVICE_RUNTIME to source, and restart the service.",
     InternalError.code: "Report it, and restart the service.",
+    SignatureRefused.code: f"Replace the bundle, or add who signed it to SERVICE_SIGNERS; {LOOKS}",
+    SignersInvalid.code: f"Fix what SERVICE_SIGNERS names; {LOOKS}",
     RuntimeUnavailable.code: "Fix that, or set SERVICE_RUNTIME and SERVICE_DEVICE to what "
     "the bundle and this machine have, and restart the service.",
 }
-LOOKS = "the service looks for changes every SERVICE_WATCH_S seconds and on SIGHUP."
 UNREADABLE = os.strerror(errno.EACCES)
 
 
@@ -45,8 +47,9 @@ def refusal(model: str, reason: str, code: str | None = None) -> ModelRefused:
     """
     bundle = "Let the service's user read it" if UNREADABLE in reason else "Replace the bundle"
     remedy = REMEDIES.get(code or "", f"{bundle}; {LOOKS}")
+    error = SignatureRefused if code == SignatureRefused.code else ModelRefused
     # Most reasons end with what was received, and without a full stop.
-    return ModelRefused(
+    return error(
         f"The model {model} is refused{f' ({code})' if code else ''}: {reason.removesuffix('.')}. "
         f"{remedy}"
     )

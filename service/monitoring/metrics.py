@@ -37,6 +37,7 @@ from service.monitoring.scrape import (
     of_keys,
     of_models,
     of_predictions,
+    of_refusals,
 )
 from service.repository.registry import Registry
 
@@ -221,6 +222,7 @@ class Metrics(Collector):
         if self._models is not None:
             models = self._models.all()
             yield from of_models(models)
+            yield of_refusals(self._models.refusals)
             seen = {key: classes for key, (_, classes) in self._of_scores.items()}
             yield from of_predictions(models, seen, self._max_classes)
         if self._decoder is not None:

@@ -15,11 +15,14 @@ from prometheus_client.core import (
     Metric,
 )
 
+from bundle.errors import BUNDLE_ERRORS
 from bundle.format.baseline import SCORE_BOUNDS
+from bundle.sandbox import IN_FORCE, MEASURES
 from bundle.worker.process import Reason
 from service.access.keys import Keys
 from service.cache import Cache
 from service.decoding.pool import Decoder
+from service.errors import InternalError
 from service.models.model import ServedModel, State
 
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -42,6 +45,11 @@ def of_models(models: list[ServedModel]) -> Iterator[Metric]:
         "Processes of a model that another one replaced.",
         labels=[*MODEL, "reason"],
     )
+    isolation = GaugeMetricFamily(
+        "resnet_model_isolation",
+        "1 where the measure confines the process of the model.",
+        labels=[*MODEL, "measure"],
+    )
     for model in models:
         labels = [model.name, str(model.version)]
         for reason in REASONS:
@@ -59,6 +67,9 @@ def of_models(models: list[ServedModel]) -> Iterator[Metric]:
                     "device": runs["device"],
                 },
             )
+            for measure in MEASURES:
+                held = runs["isolation"].get(measure) == IN_FORCE
+                isolation.add_metric([*labels, measure], held)
         waiting.add_metric(labels, len(model.queue))
         most.add_metric(labels, model.settings.queue_size)
         sizes = model.queue.batch_sizes
@@ -71,7 +82,7 @@ def of_models(models: list[ServedModel]) -> Iterator[Metric]:
             [*buckets, ("+Inf", float(sizes.total()))],
             sum(size * count for size, count in sizes.items()),
         )
-    yield from (state, info, waiting, most, batches, restarts)
+    yield from (state, info, isolation, waiting, most, batches, restarts)
 
 
 def of_predictions(
@@ -165,3 +176,13 @@ def of_certificate(expires: float) -> Metric:
         "When the certificate that is served ends, in seconds since 1970.",
         expires,
     )
+
+
+def of_refusals(refusals: Counter[str]) -> Metric:
+    """How many bundles have been refused, by code."""
+    found = CounterMetricFamily(
+        "resnet_model_refusals", "Bundles refused, by code.", labels=["code"]
+    )
+    for code in (*BUNDLE_ERRORS, InternalError.code):
+        found.add_metric([code], refusals[code])
+    return found

@@ -53,7 +53,7 @@ class Lifecycle:
         self._adjusted = asyncio.Condition()
         self._run: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._transitions = Transitions(self._changed.set, new_model, clock)
+        self._transitions = Transitions(self._changed.set, new_model, clock, registry.refusals)
         self._asked = False
         self._waiting = False
         # The number of the last look that has begun, and of the last one that has been followed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,6 +41,8 @@ class Registry:
         # What is loaded at the start; the service is not ready before.
         self.first: list[ServedModel] = []
         self.draining = False
+        # How often a bundle was refused, by the code of the reason.
+        self.refusals: Counter[str] = Counter()
 
     def all(self) -> list[ServedModel]:
         """Every version, sorted by name and number."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bundle.errors import BundleError
 from bundle.format.manifest import read_manifest
 from bundle.format.repository import verify_files
+from bundle.worker.signature import check_signature
 from service.model_settings import OwnSettings
 from service.models.model import SERVING, ServedModel
 from service.models.refusal import for_clients
@@ -48,6 +50,7 @@ class Transitions:
         changed: called when there may be something to adjust.
         new_model: makes a model that is not loaded yet.
         clock: seconds.
+        refusals: counts them by code.
     """
 
     def __init__(
@@ -55,10 +58,12 @@ class Transitions:
         changed: Callable[[], None],
         new_model: Callable[..., ServedModel],
         clock: Callable[[], float],
+        refusals: Counter[str],
     ) -> None:
         self._changed = changed
         self._new_model = new_model
         self._clock = clock
+        self._refusals = refusals
         self._loads: dict[ServedModel, Load] = {}
         # To take the place of the version that is the key.
         self._replacements: dict[ServedModel, ServedModel] = {}
@@ -162,12 +167,12 @@ class Transitions:
         if model.state == "loading":
             return
         if model.code is not None and load.retry_at == math.inf:
-            self._refused(load)
+            self._refused(load, model)
         changed = load.files != bundle.files or load.settings != settings
         if changed and model.code is None and load.settings == settings:
             load.files, load.retry_at, load.refusals = bundle.files, math.inf, 0
             changed = await self._is_other(model)
-            model.update_error = None if changed else await asyncio.to_thread(_damage, model)
+            model.update_error = None if changed else await _damage(model)
         if changed or self._clock() >= load.retry_at:
             refusals = 0 if changed else load.refusals
             self._replacements[model] = self._load(bundle, settings, refusals)
@@ -191,18 +196,19 @@ class Transitions:
         if replacement.code is None or model.code is not None:
             current[version] = replacement
             if replacement.code is not None:
-                self._refused(self._loads[replacement])
+                self._refused(self._loads[replacement], replacement)
             self._end(model)
             return
         log.error("model %s/%d serves on; its replacement is refused", model.name, version)
         model.update_error = f"{replacement.code}: {replacement.reason}"
         load, tried = self._loads[model], self._loads[replacement]
         load.files, load.settings, load.refusals = tried.files, tried.settings, tried.refusals
-        self._refused(load)
+        self._refused(load, replacement)
         self._end(replacement)
 
-    def _refused(self, load: Load) -> None:
-        """Try this version again after a while."""
+    def _refused(self, load: Load, tried: ServedModel) -> None:
+        """Count what was tried, and try this version again after a while."""
+        self._refusals[tried.code or ""] += 1
         load.retry_at = self._clock() + RETRY_S[min(load.refusals, len(RETRY_S) - 1)]
         load.refusals += 1
 
@@ -227,10 +233,18 @@ class Transitions:
         self._changed()
 
 
-def _damage(model: ServedModel) -> str | None:
+async def _damage(model: ServedModel) -> str | None:
     """What is wrong with the files of a model that has loaded them before; a restart needs them."""
+    settings, path = model.settings, model.path
     try:
-        verify_files(model.path, read_manifest(model.path))
+        if settings.signers is not None:
+            await check_signature(
+                path,
+                settings.signers,
+                settings.load_timeout_s,
+                confined=settings.sandbox != "off",
+            )
+        await asyncio.to_thread(lambda: verify_files(path, read_manifest(path)))
     except BundleError as exc:
         log.error("model %s/%d could not be loaded again: %s", model.name, model.version, exc)
         return f"{exc.code}: {for_clients(str(exc), model.settings.models_dir)}"

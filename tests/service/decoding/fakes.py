@@ -58,7 +58,7 @@ class FakeProcess(FramedProcess):
         if self._machine.failures:
             raise self._machine.failures.pop(0)
         self._ready = True
-        return {}
+        return {"isolation": self._machine.isolation}
 
     async def ask(
         self,
@@ -103,6 +103,8 @@ class Machine:
         self.may_start.set()
         # Errors of the next starts.
         self.failures: list[Exception] = []
+        # What the processes say of their sandbox.
+        self.isolation: dict[str, str] = {}
         # Sent for every image at once, unless it is None.
         self.response: Frame | None = None
         self.delay_over = asyncio.Event()

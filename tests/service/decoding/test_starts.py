@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from bundle.sandbox import IN_FORCE
 from bundle.worker.wire import WireClosed
 from service.errors import DecoderUnavailable
 from tests.service.decoding.fakes import (
@@ -94,3 +95,28 @@ async def test_a_defect_in_the_start_of_one_decoder_does_not_keep_another_from_r
 
         machine.delay_over.set()
         await until(lambda: sum(machine.running) == 2)
+
+
+@pytest.mark.parametrize(
+    ("isolation", "said"),
+    [
+        ({"files": IN_FORCE, "network": IN_FORCE}, "are confined: files, network"),
+        (
+            {"files": "not in force: no Landlock", "network": IN_FORCE},
+            "are confined in part: files is not in force: no Landlock",
+        ),
+        ({}, "are not confined: SERVICE_SANDBOX is off"),
+    ],
+    ids=["wholly", "in part", "off"],
+)
+async def test_the_first_decoder_says_how_it_is_confined_and_the_others_do_not_repeat_it(
+    caplog: pytest.LogCaptureFixture, isolation: dict[str, str], said: str
+) -> None:
+    machine = Machine()
+    machine.isolation = isolation
+    caplog.set_level("INFO", "service")
+
+    async with started(machine, workers=2) as pool:
+        await start_others(machine, pool, 2)
+
+    assert [r.message for r in caplog.records] == [f"models and decoders {said}"]

@@ -72,6 +72,8 @@ class FakeProcess(ModelProcess):
             "artifact_id": "source",
             "device": "cpu",
             "choice": "the only one",
+            "isolation": {},
+            "signer": None,
             "streams": machine.streams,
         }
         self._info = cast("RuntimeInfo", info)

@@ -1,0 +1,1 @@
+"""Signs bundles, and checks who has signed one, by the package model-signing (OpenSSF)."""
