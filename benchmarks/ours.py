@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import psutil
@@ -59,6 +59,8 @@ def serving(
     *,
     port: int | None = None,
     shipped: bool = False,
+    environment: Mapping[str, str] | None = None,
+    key: str | None = None,
     **settings: str,
 ) -> Iterator[Service]:
     """Serve `model` until the block ends.
@@ -70,6 +72,8 @@ def serving(
         cores: that the service may use; None: all.
         port: to listen on; None: a free one.
         shipped: whether the service has all shipped models, or this one alone.
+        environment: more variables.
+        key: of requests; None: they need none.
         settings: more settings, by their names in lower case.
 
     Raises:
@@ -86,6 +90,7 @@ def serving(
         "SERVICE_RUNTIME": runtime,
         "SERVICE_QUEUE_SIZE": str(QUEUE_SIZE),
         **{f"SERVICE_{name.upper()}": value for name, value in settings.items()},
+        **(environment or {}),
     }
     image = model.images[0].read_bytes()
     with tempfile.TemporaryFile() as log:
@@ -99,7 +104,7 @@ def serving(
             preexec_fn=partial(os.sched_setaffinity, 0, cores) if cores else None,
         )
         try:
-            while not _responds(port, image):
+            while not _responds(port, image, key):
                 if process.poll() is not None or time.perf_counter() > started + deadline_s:
                     log.seek(0)
                     lines = log.read().decode(errors="replace").splitlines()[-LINES_SHOWN:]
@@ -111,12 +116,13 @@ def serving(
             process.wait()
 
 
-def _responds(port: int, image: bytes) -> bool:
+def _responds(port: int, image: bytes, key: str | None) -> bool:
     """Whether all models are loaded and an image is classified."""
     try:
         if requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code != 200:
             return False
-        url, headers = f"http://127.0.0.1:{port}/predict", {"Content-Type": "image/jpeg"}
+        url = f"http://127.0.0.1:{port}/predict"
+        headers = {"Content-Type": "image/jpeg"} | ({"X-API-Key": key} if key else {})
         return requests.post(url, image, headers=headers, timeout=60).status_code == 200
     except requests.RequestException:
         return False

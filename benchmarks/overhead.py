@@ -13,8 +13,11 @@ import json
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -54,7 +57,7 @@ def _compare(
     """By number of connections: requests/s off and on, of each round."""
     found: dict[int, list[tuple[float, float]]] = {each: [] for each in CONNECTIONS}
     digest = hashlib.sha256(KEY.encode()).hexdigest()
-    settings = {
+    settings: dict[str, Any] = {
         "api_keys": f"benchmark:{digest}",
         "log_format": "json",
         "admin_port": str(free_port()),
@@ -72,6 +75,32 @@ def _compare(
                 off, on = rates if number % 2 else rates[::-1]
                 found[connections].append((off, on))
     return found
+
+
+@contextmanager
+def _collector() -> Iterator[str]:
+    """A receiver of traces that keeps none; yields its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Accept traces."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def _rate(service: Service, model: Model, connections: int, seconds: float) -> float:

@@ -66,7 +66,7 @@ class FakeProcess(ModelProcess):
             raise error
         await machine.may_start.wait()
         self._ready = True
-        info = {
+        info: dict[str, object] = {
             "digest": machine.digests.get(number, read_manifest(self._path).digest),
             "batch_size": None,
             "artifact_id": "source",

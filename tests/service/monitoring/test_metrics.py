@@ -278,7 +278,7 @@ def test_clients_cannot_create_series() -> None:
     metrics = Metrics(["queue_full"])
 
     for number in range(100):
-        metrics.request(f"METHOD{number}", NO_ROUTE, 404, 0.01)
+        metrics.request(f"METHOD{number}", NO_ROUTE, 404, 0.01, {})
 
     (family,) = [each for each in metrics.collect() if each.name == "http_requests"]
     assert [(sample.labels, sample.value) for sample in family.samples] == [
