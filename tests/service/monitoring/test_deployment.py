@@ -23,8 +23,6 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 NAMES = ("prometheus", "grafana")
 # Written by Prometheus itself; by the client library for the process.
 OTHERS = {"up", "ALERTS", "process_resident_memory_bytes"}
-# Of a service with TLS.
-OTHERS |= {"resnet_tls_certificate_expiry_timestamp_seconds"}
 
 
 def rules(file: str) -> list[dict[str, Any]]:
