@@ -47,6 +47,7 @@ LEGACY_DEFAULTS: dict[str, Any] = {
     "oversampling": 1.0,
     "clip_norm": 0.0,
     "decay_all": True,
+    "batch_statistics": True,
 }
 REMOVED = {"freeze_epochs", "finetune_factor"}  # options that no longer exist
 

@@ -112,7 +112,8 @@ class Trainer:
     def _device_step(self, pixels: Any, targets: Any) -> tuple[Any, Any]:
         """The step of one device on its part of the batch; the optimizer sums the gradients."""
         with tf.GradientTape() as tape:
-            logits = tf.cast(self.trained(pixels, training=True)[1], tf.float32)
+            batch_statistics = self.config.batch_statistics  # there is no dropout
+            logits = tf.cast(self.trained(pixels, training=batch_statistics)[1], tf.float32)
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
             loss = tf.reduce_mean(losses) / self.config.devices
         variables = self.trained.trainable_variables

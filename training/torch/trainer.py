@@ -132,7 +132,7 @@ class Trainer:
         Returns:
             The mean loss and the number of correct predictions, over all processes.
         """
-        self.trained.train()
+        self.trained.train(self.config.batch_statistics)  # there is no dropout
         target = torch.from_numpy(targets).to(self.device)
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"

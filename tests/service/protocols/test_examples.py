@@ -41,7 +41,7 @@ def test_an_example_prints_what_its_comments_say(
     exec(running, {})  # noqa: S102
 
     printed = capsys.readouterr().out.splitlines()
-    assert printed == re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE)
+    assert printed == re.findall(r"^ *print\(.*\)  # (.*)$", example, re.MULTILINE)
     assert printed
 
 

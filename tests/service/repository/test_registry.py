@@ -91,7 +91,8 @@ def test_a_default_model_that_cannot_be_read_keeps_the_service_unready(
     settings: dict[str, Any] = {"models_dir": tmp_path, "default_model": "model"}
 
     with unreadable(model, version), serving(ready=False, prefix=BOUND, **settings) as server:
-        server.wait(lambda: "default" in server.client.get("/readyz").text, "unready")
+        denied = "Permission denied"
+        server.wait(lambda: denied in server.client.get("/readyz").text, "unready")
         not_ready = server.client.get("/readyz")
 
     assert_problem(not_ready, 503, "not_ready")
@@ -108,7 +109,9 @@ def test_a_repository_without_a_readable_model_starts_and_says_why(
         not_ready = server.client.get("/readyz")
 
     assert_problem(not_ready, 503, "not_ready")
-    assert f"{model}: cannot be read: Permission denied" in not_ready.json()["detail"]
+    assert (
+        f"Not models: {model.name}: cannot be read: Permission denied" in not_ready.json()["detail"]
+    )
 
 
 def test_a_repository_that_cannot_be_read_is_an_error_at_the_start(tmp_path: Path) -> None:

@@ -156,9 +156,10 @@ def test_the_repository_needs_the_key(stub: Any) -> None:
     index, load = service_pb2.RepositoryIndexRequest, service_pb2.RepositoryModelLoadRequest
     metadata = [("authorization", f"Bearer {KEY}")]
 
-    for key in ([], [("authorization", "Bearer wrong")]):
+    wrong = [("authorization", "Bearer wrong")]
+    for key, code in (([], "unauthorized"), (wrong, "unknown_key")):
         found = failed(stub.RepositoryIndex, index(), metadata=key)
-        assert found[:2] == ("UNAUTHENTICATED", "unauthorized")
+        assert found[:2] == ("UNAUTHENTICATED", code)
     (entry,) = stub.RepositoryIndex(index(), metadata=metadata).models
     assert (entry.name, entry.version, entry.state) == ("tiny-torch", "1", "READY")
     found = failed(stub.RepositoryModelLoad, load(model_name="nobody"), metadata=metadata)

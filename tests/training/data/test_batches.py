@@ -90,7 +90,9 @@ def test_a_photo_is_a_part_of_its_own_image_with_other_colours() -> None:
     assert (np.diff(crops[..., 1].mean(2)) >= 0).all(), "up stays up"
     spans = np.ptp(crops[..., 0].mean(1), axis=1)
     assert 20 < spans.min() < spans.max() * 0.8, "parts of several sizes"
-    assert np.array_equal(draw(0, augment="photo", crop_padding=0)[0].shape, (50, 12, 12, 3))
+    assert np.array_equal(
+        draw(0, augment="photo", small_crop=12, crop_padding=0)[0].shape, (50, 12, 12, 3)
+    )
 
 
 def test_an_image_flipped_in_one_epoch_is_not_flipped_in_the_next() -> None:
