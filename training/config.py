@@ -205,8 +205,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "precision": "fp32",
     },
     # The additions of torchvision's recipe of 2021 (V. Vryniotis, "How to Train State-Of-The-Art
-    # Models Using TorchVision's Latest Primitives"), on 84 epochs instead of 600. The average is over
-    # about the last 1,000 steps. The rate and the decay are those of `long`.
+    # Models Using TorchVision's Latest Primitives"), on 84 epochs instead of 600. The average is of
+    # about the last 1,000 steps; rate and decay are those of `long`.
     "modern": {
         "epochs": 84,
         "optimizer": "sgd",
