@@ -25,7 +25,8 @@ class Service:
     """A service that is ready."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, start_s: float) -> None:
-        self.url = f"http://127.0.0.1:{port}/predict"
+        self.address = f"127.0.0.1:{port}"
+        self.url = f"http://{self.address}/predict"
         self.start_s = start_s  # from the start of the process to the first response
         self.process = psutil.Process(process.pid)
 

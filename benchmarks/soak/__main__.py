@@ -5,6 +5,7 @@
 
 A service has a repository of its own with two models. Version after version of the first appears,
 of two networks in turn, and now and then a broken one; the second is unloaded and loaded by route.
+The clients' API key changes again and again, and some of them speak the Open Inference Protocol.
 Good clients ask at 80 % of what they reached before, and compare each answer with what that version
 answered while nothing happened. At the end: no lost and no wrong answer, and memory and open files
 as at the start. The exit code is 1 otherwise.
@@ -12,6 +13,7 @@ as at the start. The exit code is 1 otherwise.
 
 from __future__ import annotations
 
+import secrets
 import sys
 import tempfile
 import time
@@ -28,8 +30,17 @@ from rich.progress import track
 
 from benchmarks.models import resnet20
 from benchmarks.ours import serving
+from benchmarks.peers.running import free_port
 from benchmarks.soak.clients import Soak
-from benchmarks.soak.disturbances import KEY, change_versions, kill_processes, unload_and_load
+from benchmarks.soak.disturbances import (
+    KEY,
+    change_versions,
+    kill_processes,
+    rotate_keys,
+    unload_and_load,
+    write_keys,
+)
+from benchmarks.soak.protocols import ask_over_grpc, ask_over_http
 from benchmarks.soak.repository import SOAKED, Repository
 
 CLIENTS = 8
@@ -45,9 +56,11 @@ def main(
 ) -> None:
     """Run, and print what happened."""
     images = [path.read_bytes() for path in resnet20().images]
-    with tempfile.TemporaryDirectory() as folder:
-        repository = Repository(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as access:
+        repository, keys = Repository(Path(folder)), Path(access) / "keys.toml"
         repository.add()
+        key, grpc_port = secrets.token_urlsafe(), free_port()
+        write_keys(keys, key)
         with serving(
             resnet20(),
             "auto",
@@ -55,12 +68,15 @@ def main(
             default_model=SOAKED,
             admin_key=KEY,
             watch_s="0.5",
+            key=key,
+            api_keys_file=str(keys),
+            grpc_port=str(grpc_port),
         ) as service:
-            failed = _run(Soak(service, images), repository, 60 * minutes)
+            failed = _run(Soak(service, images, key, grpc_port), repository, keys, 60 * minutes)
     sys.exit(failed)
 
 
-def _run(soak: Soak, repository: Repository, seconds: float) -> bool:
+def _run(soak: Soak, repository: Repository, keys: Path, seconds: float) -> bool:
     """Run, and print what happened; returns whether something went wrong."""
     soak.learn()
     repository.add()
@@ -74,12 +90,15 @@ def _run(soak: Soak, repository: Repository, seconds: float) -> bool:
     processes = soak.processes()
     memory, files = soak.service.memory(), soak.service.process.num_fds()
     soak.seen.clear()
-    disturbances: list[Callable[[], None]] = [
+    disturbances: list[Callable[[], object]] = [
         partial(kill_processes, soak),
         partial(unload_and_load, soak),
         partial(change_versions, soak, repository),
+        partial(rotate_keys, soak, keys),
     ]
-    others = [soak.bad_client, soak.deaf_client, *disturbances]
+    protocols = [partial(ask_over_http, soak), partial(ask_over_grpc, soak)]
+    others: list[Callable[[], object]] = [soak.bad_client, soak.deaf_client]
+    others += [*protocols, *disturbances]
     answered = _together(soak, others, seconds, "Soaking")
     last = max(set(range(1, repository.newest + 1)) - repository.broken)
     soak.until(lambda: soak.state(last) == "ready" and soak.processes() == processes)
@@ -100,7 +119,7 @@ def _run(soak: Soak, repository: Repository, seconds: float) -> bool:
     return bool(soak.wrong)
 
 
-def _together(soak: Soak, others: Sequence[Callable[[], None]], seconds: float, what: str) -> int:
+def _together(soak: Soak, others: Sequence[Callable[[], object]], seconds: float, what: str) -> int:
     """Let the good clients and others run for a while; returns the number of answers."""
     with ThreadPoolExecutor(CLIENTS + len(others)) as pool:
         running = [pool.submit(other) for other in others]

@@ -23,8 +23,11 @@ from benchmarks.soak.repository import NETWORKS, SOAKED
 class Soak:
     """What the clients have seen, and whether they go on."""
 
-    def __init__(self, service: Service, images: list[bytes]) -> None:
+    def __init__(self, service: Service, images: list[bytes], key: str, grpc_port: int) -> None:
         self.service = service
+        self.grpc_address = f"127.0.0.1:{grpc_port}"
+        # Of all clients; it changes during the run.
+        self.key = key
         self.url = service.url
         self.images = images
         # By network and image: the best label, and its score.
@@ -36,9 +39,7 @@ class Soak:
 
     def ask(self, session: requests.Session, number: int) -> dict[str, Any] | None:
         """Classify an image; None, and a note of what was wrong, unless that succeeds."""
-        response = session.post(
-            self.url, self.images[number], headers={"Content-Type": "image/jpeg"}, timeout=120
-        )
+        response = session.post(self.url, self.images[number], headers=self.headers, timeout=120)
         self.seen[str(response.status_code)] += 1
         if response.status_code == 200:
             found: dict[str, Any] = response.json()
@@ -46,6 +47,11 @@ class Soak:
         if response.status_code != 429:
             self.wrong.append(f"{response.status_code}: {response.text[:300]}")
         return None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of a request."""
+        return {"Content-Type": "image/jpeg", "X-API-Key": self.key}
 
     def learn(self) -> None:
         """Note what the version that serves now answers."""
@@ -74,15 +80,19 @@ class Soak:
                     continue
                 if found is not None:
                     answered += 1
-                    self._compare(found, number)
+                    best = found["predictions"][0]
+                    version = found["model"]["version"]
+                    self.compare(version, number, best["label"], best["score"])
         return answered
 
-    def _compare(self, found: dict[str, Any], number: int) -> None:
-        version, best = found["model"]["version"], found["predictions"][0]
-        label, score = self.expected[NETWORKS[version % 2], number]
+    def compare(self, version: int, number: int, label: str, score: float) -> None:
+        """Compare an answer with what that version answered while nothing happened."""
+        expected, usual = self.expected[NETWORKS[version % 2], number]
         # Batches of another size round otherwise.
-        if best["label"] != label or abs(best["score"] - score) > 0.01:
-            self.wrong.append(f"image {number}, version {version}: {best} in place of {label}")
+        if label != expected or abs(score - usual) > 0.01:
+            self.wrong.append(
+                f"image {number}, version {version}: {label} {score} in place of {expected} {usual}"
+            )
 
     def bad_client(self) -> None:
         """Send what has to be refused, and check that it is."""
@@ -99,9 +109,7 @@ class Soak:
             while not self.stop.is_set():
                 for name, (body, expected) in bodies.items():
                     try:
-                        response = session.post(
-                            self.url, body, headers={"Content-Type": "image/jpeg"}, timeout=120
-                        )
+                        response = session.post(self.url, body, headers=self.headers, timeout=120)
                     except requests.ConnectionError:
                         self.seen["reset while sending too much"] += 1
                         continue
@@ -113,8 +121,11 @@ class Soak:
     def deaf_client(self) -> None:
         """Send requests and never read a response."""
         url = urlsplit(self.url)
-        head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(self.images[0])}\r\n\r\n"
         while not self.stop.is_set():
+            head = (
+                f"POST /predict HTTP/1.1\r\nHost: a\r\nX-API-Key: {self.key}\r\n"
+                f"Content-Length: {len(self.images[0])}\r\n\r\n"
+            )
             with (
                 socket.create_connection((url.hostname, url.port)) as connection,
                 contextlib.suppress(OSError),
@@ -126,7 +137,8 @@ class Soak:
 
     def state(self, version: int) -> str | None:
         """The state of a version of the soaked model, as the service lists it."""
-        listed = requests.get(self.url.replace("/predict", "/models"), timeout=60).json()["models"]
+        url = self.url.replace("/predict", "/models")
+        listed = requests.get(url, headers=self.headers, timeout=60).json()["models"]
         states = {each["version"]: each["state"] for each in listed if each["name"] == SOAKED}
         found: str | None = states.get(version)
         return found
