@@ -38,12 +38,15 @@ console = Console()
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each service.")] = 7,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of a turn.")] = 3.0,
+    traces: Annotated[bool, typer.Option(help="Trace every request.")] = True,
+    small: Annotated[bool, typer.Option("--small", help="ResNet-20 alone.")] = False,
 ) -> None:
     """Measure requests/s with everything off and on, and print them with their ratio."""
     table = Table("requests/s", "connections", "off", "on", "on / off")
     with _collector() as endpoint:
-        for model in (resnet20(), resnet50()):
-            for connections, found in _compare(model, endpoint, rounds, seconds).items():
+        traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if traces else {}
+        for model in (resnet20(),) if small else (resnet20(), resnet50()):
+            for connections, found in _compare(model, traced, rounds, seconds).items():
                 off, on = zip(*found, strict=True)
                 ratio = statistics.median(after / before for before, after in found)
                 cells = (f"{statistics.median(each):.1f}" for each in (off, on))
@@ -52,7 +55,7 @@ def main(
 
 
 def _compare(
-    model: Model, endpoint: str, rounds: int, seconds: float
+    model: Model, traced: dict[str, str], rounds: int, seconds: float
 ) -> dict[int, list[tuple[float, float]]]:
     """By number of connections: requests/s off and on, of each round."""
     found: dict[int, list[tuple[float, float]]] = {each: [] for each in CONNECTIONS}
@@ -62,7 +65,6 @@ def _compare(
         "log_format": "json",
         "admin_port": str(free_port()),
     }
-    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     with ExitStack() as stack:
         services = (
             stack.enter_context(serving(model, "auto", sandbox="off")),
@@ -121,3 +123,7 @@ def _rate(service: Service, model: Model, connections: int, seconds: float) -> f
     )
     rate: float = json.loads(done.stdout)["requests_per_second"]
     return rate
+
+
+if __name__ == "__main__":
+    typer.run(main)
