@@ -96,7 +96,9 @@ def check_again(client: ServiceClient) -> None:
     def poll() -> None:
         st.button("Check again now", icon=":material/refresh:", on_click=lambda: None)
         try:
+            # What the page asks for: a service that is ready may still refuse its key.
             client.readiness()
+            client.models()
         except ServiceError:
             return
         st.rerun()

@@ -220,7 +220,8 @@ def _check_root_path(settings: Settings) -> None:
     if not settings.root_path:
         return
     paths = [getattr(route, "path", "") for route in create_app(settings).routes]
-    taken = sorted({path.split("/")[1] for path in paths} - {""})
+    # The path of a whole router is empty.
+    taken = sorted({path.split("/")[1] for path in paths if path} - {""})
     if settings.root_path.split("/")[1] in taken:
         raise SettingsError(
             "SERVICE_ROOT_PATH: the prefix can't begin as a route does. Expected another first "

@@ -29,6 +29,8 @@ Reason = Literal[
 ]
 """Why a process has ended."""
 
+# Of the service, of its traces and of the page.
+_SETTINGS = ("SERVICE_", "OTEL_", "FRONTEND_")
 _PARENT_CHECK_S = 0.5
 _KEPT_LINES = 40
 # Lines examined of one read; some of them can be empty.
@@ -193,9 +195,8 @@ def environment(
         gpu: The only CUDA device that the child sees, counted among those that this process sees;
             None: all of them.
     """
-    # Without the settings of the service, some of which are secrets: a child gets what it needs as
-    # arguments.
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("SERVICE_")}
+    # Without settings, some of which are secrets: a child gets what it needs as arguments.
+    variables = {k: v for k, v in os.environ.items() if not k.upper().startswith(_SETTINGS)}
     paths = [str(Path(__file__).resolve().parents[2]), variables.get("PYTHONPATH", "")]
     variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     variables.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only

@@ -137,7 +137,11 @@ def from_environment(variables: Mapping[str, str]) -> Tracer | None:
             *(EXPORTER, exc),
         )
         return None
-    return Tracer(BatchSpanProcessor(OTLPSpanExporter()))
+    try:
+        return Tracer(BatchSpanProcessor(OTLPSpanExporter()))
+    except ValueError as exc:
+        log.warning("there are no traces: a variable of OpenTelemetry is wrong: %s", exc)
+        return None
 
 
 def _stages(known: Mapping[str, Any], started: float) -> Iterator[Interval]:

@@ -32,7 +32,7 @@ from service.errors import (
 )
 from service.monitoring.metrics import GRPC
 from service.rpc import statuses, wire
-from service.rpc.methods import ADMIN_METHODS, PROBES, Incoming, Method
+from service.rpc.methods import ADMIN_METHODS, OPEN, PROBES, Incoming, Method
 
 # Messages of each method that arrive at once: gRPC keeps what has arrived of them in memory, and
 # does not say how much that is.
@@ -82,7 +82,7 @@ class Calls:
 
         async def answer(_: object, context: Context) -> bytes:
             async def found(metadata: dict[str, str], known: dict[str, Any]) -> bytes:
-                key = None if path.endswith(PROBES) else self._admitted(metadata, method, known)
+                key = None if path.endswith(OPEN) else self._admitted(metadata, method, known)
                 with self._state.budget.reserve() as reservation:
                     data = await self._read(context, arriving)
                     known["bytes_in"] = len(data)

@@ -153,4 +153,6 @@ ADMIN_METHODS: dict[str, Method] = {
     "RepositoryModelLoad": repository_load,
     "RepositoryModelUnload": repository_unload,
 }
-PROBES = ("ServerLive", "ServerReady", "ModelReady")
+# They need no key, and tell nothing of the models.
+OPEN = ("ServerLive", "ServerReady")
+PROBES = (*OPEN, "ModelReady")

@@ -51,7 +51,10 @@ class GrpcServer:
 
     async def start(self) -> int:
         """Listen; returns the port."""
-        names = METHODS | (ADMIN_METHODS if self._settings.has_administrators else {})
+        settings = self._settings
+        # Where there is an admin port, it alone has the routes for operators.
+        for_operators = settings.has_administrators and settings.admin_port is None
+        names = METHODS | (ADMIN_METHODS if for_operators else {})
         handlers = {}
         for name, method in names.items():
             described = SERVICE.methods_by_name[name]
@@ -67,6 +70,8 @@ class GrpcServer:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         chosen: int = self._server.add_insecure_port(address)
         await self._server.start()
+        if settings.tls_certificate is not None:
+            log.warning("gRPC has no TLS: keys and images go over its port unencrypted")
         log.info("gRPC listens on %s port %d", host, chosen)
         return chosen
 

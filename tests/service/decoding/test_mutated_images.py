@@ -1,6 +1,6 @@
 """Images with random changes: each gets an answer, no server error, and no process of a model ends.
 
-`make test ARGS="tests/service/decoding/test_mutated_images.py --mutations 5000"` sends more of them.
+`make test ARGS="tests/service/decoding/test_mutated_images.py --mutations 5000"` sends more.
 """
 
 from __future__ import annotations
