@@ -19,6 +19,7 @@ PREFIX = "/ml/classifier"
 def proxied(torch_bundle_root: Path) -> Iterator[Server]:
     settings: dict[str, Any] = {
         "root_path": PREFIX,
+        "admin_key": "a-key-of-administrators",  # with its routes, which have no path of their own
         "trusted_proxies": "127.0.0.1, 10.0.0.0/8",
         "log_client": 1,
     }
