@@ -1,7 +1,7 @@
 """What the locks and the eyes of the service cost: `python -m benchmarks.overhead`.
 
 Two services with the same model, one as it is by default without its sandbox, one with API keys,
-limits, a fair queue, JSON logs, traces, the admin port and the sandbox. They take turns under the
+limits, a fair queue, JSON logs, traces, the admin port and the sandbox. They alternate under the
 same load, so that other load on the machine affects both; the ratio is the median of those of the
 rounds. TLS is not in it: what it costs depends on the connections.
 """

@@ -145,8 +145,9 @@ def _check_signers(settings: Settings) -> None:
     """
     if settings.signers is None:
         return
-    confined = settings.sandbox != "off"
-    checking = describe_signers(settings.signers, settings.load_timeout_s, confined=confined)
+    checking = describe_signers(
+        settings.signers, settings.load_timeout_s, confined=settings.confined
+    )
     try:
         asyncio.run(checking)
     except BundleError as exc:

@@ -23,7 +23,7 @@ def sign(
     Args:
         bundle: Its folder.
         private_key: Of an elliptic curve, in PEM and not encrypted.
-        certificate: That of the key; None: whoever verifies has the public key.
+        certificate: That of the key; None: the verifier has the public key.
         chain: Certificates between that and the authority that is trusted.
 
     Raises:

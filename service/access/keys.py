@@ -111,7 +111,7 @@ class Keys:
         stamp = self._look()
         if stamp == self._stamp and not always:
             return
-        # Before it is read: what is written meanwhile is seen the next time.
+        # Before it is read: what is written while it is read is seen the next time.
         self._stamp = stamp
         try:
             entries = read_entries(self._settings)

@@ -40,7 +40,7 @@ def identity_of(sent: str) -> str:
 
 def log_request(
     level: int,
-    path: str,
+    path: str | bytes,
     method: str,
     route: str,
     status: int,
@@ -57,6 +57,8 @@ def log_request(
     """
     if not log.isEnabledFor(level):
         return
+    # Percent-encoded: decoded, it could contain a line break and forge a log line.
+    path = quote(path, safe="/%")
     model: ServedModel | None = known.get("model")
     # A proxy may send any text for an address.
     client = quote(known["client"][:MAX_ADDRESS], safe=":") if known.get("client") else None
@@ -165,8 +167,7 @@ class RequestLog:
             known = scope["state"]
             if self._tracer is not None and route not in PROBES:
                 known["trace_id"] = self._tracer.request(scope, status, started, ended)
-            # Logged percent-encoded: decoded, it could contain a line break and forge a log line.
-            path = quote(scope.get("raw_path") or scope["path"], safe="/%")
+            path = scope.get("raw_path") or scope["path"]
             level = logging.DEBUG if route in PROBES else logging.INFO
             if self._log_client:
                 known["client"] = (scope.get("client") or ("unknown",))[0]

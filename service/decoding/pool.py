@@ -71,7 +71,7 @@ class Decoder:
         arguments = {
             "limits": dataclasses.asdict(settings.image_limits),
             "memory_bytes": settings.decode_memory_mb * 2**20,
-            "confined": settings.sandbox != "off",
+            "confined": settings.confined,
         }
         count = settings.decode_workers or len(os.sched_getaffinity(0))
         self._processes = [DecoderProcess(arguments, new_process) for _ in range(count)]
@@ -176,7 +176,7 @@ class Decoder:
                 await self._sleep(RESTART_DELAY_S)
 
     def _report(self, isolation: Report) -> None:
-        """Say once how the processes of this machine are confined: every other one is likewise."""
+        """Say once how the processes of this machine are confined: all are alike."""
         if self._reported:
             return
         self._reported = True

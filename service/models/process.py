@@ -48,7 +48,7 @@ def new_process(bundle: Path, settings: Settings, number: int = 0) -> ModelProce
         limits=settings.image_limits,
         openmp_wait=settings.openmp_wait,
         gpu=number % devices if devices else None,
-        confined=settings.sandbox != "off",
+        confined=settings.confined,
         memory_mb=settings.worker_memory_mb,
         signers=settings.signers,
     )

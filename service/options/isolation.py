@@ -30,3 +30,8 @@ class IsolationOptions(BaseModel):
         ge=1024,
         description="Memory limit of a model's process in the sandbox, in MB; not on a GPU.",
     )
+
+    @property
+    def confined(self) -> bool:
+        """Whether processes of models and decoders are confined as far as the system allows."""
+        return self.sandbox != "off"

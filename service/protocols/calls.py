@@ -16,10 +16,9 @@ from service.api.deadline import HEADER, requested_timeout
 from service.api.disconnect import unless_gone
 from service.api.uploads import Reservation
 from service.errors import UnsupportedMediaType
-from service.models.batcher import Classification
 from service.models.model import Target
 from service.protocols import work
-from service.protocols.work import Call
+from service.protocols.work import Call, Classified
 
 
 def of(request: Request) -> Call:
@@ -54,7 +53,7 @@ async def admitted(request: Request) -> AsyncIterator[tuple[Target, Reservation]
 
 async def classify(
     request: Request, target: Target, images: Sequence[bytes] | Sequence[Pixels]
-) -> list[Classification]:
+) -> Classified:
     """As `work.classify`; the work is dropped when the client of the request leaves."""
     return await unless_gone(
         request, work.classify(request.app.state, request.scope["state"], target, images)

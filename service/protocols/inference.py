@@ -7,7 +7,6 @@ POST /predict. Or it is `pixels`, UINT8 [N, H, W, 3] of the model's input size. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -19,10 +18,10 @@ from bundle.worker.model_process import Pixels
 from service.api.json_body import JSON, decode_json, max_json_bytes
 from service.api.uploads import OCTETS, Reservation, read_body
 from service.errors import MalformedRequest
-from service.models.batcher import Classification
 from service.models.model import Target
 from service.protocols import calls, tensors, work
 from service.protocols.tensors import InputTensor, Output
+from service.protocols.work import Classified
 
 IMAGE, PIXELS = "image", "pixels"
 LOGITS, SCORES = "logits", "scores"
@@ -121,13 +120,11 @@ def check_outputs(document: InferenceRequest) -> None:
             )
 
 
-def results(
-    target: Target, document: InferenceRequest, found: Sequence[Classification]
-) -> list[Output]:
+def results(target: Target, document: InferenceRequest, found: Classified) -> list[Output]:
     """The outputs that the client wants, or all."""
     values = {
-        LOGITS: np.stack([each.logits for each in found]),
-        SCORES: work.scores(target, found).astype(np.float32),
+        LOGITS: np.stack([each.logits for each in found.images]),
+        SCORES: found.scores.astype(np.float32),
     }
     labels = target.manifest.labels
     outputs = []

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from bundle.scores import top_k
 from service.api.json_body import JSON, decode_json, from_base64, max_json_bytes
 from service.api.uploads import Reservation, content_type, read_body, read_image
-from service.protocols import calls, work
+from service.protocols import calls
 
 DEFAULT_TOP_K = 5
 Function = Literal["softmax", "sigmoid", "none"]
@@ -70,14 +70,14 @@ async def _best(request: Request, read: Callable[[Request, Reservation, int], An
     async with calls.admitted(request) as (target, reservation):
         image: Image = await read(request, reservation, most)
         found = await calls.classify(request, target, [image.data])
-    scores: npt.NDArray[np.float64] = found[0].logits.astype(np.float64)
+    scores: npt.NDArray[np.float64] = found.images[0].logits.astype(np.float64)
     match image.parameters.function_to_apply:
         case "none":
             pass
         case "sigmoid":
             scores = 1 / (1 + np.exp(-scores))
         case _:
-            scores = work.scores(target, found)[0]
+            scores = found.scores[0]
     return list(top_k(scores, target.manifest.labels, image.parameters.top_k or DEFAULT_TOP_K))
 
 

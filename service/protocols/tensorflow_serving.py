@@ -60,7 +60,7 @@ async def predict(request: Request) -> Response:
             )
         name, data = ("predictions", by_row) if by_row else ("outputs", by_column)
         found = await calls.classify(request, target, _images(target, data))
-    return calls.answer({name: work.scores(target, found).tolist()})
+    return calls.answer({name: found.scores.tolist()})
 
 
 def _images(target: Target, data: bytes) -> list[bytes] | list[Pixels]:

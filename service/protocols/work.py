@@ -24,6 +24,18 @@ from service.models.model import ServedModel, Target
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
+class Classified(NamedTuple):
+    """The results of the images of a request.
+
+    Attributes:
+        images: One of each.
+        scores: Calibrated probabilities, float64 [N, C].
+    """
+
+    images: list[Classification]
+    scores: npt.NDArray[np.float64]
+
+
 class Call(NamedTuple):
     """What a request asks for: a version of a model, and in which time."""
 
@@ -95,7 +107,7 @@ def check_count(target: Target, count: int) -> None:
 
 async def classify(
     state: State, known: dict[str, Any], target: Target, images: Sequence[bytes] | Sequence[Pixels]
-) -> list[Classification]:
+) -> Classified:
     """The results of the images of a request; the first failure fails it.
 
     Args:
@@ -122,13 +134,8 @@ async def classify(
             text = f"Image {number} of {len(outcomes)}: {outcome}"
             raise type(outcome)(text) from outcome
     timing_ms = responses.timing(found, started)
-    found_scores = scores(target, found)
-    best = zip(found_scores.max(1).tolist(), found_scores.argmax(1).tolist(), strict=True)
-    state.metrics.answered(known, target.model, found, timing_ms, best)
-    return found
-
-
-def scores(target: Target, found: Sequence[Classification]) -> npt.NDArray[np.float64]:
-    """Calibrated probabilities [N, C]."""
     logits = np.stack([each.logits for each in found])
-    return calibrated_softmax(logits, target.manifest.calibration.temperature)
+    scores = calibrated_softmax(logits, target.manifest.calibration.temperature)
+    best = zip(scores.max(1).tolist(), scores.argmax(1).tolist(), strict=True)
+    state.metrics.answered(known, target.model, found, timing_ms, best)
+    return Classified(found, scores)

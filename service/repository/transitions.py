@@ -242,7 +242,7 @@ async def _damage(model: ServedModel) -> str | None:
                 path,
                 settings.signers,
                 settings.load_timeout_s,
-                confined=settings.sandbox != "off",
+                confined=settings.confined,
             )
         await asyncio.to_thread(lambda: verify_files(path, read_manifest(path)))
     except BundleError as exc:

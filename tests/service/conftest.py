@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psutil
 import pytest
 
 READY_TIMEOUT_S = 240
+
+Running = TypeVar("Running", bound="Server")
 
 
 @pytest.fixture(scope="session")
@@ -184,15 +186,8 @@ def refused_start(**settings: Any) -> str:
 
 
 @contextmanager
-def serving(
-    *,
-    ready: bool = True,
-    prefix: Sequence[str] = (),
-    trusted: ssl.SSLContext | None = None,
-    **settings: Any,
-) -> Iterator[Server]:
-    """A service with these settings, stopped at the end."""
-    server = Server(prefix, trusted, **settings)
+def stopped_at_the_end(server: Running, *, ready: bool) -> Iterator[Running]:
+    """A service that has been started."""
     try:
         if ready:
             server.wait_ready()
@@ -201,6 +196,19 @@ def serving(
         if server.process.poll() is None:
             server.stop()
         server.close()
+
+
+@contextmanager
+def serving(
+    *,
+    ready: bool = True,
+    prefix: Sequence[str] = (),
+    trusted: ssl.SSLContext | None = None,
+    **settings: Any,
+) -> Iterator[Server]:
+    """A service with these settings, stopped at the end."""
+    with stopped_at_the_end(Server(prefix, trusted, **settings), ready=ready) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

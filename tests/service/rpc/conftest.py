@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tritonclient.grpc import service_pb2
 
-from tests.service.conftest import Server, free_port
+from tests.service.conftest import Server, free_port, stopped_at_the_end
 
 KEY = "a-key-of-24-characters--"
 
@@ -35,15 +35,8 @@ def infer_request(*images: bytes, model: str = "tiny-torch") -> Any:
 @contextmanager
 def serving_grpc(*, ready: bool = True, **settings: Any) -> Iterator[GrpcServing]:
     """A service with gRPC and these settings, stopped at the end."""
-    server = GrpcServing(**settings)
-    try:
-        if ready:
-            server.wait_ready()
+    with stopped_at_the_end(GrpcServing(**settings), ready=ready) as server:
         yield server
-    finally:
-        if server.process.poll() is None:
-            server.stop()
-        server.close()
 
 
 @pytest.fixture(scope="session")
