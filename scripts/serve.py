@@ -4,6 +4,8 @@
     SERVICE_PORT=8000     port of the service
     FRONTEND_PORT=8501    port of the page
     START_TIMEOUT_S=300   seconds until both must be ready
+    SERVICE_URL           with HTTPS: how the page reaches the service by the name of its
+                          certificate, https://NAME:8000; its address otherwise
 
 The service's own settings (SERVICE_MODELS_DIR, ...) are passed on. The exit code is 0 after Ctrl-C
 or SIGTERM, and 1 if one of the two could not start or exited; the other one is stopped first.
@@ -60,10 +62,14 @@ def main() -> int:
         host = os.environ.get("BIND_HOST") or "127.0.0.1"
         service_port, page_port = port("SERVICE_PORT", 8000), port("FRONTEND_PORT", 8501)
         require_free(host, {"SERVICE_PORT": service_port, "FRONTEND_PORT": page_port})
-        service_url, page_url = url(host, service_port), url(host, page_port)
-        children += [start_service(host, service_port), start_page(host, page_port, service_url)]
+        encrypted = bool(os.environ.get("SERVICE_TLS_CERTIFICATE"))
+        service_url = url(host, service_port, "https" if encrypted else "http")
+        page_url = url(host, page_port)
+        # A certificate is for a name.
+        named_url = (encrypted and os.environ.get("SERVICE_URL")) or service_url
+        children += [start_service(host, service_port), start_page(host, page_port, named_url)]
         if wait_until_ready(children, stop, service_url, page_url):
-            welcome(service_url, page_url)
+            welcome(named_url, page_url)
             while not stop:
                 require_alive(children)
                 time.sleep(POLL_S)
@@ -105,10 +111,10 @@ def require_free(host: str, wanted: dict[str, int]) -> None:
         raise CannotStart("\n            ".join(reasons))
 
 
-def url(host: str, number: int) -> str:
+def url(host: str, number: int, scheme: str = "http") -> str:
     """The URL that a browser on this machine uses for a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound to
-    return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
+    return f"{scheme}://[{host}]:{number}" if ":" in host else f"{scheme}://{host}:{number}"
 
 
 def start_service(host: str, number: int) -> Child:
@@ -168,7 +174,13 @@ def require_alive(children: list[Child]) -> None:
 
 def welcome(service_url: str, page_url: str) -> None:
     """Print the two URLs and a request to copy."""
-    command = shlex.join(["curl", "-F", f"file=@{SAMPLE}", f"{service_url}/predict"])
+    words = ["curl"]
+    if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
+        words += ["--cacert", authorities]
+    command = shlex.join([*words, "-F", f"file=@{SAMPLE}", f"{service_url}/predict"])
+    if os.environ.get("SERVICE_API_KEYS_FILE") or os.environ.get("SERVICE_API_KEYS"):
+        # The key is stored nowhere.
+        command += ' -H "Authorization: Bearer $KEY"'
     out.print(
         f"\n  page     [bold]{page_url}[/]\n"
         f"  service  [bold]{service_url}[/]  ({service_url}/docs)\n"

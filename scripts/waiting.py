@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Any
@@ -11,8 +12,13 @@ from typing import Any
 TIMEOUT_S = 5.0
 REQUEST_ID = "readiness-check"  # marks these requests in the log of the service
 
-# A proxy in the environment is for the internet, not for local servers.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# A proxy in the environment is for the internet, not for local servers. These are asked by another
+# name than that of their certificate.
+_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_context.check_hostname, _context.verify_mode = False, ssl.CERT_NONE
+_opener = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=_context)
+)
 
 
 class NotYet(Exception):
@@ -27,7 +33,7 @@ def get(url: str) -> bytes:
     """
     try:
         headers = {"X-Request-Id": REQUEST_ID}
-        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http only
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http and https only
         with _opener.open(request, timeout=TIMEOUT_S) as response:
             return bytes(response.read())
     except urllib.error.HTTPError as exc:
@@ -46,6 +52,8 @@ def service_state(url: str) -> str:
         ready = json.loads(get(f"{url}/readyz"))
     except NotYet as exc:
         raise NotYet(_loading(url) or str(exc)) from exc
+    if ready["models"] is None:
+        return "serving; its models are for clients with an API key"
     models = ", ".join(map(_model, filter(_serves, ready["models"])))
     refused = "".join(
         f"\n         refused {_model(model)}: {model['reason']}" for model in ready["refused"]

@@ -67,7 +67,7 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         app.state.metrics.watch(registry, decoder, cache)
         await lifecycle.start()
         decoder.start()
-        watching = asyncio.create_task(keys.watch())
+        watching = asyncio.create_task(keys.poll.run()) if keys.poll else None
         grpc_server = None
         if settings.grpc_port is not None:
             from service.rpc.server import GrpcServer  # noqa: PLC0415 - an extra
@@ -79,7 +79,8 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
             with suppress(asyncio.CancelledError):
                 yield
         finally:
-            watching.cancel()
+            if watching is not None:
+                watching.cancel()
             if grpc_server is not None:
                 with suppress(asyncio.CancelledError):
                     await grpc_server.end()

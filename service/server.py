@@ -79,7 +79,7 @@ def _config(settings: Settings, app: FastAPI, host: str, port: int) -> uvicorn.C
         forwarded_allow_ips=settings.trusted_proxies or "",
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
-        headers=security_headers(settings.tls_hsts_s if settings.tls_certificate else 0),
+        headers=security_headers(settings.tls_hsts_s),
     )
 
 
@@ -168,10 +168,10 @@ def _check_grpc(settings: Settings) -> None:
             "`grpc` of this package (pip install '.[service,grpc]'), or no port. "
             f"Received: {settings.grpc_port}, and {exc}"
         ) from exc
-    if settings.grpc_port == settings.port != 0:
+    if settings.grpc_port and settings.grpc_port in (settings.port, settings.admin_port):
         raise SettingsError(
-            "SERVICE_GRPC_PORT: gRPC can't have the port of HTTP (SERVICE_PORT). Expected another "
-            f"one. Received: {settings.grpc_port}"
+            "SERVICE_GRPC_PORT: gRPC can't have a port of HTTP (SERVICE_PORT, SERVICE_ADMIN_PORT). "
+            f"Expected another one. Received: {settings.grpc_port}"
         )
     _check_address("SERVICE_HOST, SERVICE_GRPC_PORT", settings.host, settings.grpc_port or 0)
 

@@ -9,14 +9,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.key import CURRENT, Key
 from service.access.keys import Keys
 from service.errors import ServiceError
+from service.network.browsers import STATIC
 
 # Probes, and the documentation: a browser sends no key.
 OPEN = (
     *("/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"),
     *("/", "/docs", "/docs/oauth2-redirect", "/openapi.json"),
 )
-# What /docs loads.
-ASSETS = "/static-offline-docs/"
 # They show all clients, and change the service for all of them.
 FOR_ADMINISTRATORS = ("/metrics", "/v2/repository/")
 # The rest of a body that was refused is read and dropped up to this size, so that the connection
@@ -39,7 +38,7 @@ class Door:
         self.app = app
         self._keys = keys
         self._open = frozenset(root_path + path for path in OPEN)
-        self._assets = root_path + ASSETS
+        self._assets = f"{root_path}{STATIC}/"  # what /docs loads
         self._for_administrators = tuple(root_path + path for path in FOR_ADMINISTRATORS)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -82,10 +81,15 @@ class Door:
 def _counted(receive: Receive, key: Key) -> Receive:
     """The same body, counted against the limit of its client as it arrives."""
 
+    received = 0
+
     async def counted() -> Message:
+        nonlocal received
         message = await receive()
+        size = len(message.get("body", b""))
+        received += size
         try:
-            key.receive(len(message.get("body", b"")))
+            key.receive(size, of=received)
         except ServiceError as refusal:
             refusal.closes = True
             raise

@@ -76,7 +76,8 @@ class Key:
                 )
             wait_s = 0.0 if requests is None else requests.wait_s(1)
             if self._bytes is not None:
-                wait_s = max(wait_s, self._wait_s(self._bytes, size))
+                self._check_size(self._bytes, size)
+                wait_s = max(wait_s, self._bytes.wait_s(size))
             if wait_s:
                 raise self._limited(wait_s)
         except (Forbidden, RequestTooLarge, RateLimited) as refusal:
@@ -87,14 +88,20 @@ class Key:
         self._count(size)
         self.outcomes[ADMITTED] += 1
 
-    def receive(self, size: int) -> None:
+    def receive(self, size: int, *, of: int) -> None:
         """Count a part of a body whose size is not known before it has arrived.
+
+        Args:
+            size: of the part, in bytes.
+            of: bytes of the body that have arrived, with this part.
 
         Raises:
             RequestTooLarge, RateLimited: as `admit`.
         """
-        if self._bytes is not None and (wait_s := self._wait_s(self._bytes, size)):
-            raise self._limited(wait_s)
+        if self._bytes is not None:
+            self._check_size(self._bytes, of)
+            if wait_s := self._bytes.wait_s(size):
+                raise self._limited(wait_s)
         self._count(size)
 
     def _count(self, size: int) -> None:
@@ -102,18 +109,17 @@ class Key:
             self._bytes.take(size)
         self.bytes += size
 
-    def _wait_s(self, bucket: Bucket, size: int) -> float:
-        """Seconds until the client may send that many bytes.
+    def _check_size(self, bucket: Bucket, size: int) -> None:
+        """Check that the client may ever send a body of that many bytes.
 
         Raises:
-            RequestTooLarge: never.
+            RequestTooLarge: it may not.
         """
         if size > bucket.burst:
             raise RequestTooLarge(
                 f"The body is larger than {self.name} may send at once (burst_bytes of its key). "
                 f"Expected at most {bucket.burst:.0f} bytes; send less. Received: {size} bytes"
             )
-        return bucket.wait_s(size)
 
     def _limited(self, wait_s: float) -> RateLimited:
         limit = RateLimited(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
 from service.access.entries import Entry, read_entries
 from service.access.key import Key
 from service.errors import Unauthorized, UnknownKey
+from service.polling import Poll
 from service.settings import Settings, SettingsError
 
 # Of the key in SERVICE_ADMIN_KEY; no client in the file can have it.
@@ -54,7 +53,10 @@ class Keys:
         self._take(read_entries(settings))
         # Why the file as it is now does not apply.
         self.error: str | None = None
-        self._asked = asyncio.Event()
+        # Of the file; None: there is none.
+        self.poll: Poll | None = None
+        if self._path is not None:
+            self.poll = Poll(lambda asked: self.refresh(always=asked), settings.watch_s)
 
     @property
     def are_needed(self) -> bool:
@@ -87,24 +89,6 @@ class Keys:
         if key is None or not hmac.compare_digest(digest, expected):
             raise UnknownKey(f"This API key is none of this service. {HEADERS} Received: another")
         return key
-
-    async def watch(self) -> None:
-        """Read the file again when it changes or `look` asks for it, until cancelled."""
-        interval_s = self._settings.watch_s or None
-        while self._path is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval_s):
-                    await self._asked.wait()
-            asked = self._asked.is_set()
-            self._asked.clear()
-            try:
-                await asyncio.to_thread(self.refresh, always=asked)
-            except Exception:
-                log.exception("the API keys could not be followed")
-
-    def look(self) -> None:
-        """Read the file again now, in `watch`."""
-        self._asked.set()
 
     def refresh(self, *, always: bool = False) -> None:
         """Read the file again if it has changed; a wrong one leaves all keys as they were."""

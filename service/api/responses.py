@@ -6,10 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from starlette.datastructures import State
+
 from bundle.format.manifest import Manifest
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import accuracy
 from service.classifier import CacheUse
+from service.errors import NotReady
 from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
 
@@ -119,8 +122,32 @@ def record(model: ServedModel, *, provenance: bool) -> dict[str, Any]:
     return found if provenance else found | dict.fromkeys(PROVENANCE)
 
 
-def ready(models: list[ServedModel]) -> dict[str, Any]:
-    """The models of a service that is ready, and why some are refused."""
+def check_ready(state: State) -> None:
+    """Check that the service is ready.
+
+    Raises:
+        NotReady: it is not; without the reason where requests need a key, which probes don't send.
+    """
+    try:
+        state.registry.check_ready()
+    except NotReady as exc:
+        if state.keys.are_needed:
+            raise NotReady(
+                "The service is not ready. `GET /models`, with an API key, has the models and why."
+            ) from exc
+        raise
+
+
+def ready(state: State) -> dict[str, Any]:
+    """The models of a service that is ready, and why some are refused.
+
+    Raises:
+        NotReady: as `check_ready`.
+    """
+    check_ready(state)
+    if state.keys.are_needed:
+        return {"status": "ready", "models": None, "refused": None}
+    models: list[ServedModel] = state.registry.all()
     return {
         "status": "ready",
         "models": [{"name": m.name, "version": m.version, "state": m.state} for m in models],

@@ -206,9 +206,7 @@ async def healthz() -> dict[str, str]:
 )
 async def readyz(request: Request) -> dict[str, Any]:
     """200 once every model is ready or refused, and the default one is ready."""
-    registry: Registry = request.app.state.registry
-    registry.check_ready()
-    return responses.ready(registry.all())
+    return responses.ready(request.app.state)
 
 
 @router.get(

@@ -210,5 +210,5 @@ class Ready(BaseModel):
     """Every model is ready or refused, and the default one is ready."""
 
     status: Literal["ready"] = "ready"
-    models: list[ReadyModel]
-    refused: list[RefusedModel]
+    models: list[ReadyModel] | None = Field(description="Null where requests need an API key.")
+    refused: list[RefusedModel] | None = Field(description="Null where requests need an API key.")

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
 from service.network.tls import Certificate
+from service.polling import Poll
 from service.settings import Settings
 
 # For the other side to confirm that a TLS connection ends. Few clients look at idle connections.
@@ -50,6 +51,7 @@ class DrainingServer(uvicorn.Server):
         self._configs = (config, *others)
         self._application = app
         self._certificate = certificate
+        self._poll: Poll | None = None
         self._delay_s = delay_s
         self._signalled = False
 
@@ -104,7 +106,9 @@ class DrainingServer(uvicorn.Server):
             options["ssl_handshake_timeout"] = settings.request_timeout_s
             options["ssl_shutdown_timeout"] = TLS_CLOSE_S
             # Ends with the loop.
-            self._watching = self._loop.create_task(self._certificate.watch(settings.watch_s))
+            certificate = self._certificate
+            self._poll = Poll(lambda _: certificate.look(), settings.watch_s)
+            self._watching = self._loop.create_task(self._poll.run())
         try:
             for config in self._configs:
                 if not config.loaded:
@@ -130,9 +134,9 @@ class DrainingServer(uvicorn.Server):
     def _look(self) -> None:
         """Look at everything on disk that is read again."""
         self._application.state.lifecycle.look()
-        self._application.state.keys.look()
-        if self._certificate is not None:
-            self._certificate.ask()
+        for poll in (self._application.state.keys.poll, self._poll):
+            if poll is not None:
+                poll.ask()
 
     async def shutdown(self, sockets: Any = None) -> None:
         """As uvicorn does; gRPC finishes its calls at the same time as HTTP its requests."""

@@ -17,7 +17,9 @@ TIMEOUT_S = 3.0
 
 def main() -> int:
     """Ask the service on this machine whether it is ready; returns the exit code."""
-    port = os.environ.get("SERVICE_PORT") or "8000"
+    port = os.environ.get("SERVICE_PORT", "")
+    if not port.isdecimal():  # Kubernetes sets tcp://10.1.2.3:8000 for a Service called `service`
+        port = "8000"
     scheme = "https" if os.environ.get("SERVICE_TLS_CERTIFICATE") else "http"
     # It asks itself, by another name than that of the certificate.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
 import time
@@ -10,7 +9,6 @@ import time
 # The only decoder of certificates in the standard library; a test holds what is used of it.
 from _ssl import _test_decode_cert  # type: ignore[attr-defined]
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from service.settings import Settings, SettingsError
@@ -39,29 +37,14 @@ class Certificate:
     ) -> None:
         self._certificate, self._key = certificate, key
         self._clock = clock
-        self._asked = asyncio.Event()
         self._error: str | None = None
         # Of the certificate that is served, in seconds since 1970.
         self.expires = 0.0
-        self._seen = self._contents()
+        self._seen = self._served = self._contents()
         self._serving = self._load()
         # For what listens; each handshake moves to what is served at that moment.
         self.context = self._load()
         self.context.sni_callback = self._hand_out
-
-    def ask(self) -> None:
-        """Have `watch` look now."""
-        self._asked.set()
-
-    async def watch(self, interval_s: float) -> None:
-        """Look at the files every `interval_s` seconds, and when asked; 0: only when asked."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval_s or None):
-                    await self._asked.wait()
-            self._asked.clear()
-            # In a thread, because the files may lie on a network drive.
-            await asyncio.to_thread(self.look)
 
     def look(self) -> None:
         """Serve what the files have now. What can't be used is logged once and changes nothing."""
@@ -71,8 +54,11 @@ class Certificate:
                 # Of a wrong pair only a change of the files can make a right one.
                 self._seen = seen
                 self._serving = self._load()
-                self._error = None
+                self._served, self._error = seen, None
                 log.info("the certificate is another one now, valid until %s", self._until)
+            elif self._error is not None and seen == self._served:
+                self._error = None
+                log.info("the files of the certificate are as before again")
         except CertificateError as exc:
             if str(exc) != self._error:
                 log.error("the certificate stays as it was. %s", exc)
@@ -138,10 +124,17 @@ def read_certificate(settings: Settings) -> Certificate | None:
     """The certificate of the settings; None: HTTP.
 
     Raises:
-        SettingsError: Only one of the files is set, or they can't be used.
+        SettingsError: Only one of the files is set, they can't be used, or browsers shall use HTTPS
+            and there is none.
     """
     files = settings.tls_certificate, settings.tls_key
     if files == (None, None):
+        if settings.tls_hsts_s:
+            raise SettingsError(
+                "SERVICE_TLS_HSTS_S: browsers can't be told to use HTTPS by a service without it. "
+                "Expected SERVICE_TLS_CERTIFICATE and SERVICE_TLS_KEY too, or 0: a proxy that adds "
+                f"HTTPS sends this header itself. Received: {settings.tls_hsts_s}"
+            )
         return None
     certificate, key = files
     if certificate is None or key is None:

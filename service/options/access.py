@@ -39,8 +39,8 @@ class AccessOptions(BaseModel):
         for pair in value.get_secret_value().split(",") if value is not None else ():
             if not PAIR.fullmatch(pair.strip()):
                 raise ValueError(
-                    "expected NAME:SHA256 of each key, with commas between them, as "
-                    "`python -m service keys new NAME` prints it"
+                    "expected NAME:SHA256 of each key, with commas between them; "
+                    "`python -m service keys new NAME` prints the SHA-256 of a new one"
                 )
         return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.api.responses import check_ready
 from service.errors import ModelUnavailable
 from service.models.model import ServedModel
 from service.monitoring.metrics import Metrics
@@ -31,7 +32,7 @@ def live(call: Call) -> Document:  # noqa: ARG001 - the signature of a descripti
 
 def ready(call: Call) -> Document:
     """Whether requests can be served, as /readyz says."""
-    call.state.registry.check_ready()
+    check_ready(call.state)
     return {"ready": True}
 
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from bundle.scores import top_k
 from service.api.json_body import JSON, decode_json, from_base64, max_json_bytes
+from service.api.responses import check_ready
 from service.api.uploads import Reservation, content_type, read_body, read_image
 from service.protocols import calls
 
@@ -60,7 +61,7 @@ async def torchserve(request: Request) -> Response:
 
 async def ping(request: Request) -> Response:
     """Whether requests can be served, for SageMaker and TorchServe."""
-    request.app.state.registry.check_ready()
+    check_ready(request.app.state)
     return calls.answer({"status": "Healthy"})
 
 

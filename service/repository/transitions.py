@@ -167,12 +167,18 @@ class Transitions:
         if model.state == "loading":
             return
         if model.code is not None and load.retry_at == math.inf:
-            self._refused(load, model)
+            self._refused(load, model.code)
         changed = load.files != bundle.files or load.settings != settings
         if changed and model.code is None and load.settings == settings:
             load.files, load.retry_at, load.refusals = bundle.files, math.inf, 0
             changed = await self._is_other(model)
-            model.update_error = None if changed else await _damage(model)
+            damage = None if changed else await _damage(model)
+            model.update_error = None
+            if damage is not None:
+                detail = for_clients(str(damage), model.settings.models_dir)
+                model.update_error = f"{damage.code}: {detail}"
+                # It may be the file of the signers, which is not watched.
+                self._refused(load, damage.code)
         if changed or self._clock() >= load.retry_at:
             refusals = 0 if changed else load.refusals
             self._replacements[model] = self._load(bundle, settings, refusals)
@@ -196,19 +202,19 @@ class Transitions:
         if replacement.code is None or model.code is not None:
             current[version] = replacement
             if replacement.code is not None:
-                self._refused(self._loads[replacement], replacement)
+                self._refused(self._loads[replacement], replacement.code)
             self._end(model)
             return
         log.error("model %s/%d serves on; its replacement is refused", model.name, version)
         model.update_error = f"{replacement.code}: {replacement.reason}"
         load, tried = self._loads[model], self._loads[replacement]
         load.files, load.settings, load.refusals = tried.files, tried.settings, tried.refusals
-        self._refused(load, replacement)
+        self._refused(load, replacement.code)
         self._end(replacement)
 
-    def _refused(self, load: Load, tried: ServedModel) -> None:
-        """Count what was tried, and try this version again after a while."""
-        self._refusals[tried.code or ""] += 1
+    def _refused(self, load: Load, code: str) -> None:
+        """Count what was refused, and try this version again after a while."""
+        self._refusals[code] += 1
         load.retry_at = self._clock() + RETRY_S[min(load.refusals, len(RETRY_S) - 1)]
         load.refusals += 1
 
@@ -233,7 +239,7 @@ class Transitions:
         self._changed()
 
 
-async def _damage(model: ServedModel) -> str | None:
+async def _damage(model: ServedModel) -> BundleError | None:
     """What is wrong with the files of a model that has loaded them before; a restart needs them."""
     settings, path = model.settings, model.path
     try:
@@ -247,7 +253,7 @@ async def _damage(model: ServedModel) -> str | None:
         await asyncio.to_thread(lambda: verify_files(path, read_manifest(path)))
     except BundleError as exc:
         log.error("model %s/%d could not be loaded again: %s", model.name, model.version, exc)
-        return f"{exc.code}: {for_clients(str(exc), model.settings.models_dir)}"
+        return exc
     return None
 
 

@@ -87,7 +87,7 @@ class Calls:
                     data = await self._read(context, arriving)
                     known["bytes_in"] = len(data)
                     if key is not None:
-                        key.receive(len(data))
+                        key.receive(len(data), of=len(data))
                     reservation.take(len(data))
                     wire.check(data, request.DESCRIPTOR, self._state.settings)
                     message = _parsed(data, request)

@@ -104,6 +104,12 @@ def test_probes_and_the_documentation_need_none(server: Server, path: str) -> No
     assert server.client.head(path).status_code in (200, 307)
 
 
+def test_probes_do_not_name_the_models(server: Server) -> None:
+    body = server.client.get("/readyz").json()
+
+    assert body == {"status": "ready", "models": None, "refused": None}
+
+
 def test_the_description_says_that_keys_are_needed_and_not_what_the_models_are(
     server: Server,
 ) -> None:

@@ -75,15 +75,24 @@ def test_a_body_of_unknown_size_is_counted_as_it_arrives() -> None:
     clock = Clock()
     key = client("shop", clock, bytes_per_s=1000)
     key.admit(0)
-    key.receive(600)
+    key.receive(600, of=600)
 
     with pytest.raises(RateLimited) as refused:
-        key.receive(600)
+        key.receive(600, of=600)
     assert refused.value.retry_after_s == 1
     clock.now_s += 0.2
-    key.receive(600)
+    key.receive(600, of=600)
 
     assert key.bytes == 1200
+
+
+def test_a_body_of_unknown_size_that_the_limit_never_allows_is_refused_for_good() -> None:
+    key = client("shop", bytes_per_s=1000)
+    key.admit(0)
+    key.receive(600, of=600)
+
+    with pytest.raises(RequestTooLarge, match="Received: 1200 bytes"):
+        key.receive(600, of=1200)
 
 
 def test_a_client_without_limits_has_none() -> None:

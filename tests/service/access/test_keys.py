@@ -164,10 +164,11 @@ def test_a_file_that_has_not_changed_is_not_read_again(
 @pytest.mark.parametrize("watch_s", [0.01, 0], ids=["in time", "when asked"])
 async def test_the_file_is_watched(file: Path, watch_s: float) -> None:
     keys = keys_of(file, watch_s=watch_s)
-    watching = asyncio.create_task(keys.watch())
+    assert keys.poll is not None
+    watching = asyncio.create_task(keys.poll.run())
     write_keys(file, new={})
     if not watch_s:
-        keys.look()
+        keys.poll.ask()
 
     await until(lambda: "new" in keys.clients)
 

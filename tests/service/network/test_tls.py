@@ -191,6 +191,26 @@ def test_one_file_without_the_other_is_refused(files: Pair) -> None:
         with pytest.raises(SettingsError, match=f"Expected both, or neither.*{path.name}"):
             read_certificate(Settings(**{name: path}))
     assert read_certificate(Settings()) is None
+    with pytest.raises(SettingsError, match="SERVICE_TLS_HSTS_S"):
+        read_certificate(Settings(tls_hsts_s=60))
+
+
+def test_files_that_are_gone_for_a_while_are_named_each_time(
+    files: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    certificate = Certificate(*files)
+    content = files.certificate.read_bytes()
+    for _ in range(2):
+        files.certificate.unlink()
+        certificate.look()
+        certificate.look()
+        files.certificate.write_bytes(content)
+        certificate.look()
+        certificate.look()
+
+    assert caplog.text.count("the certificate stays as it was") == 2
+    assert caplog.text.count("as before again") == 2
 
 
 def encrypt(key: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from bundle.errors import IntegrityFailed
+from service.repository import transitions
 from service.repository.transitions import MISSING_LOOKS, RETRY_S
 from tests.service.repository.fakes import Repository, watched
 from tests.service.tasks import until
@@ -68,6 +72,29 @@ async def test_damage_to_the_files_of_a_version_that_serves_is_reported(
         await found.look()
         assert found.states == {1: "ready"}
         assert "integrity_failed" in (found.registry.find("tiny", 1).update_error or "")
+        assert found.registry.refusals["integrity_failed"] == 1
+
+
+async def test_what_was_damaged_is_tried_again_although_its_files_are_the_same(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.write(1)
+    async with watched(repository) as found:
+        with monkeypatch.context() as failing:
+            failing.setattr(transitions, "verify_files", failed)
+            os.utime(repository.root / "tiny" / "1" / "manifest.json", ns=(1, 1))
+            await found.look()
+            assert "integrity_failed" in (found.registry.find("tiny", 1).update_error or "")
+        repository.now += RETRY_S[0]
+        await found.look()
+        await found.rest()
+        assert found.states == {1: "ready"}
+        assert found.registry.find("tiny", 1).update_error is None
+
+
+def failed(*_: object) -> None:
+    """A drive that fails for a moment."""
+    raise IntegrityFailed("The file can't be read.")
 
 
 async def test_a_model_that_is_refused_while_it_serves_comes_back(repository: Repository) -> None:

@@ -193,6 +193,9 @@ def test_the_libraries_and_the_port_are_checked_at_the_start(torch_bundle_root: 
 
     same = refused_start(models_dir=torch_bundle_root, port=port, grpc_port=port)
     assert "SERVICE_GRPC_PORT" in same
+    ports = {"port": free_port(), "admin_port": port, "grpc_port": port}
+    same = refused_start(models_dir=torch_bundle_root, **ports)
+    assert "SERVICE_GRPC_PORT: gRPC can't have a port of HTTP" in same
     with socket.create_server(("127.0.0.1", port)):
         taken = refused_start(models_dir=torch_bundle_root, port=free_port(), grpc_port=port)
     assert "SERVICE_HOST, SERVICE_GRPC_PORT" in taken
