@@ -72,7 +72,8 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         if settings.grpc_port is not None:
             from service.rpc.server import GrpcServer  # noqa: PLC0415 - an extra
 
-            app.state.grpc_server = grpc_server = GrpcServer(app.state, settings)
+            grpc_server = GrpcServer(app.state, settings, app.state.certificate)
+            app.state.grpc_server = grpc_server
             await grpc_server.start()
         try:
             # Another SIGINT cancels this; the shutdown below still has to run.
@@ -101,6 +102,8 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.keys = keys
     app.state.tracer = tracer
+    # Of HTTPS, which is known when the application is served.
+    app.state.certificate = None
     app.state.metrics = Metrics(
         (error.code for error in problems.PROBLEMS), keys, settings.metrics_classes
     )

@@ -50,6 +50,7 @@ def main() -> int:
     tracer = tracing.from_environment(os.environ)
     app = create_app(settings, tracer)
     if certificate is not None:
+        app.state.certificate = certificate
         app.state.metrics.certificate_expires = lambda: certificate.expires
     configs = [_config(settings, app, settings.host, settings.port)]
     if settings.admin_port is not None:

@@ -87,7 +87,10 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "monitoring": {"errors", "settings", "access", "decoding", "models", "repository", "cache"},
         "api": {"errors", "access", "traffic", "models", "repository", "classifier", "monitoring"},
         "protocols": {"errors", "access", "models", "repository", "monitoring", "api"},
-        "rpc": {"errors", "settings", "access", "models", "monitoring", "api", "protocols"},
+        "rpc": {
+            *("errors", "settings", "network", "access", "models", "monitoring", "api"),
+            "protocols",
+        },
         "app": {
             *("settings", "access", "decoding", "repository", "classifier", "cache"),
             *("monitoring", "api", "network", "protocols", "rpc"),

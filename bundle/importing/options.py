@@ -96,8 +96,8 @@ def read_labels(text: str) -> tuple[list[str], list[str] | None]:
         lines = text.split(",")
     else:
         raise ImportFailed(
-            "There are no labels. Expected --labels FILE (one label a line), a,b,c or imagenet. "
-            f"Received: {text!r}, which is no file"
+            "A classifier has two or more labels. Expected --labels FILE (one label a line), a,b,c "
+            f"or imagenet. Received: {text!r}, which is one label, or a file that does not exist"
         )
     return distinct([line.strip() for line in lines if line.strip()]), None
 

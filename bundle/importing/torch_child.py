@@ -95,6 +95,11 @@ def _read_weights(kind: str, path: Path) -> Weights:
 def _weights(weights: Weights, options: Options, findings: Findings, target: Path) -> None:
     import torch  # noqa: PLC0415
 
+    if options.layout == "NHWC":
+        raise ImportFailed(
+            "The input of a network of torchvision, timm or Hugging Face is NCHW. Expected no "
+            "--layout with its weights. Received: NHWC"
+        )
     state = weights.state
     if any(name.startswith("resnet.encoder.stages.") for name in state):
         state = from_huggingface_resnet(state)

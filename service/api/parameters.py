@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from bundle.format.manifest import NAME_PATTERN
 from service.errors import UnknownParameter
@@ -19,9 +20,21 @@ NameQuery = Annotated[
         description="Name of the model; default: the default model.",
     ),
 ]
+
+
+def _number_or_alias(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """One sentence, in place of one for each type that it might have been."""
+    try:
+        return validate(value)
+    except ValidationError as exc:
+        text = "expected a whole number from 1, `stable` or `canary`"
+        raise PydanticCustomError("version", text) from exc
+
+
 Version = Annotated[int, Field(ge=1)] | Literal["stable", "canary"]
 VersionQuery = Annotated[
     Version | None,
+    WrapValidator(_number_or_alias),
     Query(
         description="Version of the model, or an alias that its traffic has; default: what the "
         "traffic says, or the newest one that serves."

@@ -66,23 +66,68 @@ class Tracer:
         Returns:
             The id of the trace; None: it is not recorded.
         """
-        trace, known = self._trace, scope["state"]
-        epoch = time.time() - time.perf_counter()
+        known = scope["state"]
         route = getattr(scope.get("route"), "path", None)
         # A client may send any method; these names are those of the semantic conventions.
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+        attributes = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": status,
+            "http.request.body.size": known.get("bytes_in"),
+            "url.path": scope["path"],
+            "url.scheme": scope.get("scheme"),
+        }
+        name = f"{method} {route}" if route else method.replace("_OTHER", "HTTP")
+        carrier = Headers(scope=scope)
+        return self._record(name, carrier, attributes, known, status, started, ended)
+
+    def call(
+        self,
+        path: str,
+        metadata: Mapping[str, str],
+        known: Mapping[str, Any],
+        status: int,
+        started: float,
+        ended: float,
+    ) -> str | None:
+        """Trace a call of gRPC.
+
+        Args:
+            path: `/SERVICE/METHOD`.
+            metadata: that the client has sent.
+            known: of the request.
+            status: that HTTP has for its failure.
+            started, ended: as for `request`.
+
+        Returns:
+            As `request`.
+        """
+        service, _, method = path.removeprefix("/").partition("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+        name = f"{service}/{method}"
+        return self._record(name, metadata, attributes, known, status, started, ended)
+
+    def _record(
+        self,
+        name: str,
+        carrier: Mapping[str, str],
+        attributes: Mapping[str, Any],
+        known: Mapping[str, Any],
+        status: int,
+        started: float,
+        ended: float,
+    ) -> str | None:
+        """The spans of a request and of its stages; the id of the trace if it is recorded."""
+        trace = self._trace
+        epoch = time.time() - time.perf_counter()
         span = self._tracer.start_span(
-            f"{method} {route}" if route else method.replace("_OTHER", "HTTP"),
-            self._extract(Headers(scope=scope)),
+            name,
+            self._extract(carrier),
             trace.SpanKind.SERVER,
             _known(
                 {
-                    "http.request.method": method,
-                    "http.route": route,
-                    "http.response.status_code": status,
-                    "http.request.body.size": known.get("bytes_in"),
-                    "url.path": scope["path"],
-                    "url.scheme": scope.get("scheme"),
+                    **attributes,
                     "error.type": known.get("problem"),
                     "resnet.request_id": known["request_id"],
                     **_model(known),
@@ -95,10 +140,10 @@ class Tracer:
         if status >= 500:
             span.set_status(trace.StatusCode.ERROR)
         inside = trace.set_span_in_context(span)
-        for name, begin, end in _stages(known, started):
-            attributes = _model(known) if name != "receive" else {}
+        for stage, begin, end in _stages(known, started):
+            of_model = _known(_model(known)) if stage != "receive" else {}
             child = self._tracer.start_span(
-                name, inside, attributes=_known(attributes), start_time=_nanoseconds(begin + epoch)
+                stage, inside, attributes=of_model, start_time=_nanoseconds(begin + epoch)
             )
             child.end(_nanoseconds(end + epoch))
         span.end(_nanoseconds(ended + epoch))

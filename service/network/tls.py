@@ -38,9 +38,10 @@ class Certificate:
         self._certificate, self._key = certificate, key
         self._clock = clock
         self._error: str | None = None
+        # `pair`: what the files had when they were valid, the certificate first.
         # Of the certificate that is served, in seconds since 1970.
         self.expires = 0.0
-        self._seen = self._served = self._contents()
+        self._seen = self.pair = self._contents()
         self._serving = self._load()
         # For what listens; each handshake moves to what is served at that moment.
         self.context = self._load()
@@ -54,9 +55,9 @@ class Certificate:
                 # Of a wrong pair only a change of the files can make a right one.
                 self._seen = seen
                 self._serving = self._load()
-                self._served, self._error = seen, None
+                self.pair, self._error = seen, None
                 log.info("the certificate is another one now, valid until %s", self._until)
-            elif self._error is not None and seen == self._served:
+            elif self._error is not None and seen == self.pair:
                 self._error = None
                 log.info("the files of the certificate are as before again")
         except CertificateError as exc:

@@ -34,8 +34,8 @@ class NetworkOptions(BaseModel):
     )
     tls_certificate: Path | None = Field(
         default=None,
-        description="Certificate for HTTPS on both ports, with its chain, as a PEM file that is "
-        "read again when it changes; unset: HTTP.",
+        description="Certificate for HTTPS on both ports and gRPC, with its chain, as a PEM file "
+        "that is read again when it changes; unset: HTTP.",
     )
     tls_key: Path | None = Field(
         default=None, description="Key of the certificate, as a PEM file without a password."

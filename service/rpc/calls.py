@@ -31,6 +31,7 @@ from service.errors import (
     ServiceError,
 )
 from service.monitoring.metrics import GRPC
+from service.monitoring.tracing import Tracer
 from service.rpc import statuses, wire
 from service.rpc.methods import ADMIN_METHODS, OPEN, PROBES, Incoming, Method
 
@@ -188,7 +189,12 @@ class Calls:
                 status = statuses.http_status(error)
                 self._state.metrics.problem(error.code)
                 known["problem"] = error.code
-            self._finished(path, context, status, time.perf_counter() - started, known)
+            ended = time.perf_counter()
+            tracer: Tracer | None = self._state.tracer
+            if tracer is not None and not path.endswith(PROBES):
+                times = started, ended
+                known["trace_id"] = tracer.call(path, metadata, known, status, *times)
+            self._finished(path, context, status, ended - started, known)
         if error is not None:
             # It raises.
             await context.abort(

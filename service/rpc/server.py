@@ -10,6 +10,7 @@ from google.protobuf.message_factory import GetMessageClass
 from starlette.datastructures import State
 from tritonclient.grpc import service_pb2
 
+from service.network.tls import Certificate
 from service.rpc.calls import Calls
 from service.rpc.methods import ADMIN_METHODS, METHODS
 from service.settings import Settings
@@ -31,10 +32,14 @@ class GrpcServer:
     Args:
         state: Of the application.
         settings: Address, limits and timeouts.
+        certificate: For TLS, as HTTP has it; None: there is none.
     """
 
-    def __init__(self, state: State, settings: Settings) -> None:
+    def __init__(
+        self, state: State, settings: Settings, certificate: Certificate | None = None
+    ) -> None:
         self._settings = settings
+        self._certificate = certificate
         max_bytes = settings.max_request_bytes + OVERHEAD
         self._calls = Calls(state, max_bytes)
         self._server = grpc.aio.server(
@@ -68,11 +73,14 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers((generic,))
         host, port = self._settings.host, self._settings.grpc_port
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        chosen: int = self._server.add_insecure_port(address)
+        chosen: int
+        if self._certificate is None:
+            chosen = self._server.add_insecure_port(address)
+        else:
+            chosen = self._server.add_secure_port(address, _credentials(self._certificate))
         await self._server.start()
-        if settings.tls_certificate is not None:
-            log.warning("gRPC has no TLS: keys and images go over its port unencrypted")
-        log.info("gRPC listens on %s port %d", host, chosen)
+        secured = "without TLS" if self._certificate is None else "with TLS"
+        log.info("gRPC listens on %s port %d, %s", host, chosen, secured)
         return chosen
 
     def end(self) -> asyncio.Task[None]:
@@ -86,3 +94,21 @@ class GrpcServer:
             await self._calls.end(self._settings.drain_timeout_s)
         finally:
             await self._server.stop(LAST_WORDS_S)
+
+
+def _credentials(certificate: Certificate) -> grpc.ServerCredentials:
+    """What each handshake has: the pair that is served at that moment."""
+    last = certificate.pair
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        chain, key = last
+        return grpc.ssl_server_certificate_configuration([(key, chain)])
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal last
+        if certificate.pair is last:
+            return None
+        last = certificate.pair
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), changed)

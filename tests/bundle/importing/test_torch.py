@@ -100,3 +100,11 @@ def test_another_architecture_is_refused(torch_files: Path, tmp_path: Path) -> N
     )
 
     assert_refused(models, code, output, "do not fit --arch resnet18")
+
+
+def test_what_an_option_cannot_change_is_said(torch_files: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    weights = str(torch_files / "plain.bin"), "--models", str(models)
+
+    assert_refused(models, *run(*weights, "--labels", LABELS, "--layout", "NHWC"), "is NCHW")
+    assert_refused(models, *run(*weights, "--labels", "price"), "two or more labels", "'price'")

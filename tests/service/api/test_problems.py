@@ -270,3 +270,12 @@ def test_the_examples_of_the_api_description_are_problems() -> None:
 
     error = RequestTimeout("The request did not arrive in full in time; the connection is closed.")
     assert examples == {"request_timeout": {"value": problem(error, "0b9f4a1c").model_dump()}}
+
+
+def test_a_wrong_version_gets_one_sentence(server: Server) -> None:
+    detail = server.predict(coloured(), version="stabel").json()["detail"]
+
+    assert (
+        detail
+        == "version: expected a whole number from 1, `stable` or `canary`. Received: 'stabel'"
+    )
