@@ -34,8 +34,9 @@ TOP_K = 2
 # Requests for the example; the fastest response is shown: that of a warm service.
 REQUESTS = 30
 
-# The folders of the README, in this order; the rooms of the first three follow each of them.
-PACKAGES = ("bundle", "service", "training", "frontend")
+# The folders of the README, in this order; the rooms of the first two follow each of them.
+PACKAGES = ("bundle", "service", "training", "frontend", "classify")
+WITH_ROOMS = ("bundle", "service")
 OTHERS = {
     "models": "The model repository that ships with the project.",
     "docs": "Guides, references, experiments and decisions.",
@@ -149,7 +150,7 @@ def folder_tree() -> str:
     lines = []
     for package in PACKAGES:
         lines.append((f"{package}/", describe(ROOT / package / "__init__.py")))
-        rooms = sorted((ROOT / package).glob("*/__init__.py")) if package != "frontend" else []
+        rooms = sorted((ROOT / package).glob("*/__init__.py")) if package in WITH_ROOMS else []
         lines += [(f"    {room.parent.name}/", describe(room)) for room in rooms]
     lines += [(f"{name}/", line.rstrip(".")) for name, line in OTHERS.items()]
     return "\n".join(f"{name:<20}{description}" for name, description in lines)

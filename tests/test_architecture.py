@@ -29,6 +29,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "service": ({"bundle"}, {"service", "grpc", "otel"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend", "otel"}),
+    "classify": ({"bundle"}, {"classify"}),
     "scripts": (SCRIPTS, set()),
     "benchmarks": (
         {"bundle", "environment"},
