@@ -59,7 +59,9 @@ def read_settings() -> Settings:
             name = PREFIX + "_".join(map(str, error["loc"])).upper()
             secret = error["loc"][0] in SECRETS
             received = f"{len(error['input'])} characters" if secret else repr(error["input"])
-            problems.append(f"{name}: {error['msg']}. Received: {received}")
+            problems.append(
+                f"{name}: {error['msg'].removeprefix('Value error, ')}. Received: {received}"
+            )
         raise SettingsError("; ".join(problems)) from exc
 
 

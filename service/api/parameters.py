@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic_core import PydanticCustomError
 
 from bundle.format.manifest import NAME_PATTERN
 from service.errors import UnknownParameter
@@ -27,8 +26,7 @@ def _number_or_alias(value: object, validate: ValidatorFunctionWrapHandler) -> o
     try:
         return validate(value)
     except ValidationError as exc:
-        text = "expected a whole number from 1, `stable` or `canary`"
-        raise PydanticCustomError("version", text) from exc
+        raise ValueError("expected a whole number from 1, `stable` or `canary`") from exc
 
 
 Version = Annotated[int, Field(ge=1)] | Literal["stable", "canary"]

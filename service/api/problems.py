@@ -192,5 +192,5 @@ def _describe(exc: RequestValidationError) -> str:
     for error in exc.errors():
         where = ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])
         received = json.dumps(error.get("input"), default=str)[:200]
-        parts.append(f"{where}: {error['msg']}. Received: {received}")
+        parts.append(f"{where}: {error['msg'].removeprefix('Value error, ')}. Received: {received}")
     return "; ".join(parts)
