@@ -73,7 +73,7 @@ def _repeat(work: Work, barrier: Barrier, queue: Queue[dict[str, float]]) -> Non
     first = [files[i % len(files)] for i in range(work.batch)]
     pixels = np.stack([read_input(file, manifest.input).pixels for file in first])
     for _ in range(3):
-        model.infer(pixels)
+        model.run(pixels)
     speeds = {}
     for name, decodes in (("forward", False), ("decode_and_forward", True)):
         barrier.wait(START_TIMEOUT_S)
@@ -82,7 +82,7 @@ def _repeat(work: Work, barrier: Barrier, queue: Queue[dict[str, float]]) -> Non
             if decodes:
                 batch = [files[(done + i) % len(files)] for i in range(work.batch)]
                 pixels = np.stack([read_input(file, manifest.input).pixels for file in batch])
-            model.infer(pixels)
+            model.run(pixels)
             done += work.batch
         speeds[name] = done / passed
     queue.put(speeds)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bundle.imaging.decode import DecodedImage, ImageLimits, decode_image, read_input
     from bundle.scores import Prediction, calibrated_softmax, top_k
     from bundle.worker.blocking import RuntimeProcess
-    from bundle.worker.model_process import RuntimeInfo
+    from bundle.worker.responses import RuntimeInfo
 
 __all__ = [
     "AccelerationFailed",

@@ -23,8 +23,8 @@ from cachetools import LRUCache
 from bundle.imaging.decode import ImageInfo
 from bundle.runtimes import Logits
 from service.classifier import CacheUse, Outcome, Outcomes
-from service.models.batcher import Classification
 from service.models.model import Target
+from service.models.queued import Classification
 
 # Larger images are hashed in a thread, for they would hold up the event loop.
 MAX_INLINE_HASH_BYTES = 1_000_000

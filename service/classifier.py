@@ -15,10 +15,11 @@ from typing import NamedTuple
 from bundle.errors import BundleError, ImageError
 from bundle.imaging.formats import quick_pixels
 from bundle.worker.model_process import Pixels
+from bundle.worker.responses import Extras
 from service.decoding.pool import Decoder
 from service.errors import Failure, ServiceError
-from service.models.batcher import Classification, ProcessLost
 from service.models.model import Target
+from service.models.queued import Classification, ProcessLost
 
 # Together they bound the time of decoding: a file of few bytes can have many pixels.
 QUICK_BYTES, QUICK_PIXELS = 256 * 2**10, 2**20
@@ -56,39 +57,47 @@ class Classifier:
         self._clock = clock
 
     async def classify(
-        self, target: Target, images: Sequence[bytes] | Sequence[Pixels]
+        self,
+        target: Target,
+        images: Sequence[bytes] | Sequence[Pixels],
+        extras: Extras | None = None,
     ) -> Outcomes:
         """Classify images with a model.
 
         Args:
             target: The model.
             images: Files, or pixels uint8 [H, W, 3] of the model's input size.
+            extras: What each gets besides its logits; the model has it.
 
         Raises:
             QueueFull: The model's queue has no room for all of them.
         """
         with target.model.queue.admit(len(images)):
             if len(images) == 1:
-                return Outcomes([await self._outcome(target, images[0])])
+                return Outcomes([await self._outcome(target, images[0], extras)])
             return Outcomes(
-                await asyncio.gather(*(self._outcome(target, image) for image in images))
+                await asyncio.gather(*(self._outcome(target, image, extras) for image in images))
             )
 
-    async def _outcome(self, target: Target, image: bytes | Pixels) -> Outcome:
+    async def _outcome(
+        self, target: Target, image: bytes | Pixels, extras: Extras | None
+    ) -> Outcome:
         try:
-            return await self._classify(target, image)
+            return await self._classify(target, image, extras)
         except (ImageError, ServiceError, BundleError) as exc:
             return exc
 
-    async def _classify(self, target: Target, image: bytes | Pixels) -> Classification:
+    async def _classify(
+        self, target: Target, image: bytes | Pixels, extras: Extras | None
+    ) -> Classification:
         queue, manifest = target.model.queue, target.manifest
         if not isinstance(image, bytes):
-            return await queue.submit(image, manifest.digest)
+            return await queue.submit(image, manifest.digest, extras=extras)
         begun = self._clock()
         suspect = False
         if is_quick(image):
             try:
-                return await queue.submit(image, manifest.digest)
+                return await queue.submit(image, manifest.digest, extras=extras)
             except ProcessLost:
                 suspect = True
         started = self._clock()
@@ -96,7 +105,7 @@ class Classifier:
         decode_s = self._clock() - started
         left_s = queue.timeout_s - (self._clock() - begun) if suspect else None
         found = await queue.submit(
-            decoded.pixels, manifest.digest, suspect=suspect, timeout_s=left_s
+            decoded.pixels, manifest.digest, extras=extras, suspect=suspect, timeout_s=left_s
         )
         return found._replace(info=decoded.info, decode_s=decode_s, by_decoder=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,29 +19,45 @@ from bundle.format.manifest import Artifact
 Device = Literal["auto", "cpu", "cuda"]
 Logits = npt.NDArray[np.float32]
 Heatmap = npt.NDArray[np.float32]
+Embedding = npt.NDArray[np.float32]
+
+
+class Outputs(NamedTuple):
+    """What a forward pass of N images returns."""
+
+    logits: Logits  # float32 [N, C]
+    # Raw class activation maps float32 [N, h, w] (Zhou et al. 2016).
+    heatmaps: Heatmap | None = None
+    # What the last linear layer gets, float32 [N, D].
+    embeddings: Embedding | None = None
 
 
 class Model(Protocol):
-    """A loaded artifact. Of its methods only `infer_on_stream` is thread-safe."""
+    """A loaded artifact. `run` is thread-safe on a stream only."""
 
     runtime: str
     runtime_version: str
     device: str
-    streams: int  # calls of infer_on_stream that run at once
+    streams: int  # calls of `run` on a stream that run at once
+    embedding: int | None  # D of the embeddings; None: the network has none
 
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """uint8 [N, H, W, 3] to float32 logits [N, C], on all cores."""
+    def run(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        class_index: npt.NDArray[np.int64] | None = None,
+        *,
+        embeddings: bool = False,
+        on_stream: bool = False,
+    ) -> Outputs:
+        """One forward pass.
 
-    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """As `infer`, on one inference stream, because other batches are in flight."""
-
-    def explain(
-        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
-    ) -> tuple[Logits, Heatmap]:
-        """Logits [N, C], and the raw class activation maps of `class_index` int64 [N].
-
-        The maps are float32 [N, h, w] (Zhou et al. 2016). Not called where the manifest has no
-        heat maps.
+        Args:
+            pixels: uint8 [N, H, W, 3].
+            class_index: int64 [N], the classes whose heat maps are returned; None: no heat maps, as
+                always where the manifest has none.
+            embeddings: Return embeddings; the network has them.
+            on_stream: Run on one inference stream, because other batches are in flight; else on all
+                cores.
         """
 
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from bundle.errors import RuntimeUnavailable
 from bundle.machine import usable_cores
-from bundle.runtimes import Device, Heatmap, Logits
+from bundle.runtimes import Device, Outputs
+from bundle.runtimes.embeddings import add_openvino_output
 
 # The plugin's precision where the graph has none of its own; int8 layers stay int8 with either.
 _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
@@ -86,6 +87,9 @@ def load(
     if compiled is not None:
         config["CACHE_DIR"] = str(compiled)
     model = core.read_model(path)
+    # As one more output: on the shipped networks a pass with it takes no longer, and its logits are
+    # the same, in int8 too.
+    embedding = add_openvino_output(model)
     alone = Stream({1: _compile(core, model, 1, config | {"PERFORMANCE_HINT": "LATENCY"})})
     image = np.zeros((1, *_image_shape(model)), np.uint8)
     short = is_short(lambda: alone.run(image), short_s)
@@ -99,7 +103,7 @@ def load(
     by_size = {size: _compile(core, model, size, config) for size in sizes}
     count = by_size[1].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     streams = [Stream(by_size) for _ in range(count)]
-    return OpenVinoModel(None if short else alone, streams, ov.get_version())
+    return OpenVinoModel(None if short else alone, streams, embedding, ov.get_version())
 
 
 def _compile(core: Any, model: Any, images: int, config: dict[str, Any]) -> Any:
@@ -141,24 +145,29 @@ class Stream:
         self._requests = {
             size: compiled[size].create_infer_request() for size in sorted(compiled, reverse=True)
         }
-        # An IR without heat maps has the first of each alone.
-        self._inputs, self._outputs = (
-            names[: len(ports)]
-            for names, ports in (
-                (("pixels", "class_index"), compiled[1].inputs),
-                (("logits", "heatmap"), compiled[1].outputs),
-            )
-        )
+        # An IR without heat maps lacks it.
+        self._takes_class = any("class_index" in port.get_names() for port in compiled[1].inputs)
 
     def run(
-        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64] | None = None
-    ) -> list[npt.NDArray[np.float32]]:
-        """Logits [N, C] and any heat maps [N, h, w] of N images, in the largest batches that fit.
+        self,
+        pixels: npt.NDArray[np.uint8],
+        class_index: npt.NDArray[np.int64] | None = None,
+        embeddings: bool = False,
+    ) -> Outputs:
+        """As `bundle.runtimes.Model.run`, in the largest batches that fit.
 
-        Without `class_index`, int64 [N], the heat maps are those of class 0.
+        The graph computes all its outputs in any case; those that are not asked for are not copied.
         """
-        if class_index is None:
-            class_index = np.zeros(len(pixels), np.int64)
+        names = ["logits"]
+        if class_index is not None:
+            names.append("heatmap")
+        if embeddings:
+            names.append("embedding")
+        given: dict[str, npt.NDArray[Any]] = {"pixels": pixels}
+        if self._takes_class:
+            given["class_index"] = (
+                np.zeros(len(pixels), np.int64) if class_index is None else class_index
+            )
         found = []
         start = 0
         while start < len(pixels):
@@ -167,13 +176,25 @@ class Stream:
                 for size, request in self._requests.items()
                 if size <= len(pixels) - start
             )
-            part = slice(start, start + size)
-            # Strict would refuse the inputs of an IR without heat maps.
-            inputs = zip(self._inputs, (pixels[part], class_index[part]), strict=False)
-            request.infer(dict(inputs), share_inputs=True)
-            found.append([request.get_tensor(name).data.copy() for name in self._outputs])
+            part = {name: array[start : start + size] for name, array in given.items()}
+            request.infer(part, share_inputs=True)
+            arrays = {name: request.get_tensor(name).data.copy() for name in names}
+            if embeddings:
+                arrays["embedding"] = arrays["embedding"].reshape(size, -1)
+            found.append(Outputs(arrays["logits"], arrays.get("heatmap"), arrays.get("embedding")))
             start += size
-        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+        return _joined(found)
+
+
+def _joined(parts: list[Outputs]) -> Outputs:
+    """The outputs of all parts of a batch."""
+    if len(parts) == 1:
+        return parts[0]
+    logits, *others = zip(*parts, strict=True)
+    return Outputs(
+        np.concatenate(logits),
+        *(None if arrays[0] is None else np.concatenate(arrays) for arrays in others),
+    )
 
 
 class OpenVinoModel:
@@ -187,8 +208,11 @@ class OpenVinoModel:
     runtime = "openvino"
     device = "cpu"
 
-    def __init__(self, alone: Stream | None, streams: list[Stream], version: str) -> None:
+    def __init__(
+        self, alone: Stream | None, streams: list[Stream], embedding: int | None, version: str
+    ) -> None:
         self.streams = len(streams)
+        self.embedding = embedding
         self._alone = alone
         self._free = streams
         self._released = threading.Condition()
@@ -197,36 +221,28 @@ class OpenVinoModel:
         self._pool = ThreadPoolExecutor(self.streams)
         self.runtime_version = version.partition("-")[0]
 
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See `bundle.runtimes.Model`. The heat map is computed too: it costs one small product."""
-        return self._run(pixels, np.zeros(len(pixels), np.int64))[0]
-
-    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See `bundle.runtimes.Model`."""
-        with self._streams(1) as (stream,):
-            return stream.run(pixels)[0]
-
-    def explain(
-        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
-    ) -> tuple[Logits, Heatmap]:
-        """See `bundle.runtimes.Model`."""
-        logits, heatmaps = self._run(pixels, class_index)
-        return logits, heatmaps
-
-    def _run(
-        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
-    ) -> list[npt.NDArray[np.float32]]:
-        """The outputs for a batch, which is divided between the streams."""
-        if len(pixels) == 1 and self._alone is None:
+    def run(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        class_index: npt.NDArray[np.int64] | None = None,
+        *,
+        embeddings: bool = False,
+        on_stream: bool = False,
+    ) -> Outputs:
+        """See `bundle.runtimes.Model`; on all cores a batch is divided between the streams."""
+        if on_stream or (len(pixels) == 1 and self._alone is None):
             with self._streams(1) as (stream,):
-                return stream.run(pixels, class_index)
+                return stream.run(pixels, class_index, embeddings)
         with self._streams(self.streams) as streams:
             if len(pixels) == 1 and self._alone is not None:
-                return self._alone.run(pixels, class_index)
+                return self._alone.run(pixels, class_index, embeddings)
             streams = streams[: len(pixels)]
-            parts = (np.array_split(array, len(streams)) for array in (pixels, class_index))
-            found = list(self._pool.map(Stream.run, streams, *parts))
-        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+            count = len(streams)
+            classes = [None] * count if class_index is None else np.array_split(class_index, count)
+            images = np.array_split(pixels, count)
+            return _joined(
+                list(self._pool.map(Stream.run, streams, images, classes, [embeddings] * count))
+            )
 
     @contextmanager
     def _streams(self, count: int) -> Iterator[list[Stream]]:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import RuntimeUnavailable
-from bundle.runtimes import Device, Heatmap, Logits, describe, no_cuda
+from bundle.runtimes import Device, Outputs, describe, no_cuda
+from bundle.runtimes.embeddings import tensorflow_dimension, tensorflow_function
 
 # Of the saver, which loading does not call.
 _SAVER_OPERATIONS = {"SaveV2", "RestoreV2", "MergeV2Checkpoints"}
@@ -154,24 +155,28 @@ class SavedModel:
         self._loaded = loaded  # the signatures have only weak references to their variables
         self._serve = loaded.signatures["serving_default"]
         self._explain = loaded.signatures.get("explain")
+        self._embed: Any = None  # made for the first request for embeddings
+        self.embedding = tensorflow_dimension(self._serve)
         self.runtime_version = str(tf.__version__)
         self.device = device
 
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See `bundle.runtimes.Model`."""
-        output = self._serve(pixels=self._tf.constant(pixels))
-        logits: Logits = output["logits"].numpy()
-        return logits
-
-    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See `bundle.runtimes.Model`."""
-        return self.infer(pixels)
-
-    def explain(
-        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
-    ) -> tuple[Logits, Heatmap]:
-        """See `bundle.runtimes.Model`."""
-        output = self._explain(
-            pixels=self._tf.constant(pixels), class_index=self._tf.constant(class_index)
-        )
-        return output["logits"].numpy(), output["heatmap"].numpy()
+    def run(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        class_index: npt.NDArray[np.int64] | None = None,
+        *,
+        embeddings: bool = False,
+        on_stream: bool = False,  # noqa: ARG002 - there is one
+    ) -> Outputs:
+        """See `bundle.runtimes.Model`; both heat maps and embeddings take two passes."""
+        images = self._tf.constant(pixels)
+        logits = heatmaps = vectors = None
+        if embeddings:
+            self._embed = self._embed or tensorflow_function(self._serve)
+            logits, vectors = (output.numpy() for output in self._embed(images))
+        if class_index is not None:
+            found = self._explain(pixels=images, class_index=self._tf.constant(class_index))
+            logits, heatmaps = found["logits"].numpy(), found["heatmap"].numpy()
+        if logits is None:
+            logits = self._serve(pixels=images)["logits"].numpy()
+        return Outputs(logits, heatmaps, vectors)

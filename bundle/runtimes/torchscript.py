@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from bundle.errors import RuntimeUnavailable
 from bundle.machine import computes_in_bf16
-from bundle.runtimes import Device, Heatmap, Logits, no_cuda
+from bundle.runtimes import Device, Outputs, no_cuda
+from bundle.runtimes.embeddings import torchscript_function
 
 if TYPE_CHECKING:
     import torch
@@ -82,27 +83,32 @@ class TorchScriptModel:
         self._torch = torch
         self._module = module
         self._half = half
+        self._embed = torchscript_function(torch, module)
+        self.embedding = self._embed.dimension if self._embed else None
         self.runtime_version = str(torch.__version__)
         self.device = device.type
 
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See `bundle.runtimes.Model`."""
+    def run(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        class_index: npt.NDArray[np.int64] | None = None,
+        *,
+        embeddings: bool = False,
+        on_stream: bool = False,  # noqa: ARG002 - there is one
+    ) -> Outputs:
+        """See `bundle.runtimes.Model`; both heat maps and embeddings take two passes."""
+        logits = heatmaps = vectors = None
         with self._inference():
-            return self._numpy(self._module(to_device(self._torch, pixels, self.device)))
-
-    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> Logits:
-        """See `bundle.runtimes.Model`."""
-        return self.infer(pixels)
-
-    def explain(
-        self, pixels: npt.NDArray[np.uint8], class_index: npt.NDArray[np.int64]
-    ) -> tuple[Logits, Heatmap]:
-        """See `bundle.runtimes.Model`."""
-        with self._inference():
-            logits, heatmap = self._module.explain(
-                *(to_device(self._torch, array, self.device) for array in (pixels, class_index))
-            )
-            return self._numpy(logits), self._numpy(heatmap)
+            images = to_device(self._torch, pixels, self.device)
+            if embeddings:
+                assert self._embed is not None  # noqa: S101 - the caller has checked it
+                logits, vectors = map(self._numpy, self._embed.run(images))
+            if class_index is not None:
+                classes = to_device(self._torch, class_index, self.device)
+                logits, heatmaps = map(self._numpy, self._module.explain(images, classes))
+            if logits is None:
+                logits = self._numpy(self._module(images))
+        return Outputs(logits, heatmaps, vectors)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -132,18 +133,25 @@ class RequestLoop:
     ) -> tuple[dict[str, Any], list[Array]]:
         match header["method"]:
             case "classify":
-                return self._classify(arrays, exclusive=header["exclusive"])
-            case "infer":
-                with self._streams:
-                    return {}, _finite(self._model.infer(arrays[0]))
+                return self._classify(
+                    arrays, header.get("extras", []), exclusive=header["exclusive"]
+                )
             case _:
                 with self._streams:
-                    return {}, _finite(*self._model.explain(arrays[0], arrays[1]))
+                    outputs = self._model.run(*arrays, embeddings=header["embeddings"])
+                return {}, _finite(each for each in outputs if each is not None)
 
     def _classify(
-        self, images: list[Array], *, exclusive: bool
+        self, images: list[Array], extras: list[list[Any]], *, exclusive: bool
     ) -> tuple[dict[str, Any], list[Array]]:
-        """Decode what is not decoded, and classify what could be."""
+        """Decode what is not decoded, and classify what could be.
+
+        Args:
+            images: Files and pixels.
+            extras: `Extras` of some images, each after the position of its image. Their heat maps
+                and embeddings follow the logits, without those of the others.
+            exclusive: Use all cores.
+        """
         started = time.perf_counter()
         mapped = map if self._pool is None or len(images) == 1 else self._pool.map
         found = list(mapped(self._decode, images))
@@ -155,12 +163,26 @@ class RequestLoop:
         pixels = [each for _, each in found if each is not None]
         if not pixels:
             return response, []
-        infer = self._model.infer if exclusive else self._model.infer_on_stream
+        explained, embedded = _rows(found, extras)
+        class_index = None
+        if explained:
+            class_index = np.zeros(len(pixels), np.int64)
+            class_index[[*explained]] = [*explained.values()]
         with self._streams:
             started = time.perf_counter()
-            logits = infer(np.stack(pixels))
+            outputs = self._model.run(
+                np.stack(pixels),
+                class_index,
+                embeddings=bool(embedded),
+                on_stream=not exclusive,
+            )
         response["infer_s"] = time.perf_counter() - started
-        return response, _finite(logits)
+        results = [outputs.logits]
+        if outputs.heatmaps is not None:
+            results.append(outputs.heatmaps[[*explained]])
+        if outputs.embeddings is not None:
+            results.append(outputs.embeddings[embedded])
+        return response, _finite(results)
 
     def _decode(self, image: Array) -> tuple[dict[str, Any], Array | None]:
         """The record of an image, and its pixels unless it can't be decoded."""
@@ -173,10 +195,28 @@ class RequestLoop:
         return {"info": asdict(decoded.info)}, decoded.pixels
 
 
-def _finite(*arrays: Array) -> list[Array]:
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("the logits or the heat map contain NaN or infinity")
-    return list(arrays)
+def _rows(
+    found: Sequence[tuple[Any, Array | None]], extras: list[list[Any]]
+) -> tuple[dict[int, int], list[int]]:
+    """The class of each row of a batch that has a heat map, and the rows that have an embedding."""
+    explained: dict[int, int] = {}
+    embedded: list[int] = []
+    for position, class_index, embedding in extras:
+        if found[position][1] is None:
+            continue
+        row = sum(pixels is not None for _, pixels in found[:position])
+        if class_index is not None:
+            explained[row] = class_index
+        if embedding:
+            embedded.append(row)
+    return explained, embedded
+
+
+def _finite(arrays: Iterable[Array]) -> list[Array]:
+    checked = list(arrays)
+    if not all(np.isfinite(array).all() for array in checked):
+        raise ValueError("the logits, a heat map or an embedding contain NaN or infinity")
+    return checked
 
 
 def _load(
@@ -212,6 +252,7 @@ def _load(
         "width": manifest.input.width,
         "classes": len(manifest.labels),
         "heatmap": manifest.heatmap_size,
+        "embedding": model.embedding,
         "golden_max_difference": difference,
         "load_seconds": time.monotonic() - started,
     }

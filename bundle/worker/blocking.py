@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from bundle.batches import in_batches
 from bundle.errors import WorkerDied
-from bundle.runtimes import Device, Heatmap, Logits
-from bundle.worker.model_process import ModelProcess, Pixels, RuntimeInfo
+from bundle.runtimes import Device, Embedding, Heatmap, Logits
+from bundle.worker.model_process import ModelProcess, Pixels
+from bundle.worker.responses import RuntimeInfo
 from bundle.worker.selection import SOURCE
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ class RuntimeProcess:
             RuntimeUnavailable: The model fails (out of memory); the child stays up.
         """
         self._check_pixels(pixels)
-        return self._call(self._process.infer(pixels, timeout_s))
+        return self._call(self._process.run(pixels, timeout_s)).logits
 
     def infer_all(
         self,
@@ -156,7 +157,24 @@ class RuntimeProcess:
             )
         if self.info["heatmap"] is None:
             raise ValueError("The model has no heat maps.")
-        return self._call(self._process.explain(pixels, class_index, timeout_s))
+        outputs = self._call(self._process.run(pixels, timeout_s, class_index))
+        assert outputs.heatmaps is not None  # noqa: S101 - for mypy
+        return outputs.logits, outputs.heatmaps
+
+    def embed(self, pixels: Pixels, timeout_s: float) -> tuple[Logits, Embedding]:
+        """Logits, float32 [N, C], and what the last linear layer gets, float32 [N, D].
+
+        Args and further errors as `infer`.
+
+        Raises:
+            ValueError: The network has no embeddings.
+        """
+        self._check_pixels(pixels)
+        if self.info["embedding"] is None:
+            raise ValueError("The network has no embeddings: it does not end with a linear layer.")
+        outputs = self._call(self._process.run(pixels, timeout_s, embeddings=True))
+        assert outputs.embeddings is not None  # noqa: S101 - for mypy
+        return outputs.logits, outputs.embeddings
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Close the child's socket, and kill it unless it exits within `timeout_s` seconds.

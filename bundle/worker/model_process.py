@@ -1,11 +1,11 @@
-"""The asyncio side of the process that holds a model: files or pixels in, logits out."""
+"""The asyncio side of the process that holds a model: files or pixels in, logits and more out."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,52 +13,16 @@ import numpy.typing as npt
 from bundle.errors import BundleError, ImageError, RuntimeUnavailable, WorkerDied
 from bundle.imaging.decode import ImageInfo, ImageLimits
 from bundle.machine import has_gpu
-from bundle.runtimes import Device, Heatmap, Logits
-from bundle.sandbox import MODEL_MEMORY_MB, Report, Sandbox
+from bundle.runtimes import Device, Outputs
+from bundle.sandbox import MODEL_MEMORY_MB, Sandbox
 from bundle.worker.client import GRACE_S, FramedProcess, image_error, raise_error
 from bundle.worker.process import OpenMPWait, Reason, environment
+from bundle.worker.responses import Classified, ClassifiedBatch, Extras, RuntimeInfo
 from bundle.worker.selection import SOURCE
 from bundle.worker.signature import check_signature
 from bundle.worker.wire import Array, WireClosed
 
 Pixels = npt.NDArray[np.uint8]
-
-
-class RuntimeInfo(TypedDict):
-    """What a worker reports when it is ready."""
-
-    digest: str  # of the bundle's manifest, as the worker read it
-    runtime: str
-    runtime_version: str
-    precision: str
-    device: str
-    artifact_id: str
-    choice: str  # why this artifact
-    streams: int  # forward passes that run at once
-    batch_size: int | None  # the fastest in the bundle's measurement; None: not measured
-    height: int
-    width: int
-    classes: int
-    heatmap: tuple[int, int] | None  # height and width; None: the model has no heat maps
-    golden_max_difference: float
-    load_seconds: float
-    isolation: Report  # empty: it is not confined
-    signer: str | None  # who has signed the bundle; None: nobody has to
-
-
-class Classified(NamedTuple):
-    """One image of a batch: logits float32 [C], and the description of a file; None for pixels."""
-
-    logits: Logits
-    info: ImageInfo | None
-
-
-class ClassifiedBatch(NamedTuple):
-    """A batch in its order, and the seconds of its decoding and of its forward pass."""
-
-    images: list[Classified | ImageError]
-    decode_s: float
-    infer_s: float
 
 
 class ModelProcess:
@@ -174,7 +138,12 @@ class ModelProcess:
         return self._info
 
     async def classify(
-        self, images: Sequence[bytes | Pixels], timeout_s: float, *, exclusive: bool
+        self,
+        images: Sequence[bytes | Pixels],
+        timeout_s: float,
+        *,
+        exclusive: bool,
+        extras: Mapping[int, Extras] | None = None,
     ) -> ClassifiedBatch:
         """Run one batch; a file that can't be decoded is an error in its place.
 
@@ -182,6 +151,7 @@ class ModelProcess:
             images: Image files, or pixels uint8 [H, W, 3] of the model's input size.
             timeout_s: Time limit in seconds, counted from the end of the batch before.
             exclusive: Use all cores; otherwise one inference stream, because others are in flight.
+            extras: By the position of an image; the others get logits alone.
 
         Raises:
             WorkerDied: It has ended, or exceeded the time limit and was killed.
@@ -191,51 +161,38 @@ class ModelProcess:
             np.frombuffer(image, np.uint8) if isinstance(image, bytes) else image
             for image in images
         ]
-        header, arrays = await self._ask(
-            {"method": "classify", "exclusive": exclusive}, arrays, timeout_s
-        )
+        header: dict[str, Any] = {"method": "classify", "exclusive": exclusive}
+        if extras:
+            header["extras"] = [[position, *wanted] for position, wanted in extras.items()]
+        header, arrays = await self._ask(header, arrays, timeout_s)
         try:
-            return self._batch(header, arrays, len(images))
+            return _read_batch(self.info, header, arrays, len(images), extras or {})
         except (KeyError, TypeError, ValueError) as exc:
             ending = await self.kill()
             raise WorkerDied(
                 f"The process that runs the model sent an invalid frame: {exc!r}. {ending}"
             ) from exc
 
-    def _batch(self, header: dict[str, Any], arrays: list[Array], count: int) -> ClassifiedBatch:
-        records: list[dict[str, Any]] = header["images"]
-        failed = sum("error" in record for record in records)
-        if len(records) != count:
-            raise ValueError(f"{len(records)} images in place of {count}")
-        _check_shapes(arrays, [(count - failed, self.info["classes"])] if failed < count else [])
-        rows = iter(arrays[0] if arrays else ())
-        images: list[Classified | ImageError] = []
-        for record in records:
-            if "error" in record:
-                images.append(image_error(record))
-            else:
-                info = ImageInfo(**record["info"]) if "info" in record else None
-                images.append(Classified(next(rows), info))
-        return ClassifiedBatch(images, float(header["decode_s"]), float(header["infer_s"]))
-
-    async def infer(self, pixels: Pixels, timeout_s: float) -> Logits:
-        """uint8 [N, H, W, 3] to logits float32 [N, C]. Raises as `classify`."""
-        _, arrays = await self._ask({"method": "infer"}, [pixels], timeout_s)
-        _check_shapes(arrays, [(len(pixels), self.info["classes"])])
-        return arrays[0]
-
-    async def explain(
-        self, pixels: Pixels, class_index: npt.NDArray[np.int64], timeout_s: float
-    ) -> tuple[Logits, Heatmap]:
-        """Logits float32 [N, C], and raw class activation maps float32 [N, h, w].
-
-        Raises as `classify`; the model has heat maps.
-        """
-        _, arrays = await self._ask({"method": "explain"}, [pixels, class_index], timeout_s)
-        size = self.info["heatmap"]
-        assert size is not None  # noqa: S101 - the caller has checked it
-        _check_shapes(arrays, [(len(pixels), self.info["classes"]), (len(pixels), *size)])
-        return arrays[0], arrays[1]
+    async def run(
+        self,
+        pixels: Pixels,
+        timeout_s: float,
+        class_index: npt.NDArray[np.int64] | None = None,
+        *,
+        embeddings: bool = False,
+    ) -> Outputs:
+        """As `bundle.runtimes.Model.run`, on all cores. Raises as `classify`."""
+        header = {"method": "run", "embeddings": embeddings}
+        given: list[Array] = [pixels] if class_index is None else [pixels, class_index]
+        _, arrays = await self._ask(header, given, timeout_s)
+        count, explained = len(pixels), class_index is not None
+        _check_shapes(arrays, _shapes(self.info, count, count * explained, count * embeddings))
+        remaining = iter(arrays[1:])
+        return Outputs(
+            arrays[0],
+            next(remaining) if explained else None,
+            next(remaining) if embeddings else None,
+        )
 
     async def _ask(
         self, header: dict[str, Any], arrays: Sequence[Array], timeout_s: float
@@ -257,6 +214,60 @@ class ModelProcess:
     def kill_now(self) -> None:
         """Kill it from any thread; the requests in flight fail with `WorkerDied`."""
         self._process.kill_now()
+
+
+def _read_batch(
+    info: RuntimeInfo,
+    header: dict[str, Any],
+    arrays: list[Array],
+    count: int,
+    extras: Mapping[int, Extras],
+) -> ClassifiedBatch:
+    """The images of the response to a batch of `count` images.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is not one.
+        RuntimeUnavailable: An array has another shape.
+    """
+    records: list[dict[str, Any]] = header["images"]
+    if len(records) != count:
+        raise ValueError(f"{len(records)} images in place of {count}")
+    failed = sum("error" in record for record in records)
+    wanted = [extras[i] for i in extras if "error" not in records[i]]
+    explained = sum(each.class_index is not None for each in wanted)
+    embedded = sum(each.embedding for each in wanted)
+    shapes = _shapes(info, count - failed, explained, embedded) if failed < count else []
+    _check_shapes(arrays, shapes)
+    remaining = iter(arrays)
+    rows = iter(next(remaining, ()))
+    heatmaps = iter(next(remaining) if explained else ())
+    embeddings = iter(next(remaining) if embedded else ())
+    images: list[Classified | ImageError] = []
+    for position, record in enumerate(records):
+        if "error" in record:
+            images.append(image_error(record))
+            continue
+        described = ImageInfo(**record["info"]) if "info" in record else None
+        image = Classified(next(rows), described)
+        if (extra := extras.get(position)) is not None:
+            image = image._replace(
+                heatmap=None if extra.class_index is None else next(heatmaps),
+                embedding=next(embeddings) if extra.embedding else None,
+            )
+        images.append(image)
+    return ClassifiedBatch(images, float(header["decode_s"]), float(header["infer_s"]))
+
+
+def _shapes(
+    info: RuntimeInfo, logits: int, heatmaps: int, embeddings: int
+) -> list[tuple[int, ...]]:
+    """The shapes of the arrays of a response with that many of each; none of one is no array."""
+    shapes: list[tuple[int, ...]] = [(logits, info["classes"])]
+    if heatmaps:
+        shapes.append((heatmaps, *(info["heatmap"] or ())))
+    if embeddings:
+        shapes.append((embeddings, info["embedding"] or 0))
+    return shapes
 
 
 def _check_shapes(results: list[Array], shapes: list[tuple[int, ...]]) -> None:

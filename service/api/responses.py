@@ -13,8 +13,8 @@ from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import accuracy
 from service.classifier import CacheUse
 from service.errors import NotReady
-from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
+from service.models.queued import Classification
 
 CACHE_NAME = "resnet-service"
 # Fields of the manifest that a model's record has unchanged.

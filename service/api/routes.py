@@ -28,8 +28,8 @@ from service.api.problems import is_public, problem, request_id
 from service.api.quick_route import QuickRoute
 from service.api.uploads import read_image, read_images
 from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
-from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
+from service.models.queued import Classification
 from service.monitoring.metrics import OPENMETRICS
 from service.repository.registry import Registry
 

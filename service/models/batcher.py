@@ -15,51 +15,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from bundle.errors import ImageError
-from bundle.imaging.decode import ImageInfo
-from bundle.runtimes import Logits
-from bundle.worker.model_process import ClassifiedBatch, Pixels
+from bundle.worker.model_process import Pixels
+from bundle.worker.responses import ClassifiedBatch, Extras
 from bundle.worker.wire import fail
 from service.access.rounds import Rounds
 from service.errors import ModelUnavailable
 from service.models.overload import deadline_unreachable, queue_full
 from service.models.pace import Pace
+from service.models.queued import Classification, QueuedImage
 
 # Longest delay of an image for others that are being decoded, while a stream is free.
 GATHER_S = 0.01
-
-
-class Classification(NamedTuple):
-    """One image: logits float32 [C], the description of its file, and seconds of each stage."""
-
-    logits: Logits
-    info: ImageInfo | None  # None: it was queued as pixels
-    decode_s: float
-    queue_s: float
-    inference_s: float
-    by_decoder: bool = False  # before it was queued
-
-
-class ProcessLost(Exception):
-    """The process ended with this file; what decodes it may be to blame, or the network."""
-
-
-@dataclass(eq=False)
-class QueuedImage:
-    """One image in the queue: a file, or pixels uint8 [H, W, 3] of the model's input size."""
-
-    image: bytes | Pixels
-    # Digest of the bundle that it is for.
-    bundle: str
-    future: asyncio.Future[Classification]
-    # A process has ended with it; it runs alone, and is to blame if another one ends.
-    suspect: bool = False
-    # The request that it is of, where the queue is fair between clients.
-    owner: object = None
-    since: float = field(default_factory=time.perf_counter)
 
 
 class Queue:
@@ -162,6 +130,7 @@ class Queue:
         image: bytes | Pixels,
         bundle: str,
         *,
+        extras: Extras | None = None,
         suspect: bool = False,
         timeout_s: float | None = None,
     ) -> Classification:
@@ -170,6 +139,7 @@ class Queue:
         Args:
             image: a file, or pixels uint8 [H, W, 3] of the bundle's input size.
             bundle: digest of the bundle that it is for.
+            extras: what it gets besides logits; the model has it.
             suspect: a process has ended with it, so it runs alone.
             timeout_s: what is left of the time limit; None: all of it.
 
@@ -183,7 +153,8 @@ class Queue:
         """
         if self._closed is not None:
             raise self._closed
-        item = QueuedImage(image, bundle, asyncio.get_running_loop().create_future(), suspect)
+        result = asyncio.get_running_loop().create_future()
+        item = QueuedImage(image, bundle, result, extras, suspect)
         self._items.append(item)
         self._changed.set()
         try:
@@ -291,4 +262,10 @@ def hand_out(batch: Sequence[QueuedImage], found: ClassifiedBatch, ended: float)
         elif not item.future.done():
             queue_s = ended - item.since - found.decode_s - found.infer_s
             times = found.decode_s, queue_s, found.infer_s
-            item.future.set_result(Classification(*image, *times))
+            item.future.set_result(
+                Classification(
+                    *(image.logits, image.info, *times),
+                    heatmap=image.heatmap,
+                    embedding=image.embedding,
+                )
+            )

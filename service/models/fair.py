@@ -13,8 +13,9 @@ from typing import Any
 
 from service.access.key import CURRENT, Key
 from service.access.rounds import Rounds
-from service.models.batcher import Queue, QueuedImage
+from service.models.batcher import Queue
 from service.models.overload import deadline_unreachable, displaced, queue_full
+from service.models.queued import QueuedImage
 
 
 @dataclass(eq=False)

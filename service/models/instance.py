@@ -15,7 +15,8 @@ from bundle.worker.model_process import ModelProcess
 from bundle.worker.process import Reason
 from bundle.worker.wire import fail
 from service.errors import InternalError, ModelUnavailable
-from service.models.batcher import ProcessLost, Queue, QueuedImage, hand_out
+from service.models.batcher import Queue, hand_out
+from service.models.queued import ProcessLost, QueuedImage
 
 # Between two checks of an idle process.
 WATCH_S = 0.5
@@ -173,6 +174,7 @@ class Instance:
             found = await process.classify(
                 [item.image for item in batch],
                 SHARE * self._queue.timeout_s,
+                extras={i: item.extras for i, item in enumerate(batch) if item.extras},
                 exclusive=not self._queue.is_concurrent,
             )
         except RuntimeUnavailable as exc:

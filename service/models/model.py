@@ -16,8 +16,9 @@ from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import BundleRef, check_folder
 from bundle.worker.client import text_of
-from bundle.worker.model_process import ModelProcess, RuntimeInfo
+from bundle.worker.model_process import ModelProcess
 from bundle.worker.process import Reason
+from bundle.worker.responses import RuntimeInfo
 from service.errors import InternalError, ModelRefused, ModelUnavailable
 from service.models.batcher import Queue
 from service.models.fair import FairQueue

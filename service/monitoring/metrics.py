@@ -27,8 +27,8 @@ from bundle.format.baseline import SCORE_BOUNDS
 from service.access.keys import Keys
 from service.cache import Cache
 from service.decoding.pool import Decoder
-from service.models.batcher import Classification
 from service.models.model import ServedModel
+from service.models.queued import Classification
 from service.monitoring.scrape import (
     MODEL,
     of_cache,

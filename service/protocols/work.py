@@ -18,8 +18,8 @@ from service.api import responses, routes
 from service.api.deadline import within
 from service.api.uploads import Reservation
 from service.errors import InvalidParameter, MalformedRequest
-from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
+from service.models.queued import Classification
 
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 

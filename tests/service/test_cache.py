@@ -17,12 +17,12 @@ import pytest
 from bundle.errors import UnreadableImage
 from bundle.format.manifest import Manifest, parse_manifest
 from bundle.imaging.decode import ImageInfo
-from bundle.worker.model_process import RuntimeInfo
+from bundle.worker.responses import RuntimeInfo
 from service.cache import MAX_INLINE_HASH_BYTES, Cache
 from service.classifier import CacheUse, Outcome, Outcomes
 from service.errors import QueueFull
-from service.models.batcher import Classification
 from service.models.model import ServedModel, Target
+from service.models.queued import Classification
 from tests.service.tasks import settle
 
 pytestmark = pytest.mark.anyio

@@ -14,12 +14,14 @@ from PIL import Image
 from bundle.errors import ImageTooLarge, RuntimeUnavailable, UnreadableImage
 from bundle.format.manifest import Input, parse_manifest
 from bundle.imaging.decode import DecodedImage, ImageInfo
-from bundle.worker.model_process import Pixels, RuntimeInfo
+from bundle.worker.model_process import Pixels
+from bundle.worker.responses import Extras, RuntimeInfo
 from service.classifier import QUICK_BYTES, Classifier, is_quick
 from service.decoding.pool import Decoder
 from service.errors import DecodeTimeout, ModelUnavailable, QueueFull
-from service.models.batcher import Classification, ProcessLost, Queue
+from service.models.batcher import Queue
 from service.models.model import ServedModel, Target
+from service.models.queued import Classification, ProcessLost
 from tests.bundle.format.test_manifest import record
 from tests.service.images import coloured, encode
 from tests.service.tasks import settle
@@ -60,6 +62,7 @@ class FakeQueue(Queue):
     def __init__(self, size: int) -> None:
         super().__init__(size, max_batch=4, timeout_s=60)
         self.images: list[tuple[bytes | str, bool]] = []
+        self.extras: list[Extras | None] = []
         self.errors: dict[bytes | str, Exception] = {}
 
     async def submit(
@@ -67,6 +70,7 @@ class FakeQueue(Queue):
         image: bytes | Pixels,
         bundle: str,
         *,
+        extras: Extras | None = None,
         suspect: bool = False,
         timeout_s: float | None = None,
     ) -> Classification:
@@ -76,6 +80,7 @@ class FakeQueue(Queue):
         assert len(self) > 0, "it is admitted"
         kind = image if isinstance(image, bytes) else "pixels"
         self.images.append((kind, suspect))
+        self.extras.append(extras)
         if error := self.errors.get(kind):
             raise error
         if isinstance(image, bytes):
@@ -99,8 +104,10 @@ class Service:
         self.now_s += 1
         return self.now_s
 
-    async def classify(self, *images: bytes) -> list[Classification | Exception]:
-        outcomes = await self._classifier.classify(self._target, images)
+    async def classify(
+        self, *images: bytes, extras: Extras | None = None
+    ) -> list[Classification | Exception]:
+        outcomes = await self._classifier.classify(self._target, images, extras)
         assert outcomes.cache is None
         assert len(self.queue) == 0, "none is admitted any more"
         return list(outcomes.images)
@@ -111,6 +118,7 @@ async def test_a_file_that_is_quick_to_decode_goes_to_the_model_as_it_is() -> No
 
     assert await service.classify(QUICK) == [Classification(LOGITS, FILE_INFO, 0.25, 0.5, 1.0)]
     assert service.queue.images == [(QUICK, False)]
+    assert service.queue.extras == [None]
     assert service.decoder.files == []
 
 
@@ -278,3 +286,13 @@ def test_only_a_file_whose_decoding_is_bounded_by_its_first_bytes_is_quick(name:
     data, quick = FILES[name]
 
     assert is_quick(data) is quick
+
+
+async def test_what_an_image_gets_besides_its_logits_is_asked_for_on_every_way() -> None:
+    service = Service()
+    service.queue.errors = {QUICK: ProcessLost()}
+    wanted = Extras(2, embedding=True)
+
+    await service.classify(QUICK, SLOW, extras=wanted)
+
+    assert service.queue.extras == [wanted] * 3, "one is queued twice"

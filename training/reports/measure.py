@@ -15,7 +15,7 @@ from bundle.acceleration.measure import TIMEOUT_S
 from bundle.errors import BundleError
 from bundle.format.manifest import Manifest
 from bundle.worker.blocking import RuntimeProcess
-from bundle.worker.model_process import RuntimeInfo
+from bundle.worker.responses import RuntimeInfo
 from training.reports.statistics import latency
 
 CALLS = 20  # with one image, per round

@@ -28,8 +28,11 @@ def imported(file: Path, models: Path, *options: str) -> tuple[Path, Manifest, s
     return models / "mine" / "1", read_manifest(models / "mine" / "1"), output
 
 
-def assert_serves(bundle: Path, expected: Path, size: int) -> None:
-    """The served logits of `pixels(size)` are those in `expected`, and `explain` has the same."""
+def assert_serves(bundle: Path, expected: Path, size: int) -> int | None:
+    """The served logits of `pixels(size)` are those in `expected`, `explain` and `embed` included.
+
+    Returns the number of elements of an embedding.
+    """
     logits = np.load(expected)
     images = pixels(size)
     with RuntimeProcess(bundle, device="cpu") as process:
@@ -44,6 +47,11 @@ def assert_serves(bundle: Path, expected: Path, size: int) -> None:
             np.testing.assert_allclose(explained, logits, rtol=1e-3, atol=1e-3)
             # The mean of the map of a class is its logit without the bias.
             assert heatmap.std() > 0
+        if process.info["embedding"]:
+            explained, embeddings = process.embed(images, 60)
+            np.testing.assert_allclose(explained, logits, rtol=1e-3, atol=1e-3)
+            assert (embeddings.std(axis=0) > 0).any()
+        return process.info["embedding"]
 
 
 def assert_refused(models: Path, code: int, output: str, *parts: str) -> None:

@@ -71,12 +71,15 @@ def test_an_image_has_the_same_result_in_a_batch_of_any_size(short_s: float) -> 
     model = openvino.load(IR, "cpu", 2, "fp32", None, short_s=short_s)
     images = random_images(max(openvino.SHORT_SIZES) + 6)
     classes = np.arange(len(images)) % 10
-    alone = [model.explain(images[i : i + 1], classes[i : i + 1]) for i in range(len(images))]
+    alone = [
+        model.run(images[i : i + 1], classes[i : i + 1], embeddings=True)
+        for i in range(len(images))
+    ]
 
     for count in range(1, len(images) + 1):
-        for found, expected in zip(
-            model.explain(images[:count], classes[:count]), zip(*alone, strict=True), strict=True
-        ):
+        together = model.run(images[:count], classes[:count], embeddings=True)
+        for found, expected in zip(together, zip(*alone, strict=True), strict=True):
+            assert found is not None
             assert len(found) == count
             assert np.abs(found - np.concatenate(expected[:count])).max() < WITHIN
 
@@ -85,18 +88,14 @@ def test_concurrent_streams_give_each_caller_its_own_result(
     streams: openvino.OpenVinoModel,
 ) -> None:
     batches = [random_images(1 + number % 5) for number in range(40)]
-    whole = [streams.infer(batch) for batch in batches]
+    whole = [streams.run(batch).logits for batch in batches]
 
     with ThreadPoolExecutor(4) as pool:  # more than there are streams
-        on_streams = list(pool.map(streams.infer_on_stream, batches))
-        mixed = list(
-            pool.map(
-                lambda n: (streams.infer, streams.infer_on_stream)[n % 2](batches[n]), range(40)
-            )
-        )
+        on_streams = list(pool.map(lambda batch: streams.run(batch, on_stream=True), batches))
+        mixed = list(pool.map(lambda n: streams.run(batches[n], on_stream=n % 2 > 0), range(40)))
 
     for expected, *found in zip(whole, on_streams, mixed, strict=True):
-        for logits in found:
+        for logits in (outputs.logits for outputs in found):
             assert logits.shape == expected.shape
             assert np.abs(logits - expected).max() < WITHIN
 
@@ -104,11 +103,11 @@ def test_concurrent_streams_give_each_caller_its_own_result(
 def test_a_call_that_fails_gives_its_stream_back(streams: openvino.OpenVinoModel) -> None:
     for _ in range(4):
         with pytest.raises(RuntimeError):
-            streams.infer_on_stream(np.zeros((2, 7, 7, 3), np.uint8))
+            streams.run(np.zeros((2, 7, 7, 3), np.uint8), on_stream=True)
         with pytest.raises(RuntimeError):
-            streams.infer(np.zeros((2, 7, 7, 3), np.uint8))
+            streams.run(np.zeros((2, 7, 7, 3), np.uint8))
 
-    assert streams.infer(random_images(3)).shape == (3, 10)
+    assert streams.run(random_images(3)).logits.shape == (3, 10)
 
 
 def test_a_lone_image_gets_its_turn_among_batches_that_never_pause(
@@ -118,13 +117,13 @@ def test_a_lone_image_gets_its_turn_among_batches_that_never_pause(
 
     def batches() -> None:
         while not done.is_set():
-            streams.infer_on_stream(random_images(2))
+            streams.run(random_images(2), on_stream=True)
 
     with ThreadPoolExecutor(4) as pool:  # more than there are streams
         running = [pool.submit(batches) for _ in range(4)]
         try:
             for _ in range(5):
-                assert streams.infer(random_images(1)).shape == (1, 10)
+                assert streams.run(random_images(1)).logits.shape == (1, 10)
         finally:
             done.set()
         for each in running:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bundle.format.manifest import Input
 from bundle.imaging.decode import ImageLimits
-from bundle.runtimes import Model
+from bundle.runtimes import Model, Outputs
 from bundle.worker.__main__ import RequestLoop
 from bundle.worker.wire import Array, Wire, WireClosed
 from tests.bundles import input_record
@@ -35,7 +35,17 @@ class FakeModel:
         self._both = threading.Barrier(2)
         self._released = threading.Event()
 
-    def infer_on_stream(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def run(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        class_index: npt.NDArray[np.int64] | None = None,
+        *,
+        embeddings: bool = False,
+        on_stream: bool = False,
+    ) -> Outputs:
+        """Heat maps have the class as their value, and embeddings the pixel."""
+        if not on_stream:
+            return Outputs(np.full((len(pixels), 3), self.ON_ALL_CORES, np.float32))
         value = int(pixels.flat[0])
         if value == self.FAILS:
             raise MemoryError("no memory")
@@ -46,10 +56,12 @@ class FakeModel:
         if value == self.RELEASES:
             self._released.set()
         logits = pixels[:, 0, 0, :].astype(np.float32)
-        return logits + np.nan if value == self.RETURNS_NAN else logits
-
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return np.full((len(pixels), 3), self.ON_ALL_CORES, np.float32)
+        if value == self.RETURNS_NAN:
+            logits += np.nan
+        heatmaps = None
+        if class_index is not None:
+            heatmaps = np.full((len(pixels), 2, 2), class_index[:, None, None], np.float32)
+        return Outputs(logits, heatmaps, logits[:, :2] if embeddings else None)
 
 
 @pytest.fixture
@@ -127,3 +139,29 @@ def test_a_request_that_fails_gets_the_error_and_its_neighbours_do_not(wire: Wir
 
     failed = "runtime_unavailable"
     assert found == [[10], [failed], [11], [failed], [12]]
+
+
+def test_an_image_gets_the_extras_that_it_asks_for_and_its_neighbours_none(wire: Wire) -> None:
+    batch = [pixels(10), file(11)[:40], pixels(12), pixels(13), pixels(14)]
+    extras = [[1, 2, True], [2, 7, False], [3, None, True], [4, 0, True]]
+
+    wire.send({"method": "classify", "exclusive": False, "extras": extras, "id": 0}, batch)
+    header, (logits, heatmaps, embeddings) = wire.receive()
+
+    assert [record.get("error") for record in header["images"]] == [
+        *(None, "unreadable_image", None, None, None)
+    ]
+    assert logits[:, 0].tolist() == [10, 12, 13, 14]
+    assert heatmaps[:, 0, 0].tolist() == [7, 0]
+    assert embeddings.tolist() == [[13, 13], [14, 14]]
+
+
+def test_no_extras_of_readable_images_add_no_arrays(wire: Wire) -> None:
+    extras = [[1, 2, True]]
+
+    wire.send(
+        {"method": "classify", "exclusive": False, "extras": extras, "id": 0},
+        [pixels(10), file(11)[:40]],
+    )
+
+    assert [array.shape for array in wire.receive()[1]] == [(1, 3)]

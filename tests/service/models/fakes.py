@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -15,14 +15,9 @@ from bundle.errors import ImageError, UnreadableImage, WorkerDied
 from bundle.format.manifest import MANIFEST_FILE, read_manifest
 from bundle.format.repository import BundleRef
 from bundle.imaging.decode import ImageInfo
-from bundle.worker.model_process import (
-    Classified,
-    ClassifiedBatch,
-    ModelProcess,
-    Pixels,
-    RuntimeInfo,
-)
+from bundle.worker.model_process import ModelProcess, Pixels
 from bundle.worker.process import Reason
+from bundle.worker.responses import Classified, ClassifiedBatch, Extras, RuntimeInfo
 from service.models.model import ServedModel
 from service.settings import Settings
 from tests.bundle.format.test_manifest import record
@@ -85,6 +80,7 @@ class FakeProcess(ModelProcess):
         timeout_s: float,  # noqa: ARG002
         *,
         exclusive: bool,
+        extras: Mapping[int, Extras] | None = None,  # noqa: ARG002
     ) -> ClassifiedBatch:
         machine = self._machine
         machine.exclusive.append(exclusive)

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from bundle.worker.model_process import Classified, ClassifiedBatch
-from service.models.batcher import Classification, Queue, QueuedImage, hand_out
+from bundle.worker.responses import Classified, ClassifiedBatch
+from service.models.batcher import Queue, hand_out
+from service.models.queued import Classification, QueuedImage
 from tests.service.tasks import settle
 
 pytestmark = pytest.mark.anyio

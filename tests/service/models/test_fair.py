@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.worker.model_process import Classified, ClassifiedBatch
+from bundle.worker.responses import Classified, ClassifiedBatch
 from service.access.key import CURRENT, Key
 from service.errors import DeadlineUnreachable, QueueFull
-from service.models.batcher import Classification, QueuedImage, hand_out
+from service.models.batcher import hand_out
 from service.models.fair import FairQueue
 from service.models.pace import Pace
+from service.models.queued import Classification, QueuedImage
 from tests.service.access.keyring import Clock, client
 from tests.service.tasks import settle
 

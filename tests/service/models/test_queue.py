@@ -12,7 +12,7 @@ import pytest
 
 from bundle.errors import ImageError, UnreadableImage
 from bundle.imaging.decode import ImageInfo
-from bundle.worker.model_process import Classified, ClassifiedBatch
+from bundle.worker.responses import Classified, ClassifiedBatch
 from service.errors import ModelRefused, ModelUnavailable, QueueFull
 from service.models.batcher import hand_out
 from tests.service.models.test_batcher import LOGITS, due, finish, new_queue, request, submit

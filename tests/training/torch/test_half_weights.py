@@ -32,7 +32,7 @@ rounded = trainer.predict(pixels)
 (folder / "half").mkdir()
 trainer.export(folder / "half")
 again = trainer.predict(pixels)
-served = load(folder / "half" / "model.pt", "cpu", 1, "fp32", None).infer(pixels)
+served = load(folder / "half" / "model.pt", "cpu", 1, "fp32", None).run(pixels).logits
 print(json.dumps({
     "spread": float(np.ptp(before)),
     "rounded": float(np.abs(rounded - before).max()),
