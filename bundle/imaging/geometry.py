@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,27 @@ _SUPPORT = {
     Image.Resampling.BICUBIC: 2.0,
     Image.Resampling.LANCZOS: 3.0,
 }
+
+
+class Rectangle(NamedTuple):
+    """A part of an image, in its pixels; the image begins at 0."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def seen(width: int, height: int, input: Input) -> Rectangle:  # noqa: A002
+    """The part of an upright image of this size that becomes a model's input: `prepare` inverted.
+
+    The filter of the resize reaches a little further.
+    """
+    rows, columns = _resized(height, width, input)
+    across, down = width / columns, height / rows
+    left = (columns - input.crop.width) // 2
+    top = (rows - input.crop.height) // 2
+    return Rectangle(left * across, top * down, input.crop.width * across, input.crop.height * down)
 
 
 def prepare(

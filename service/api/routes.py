@@ -75,13 +75,17 @@ async def predict(
     (outcome,) = outcomes.images
     if not isinstance(outcome, Classification):
         raise outcome
+    info = outcome.info
+    assert info is not None  # noqa: S101 - it was a file
+    seen = responses.seen(target.manifest, info)
     predictions = responses.predictions(target.manifest, outcome, k)
     timing_ms = responses.timing([outcome], started)
     response.headers["Server-Timing"] = responses.server_timing(timing_ms)
     result = {
         "predictions": predictions,
         "model": responses.used(target),
-        "image": outcome.info,
+        "image": info,
+        "seen": seen,
         "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
@@ -131,7 +135,12 @@ async def predict_batch(
     for upload, outcome in zip(uploads, outcomes.images, strict=True):
         if isinstance(outcome, Classification):
             predictions = responses.predictions(target.manifest, outcome, k)
-            result: dict[str, Any] = {"predictions": predictions, "image": outcome.info}
+            assert outcome.info is not None  # noqa: S101 - it was a file
+            result: dict[str, Any] = {
+                "predictions": predictions,
+                "image": outcome.info,
+                "seen": responses.seen(target.manifest, outcome.info),
+            }
             best.append((predictions[0]["score"], predictions[0]["index"]))
         else:
             state.metrics.problem(outcome.code)

@@ -34,6 +34,20 @@ class Prediction(BaseModel):
     score: float = Field(description="Calibrated probability, in [0, 1].", examples=[0.93])
 
 
+class Seen(BaseModel):
+    """The part of the image that became the model's input, in pixels of the upright image."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    image_width: int = Field(description="Of the image, upright, in pixels.")
+    image_height: int = Field(description="Of the image, upright, in pixels.")
+    input_width: int = Field(description="That the part is scaled to, in pixels.")
+    input_height: int = Field(description="That the part is scaled to, in pixels.")
+    crop: Literal["center"]
+
+
 class ModelUsed(BaseModel):
     """The model and the artifact that ran."""
 
@@ -73,6 +87,7 @@ class PredictResponse(BaseModel):
     predictions: list[Prediction]
     model: ModelUsed
     image: ImageInfo
+    seen: Seen
     timing_ms: Timing
     request_id: str
 
@@ -83,6 +98,7 @@ class BatchSuccess(BaseModel):
     filename: str | None
     predictions: list[Prediction]
     image: ImageInfo
+    seen: Seen
 
 
 class BatchFailure(BaseModel):
