@@ -69,7 +69,9 @@ def main() -> int:
         named_url = (encrypted and os.environ.get("SERVICE_URL")) or service_url
         children += [start_service(host, service_port), start_page(host, page_port, named_url)]
         if wait_until_ready(children, stop, service_url, page_url):
-            welcome(named_url, page_url)
+            admin_port = os.environ.get("SERVICE_ADMIN_PORT")
+            admin_url = named_url.rpartition(":")[0] + f":{admin_port}" if admin_port else named_url
+            welcome(named_url, page_url, admin_url)
             while not stop:
                 require_alive(children)
                 time.sleep(POLL_S)
@@ -172,8 +174,8 @@ def require_alive(children: list[Child]) -> None:
             )
 
 
-def welcome(service_url: str, page_url: str) -> None:
-    """Print the two URLs and a request to copy."""
+def welcome(service_url: str, page_url: str, admin_url: str) -> None:
+    """Print the two URLs and a request to copy; `admin_url` has the documentation."""
     words = ["curl"]
     if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
         words += ["--cacert", authorities]
@@ -183,7 +185,7 @@ def welcome(service_url: str, page_url: str) -> None:
         command += ' -H "Authorization: Bearer $KEY"'
     out.print(
         f"\n  page     [bold]{page_url}[/]\n"
-        f"  service  [bold]{service_url}[/]  ({service_url}/docs)\n"
+        f"  service  [bold]{service_url}[/]  ({admin_url}/docs)\n"
         f"\n  {command}\n\n  Ctrl-C stops both.\n"
     )
 

@@ -143,7 +143,13 @@ def _surround(app: FastAPI) -> None:
     problems.install(app, metrics.problem)
     root_path = settings.root_path or ""
     if settings.needs_keys:
-        app.add_middleware(Door, keys=app.state.keys, root_path=root_path)
+        app.add_middleware(
+            Door,
+            keys=app.state.keys,
+            routes=app.routes,
+            root_path=root_path,
+            has_docs=app.openapi_url is not None,
+        )
     app.add_middleware(
         RequestLog,
         metrics=metrics,

@@ -161,7 +161,7 @@ class DecoderUnavailable(ServiceError):
 
 
 class ModelUnavailable(ServiceError):
-    """The model is loading, its process died twice on this request, or its bundle was replaced."""
+    """It is loading or unloaded, its process died twice on this request, or its bundle is new."""
 
     code = "model_unavailable"
 

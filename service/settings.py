@@ -59,9 +59,12 @@ def read_settings() -> Settings:
             name = PREFIX + "_".join(map(str, error["loc"])).upper()
             secret = error["loc"][0] in SECRETS
             received = f"{len(error['input'])} characters" if secret else repr(error["input"])
-            problems.append(
-                f"{name}: {error['msg'].removeprefix('Value error, ')}. Received: {received}"
-            )
+            expected = error["msg"].removeprefix("Value error, ")
+            if error["type"] == "string_pattern_mismatch":
+                # In place of a regular expression.
+                meaning = Settings.model_fields[str(error["loc"][0])].description or ""
+                expected = f"expected: {meaning.removesuffix('.')}"
+            problems.append(f"{name}: {expected}. Received: {received}")
         raise SettingsError("; ".join(problems)) from exc
 
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.settings import SettingsError
 
@@ -34,6 +34,14 @@ class Traffic(BaseModel):
     stable: Version | None = None
     canary: Version | None = None
     canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.canary_share and self.canary is None:
+            raise ValueError("canary_share is of a canary; name its version, too")
+        if self.canary is not None and self.canary == self.stable:
+            raise ValueError("stable and canary are two versions")
+        return self
 
     def version(self, alias: str) -> int | None:
         """The version behind `stable` or `canary`; None: the alias is not set."""
@@ -59,7 +67,7 @@ def read_traffic(name: str, table: Mapping[str, Any], file: str) -> Traffic:
     except ValidationError as exc:
         (error, *_) = exc.errors()
         key = ".".join(map(str, error["loc"])) or KEY
-        expected = error["msg"]
+        expected = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             expected = f"Expected one of {', '.join(Traffic.model_fields)}"
         raise SettingsError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.key import CURRENT, Key
@@ -11,11 +12,9 @@ from service.access.keys import Keys
 from service.errors import ServiceError
 from service.network.browsers import STATIC
 
-# Probes, and the documentation: a browser sends no key.
-OPEN = (
-    *("/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"),
-    *("/", "/docs", "/docs/oauth2-redirect", "/openapi.json"),
-)
+PROBES = ("/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready")
+# A browser sends no key.
+DOCS = ("/", "/docs", "/docs/oauth2-redirect", "/openapi.json")
 # They show all clients, and change the service for all of them.
 FOR_ADMINISTRATORS = ("/metrics", "/v2/repository/")
 # The rest of a body that was refused is read and dropped up to this size, so that the connection
@@ -31,13 +30,25 @@ class Door:
     Args:
         app: what handles the requests.
         keys: of the clients.
+        routes: of the application, for the metrics of what is refused.
         root_path: prefix of all paths.
+        has_docs: the documentation is served here, and open.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, *, root_path: str = "") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        routes: Sequence[BaseRoute],
+        *,
+        root_path: str = "",
+        has_docs: bool = True,
+    ) -> None:
         self.app = app
         self._keys = keys
-        self._open = frozenset(root_path + path for path in OPEN)
+        self._routes = routes
+        self._open = frozenset(root_path + path for path in PROBES + (DOCS if has_docs else ()))
+        self._has_docs = has_docs
         self._assets = f"{root_path}{STATIC}/"  # what /docs loads
         self._for_administrators = tuple(root_path + path for path in FOR_ADMINISTRATORS)
 
@@ -67,6 +78,7 @@ class Door:
             key.admit(size, admin=scope["path"].startswith(self._for_administrators))
         except ServiceError as refusal:
             refusal.closes |= is_chunked or size > MAX_DROPPED_BYTES
+            scope["route"] = next((r for r in self._routes if _is_for(r, scope)), None)
             raise
         CURRENT.set(key)
         return self.app(scope, _counted(receive, key) if is_chunked else receive, send)
@@ -74,8 +86,12 @@ class Door:
     def _is_open(self, scope: Scope) -> bool:
         path: str = scope["path"]
         return scope.get("method") == "GET" and (
-            path in self._open or path.startswith(self._assets)
+            path in self._open or (self._has_docs and path.startswith(self._assets))
         )
+
+
+def _is_for(route: BaseRoute, scope: Scope) -> bool:
+    return route.matches(scope)[0] == Match.FULL
 
 
 def _counted(receive: Receive, key: Key) -> Receive:

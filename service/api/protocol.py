@@ -26,8 +26,8 @@ MAX_FRAMING = 8
 LINGER_S = 2.0
 
 
-class _WrongHost(Exception):
-    """The Host header is missing or doubled; the text says so."""
+class _WrongHead(Exception):
+    """The head of a request is too long, or has not one Host header; the text says so."""
 
 
 class DeadlineProtocol(HttpToolsProtocol):
@@ -74,12 +74,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._other_bytes > MAX_HEAD_BYTES + MAX_FRAMING * self._body_bytes
             and not self._discarding
         ):
-            self._refuse(
-                MalformedRequest(
-                    f"The head of the request is too long. Expected at most {MAX_HEAD_BYTES} bytes "
-                    f"of request line and headers. Received: more than {self._other_bytes}"
-                )
-            )
+            self._refuse(MalformedRequest(_too_long(self._other_bytes)))
 
     def _feed(self, data: bytes) -> None:
         """As uvicorn does, but decline an upgrade to HTTP/2, which Java's client offers by default.
@@ -106,7 +101,7 @@ class DeadlineProtocol(HttpToolsProtocol):
             self._feed(b"\r\n".join(head) + b"\r\n\r\n" + data[exc.args[0] :])
         except httptools.HttpParserError as exc:
             wrong = exc.__context__  # what a callback has raised
-            text = str(wrong) if isinstance(wrong, _WrongHost) else "It can't be parsed."
+            text = str(wrong) if isinstance(wrong, _WrongHead) else "It can't be parsed."
             self.send_400_response(text)
 
     def on_message_begin(self) -> None:
@@ -119,7 +114,11 @@ class DeadlineProtocol(HttpToolsProtocol):
             return
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
-            raise _WrongHost(f"Expected one Host header (RFC 9112, 3.2). Received: {hosts}")
+            raise _WrongHead(f"Expected one Host header (RFC 9112, 3.2). Received: {hosts}")
+        # A head that arrives in one read is never counted by `data_received`.
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            raise _WrongHead(_too_long(size))
         super().on_headers_complete()
         # Before the application's task runs: when it closes, it goes through `close` below.
         self.cycle.transport = cast("asyncio.Transport", _Outlet(self))
@@ -220,6 +219,13 @@ class DeadlineProtocol(HttpToolsProtocol):
         # `close` lingers while a request is expected.
         self._wait_for_request()
         self.close()
+
+
+def _too_long(size: int) -> str:
+    return (
+        f"The head of the request is too long. Expected at most {MAX_HEAD_BYTES} bytes of request "
+        f"line and headers. Received: more than {size}"
+    )
 
 
 class _Outlet:

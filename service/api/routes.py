@@ -175,6 +175,7 @@ async def models(request: Request) -> dict[str, Any]:
     return {
         "default": registry.default_name,
         "models": [responses.summary(model) for model in registry.all()],
+        "unloaded": sorted(registry.unloaded - registry.models.keys()),
         "traffic": registry.traffic,
         "repository_error": registry.error,
     }
@@ -183,7 +184,7 @@ async def models(request: Request) -> dict[str, Any]:
 @router.get(
     "/models/{name}",
     response_model=schemas.ModelRecord,
-    responses=problems(401, 404, 422),
+    responses=problems(401, 404, 422, 503),
     dependencies=KNOWN_PARAMETERS,
     summary="The record of one model",
     tags=["models"],

@@ -155,6 +155,9 @@ class ModelList(BaseModel):
 
     default: str | None = Field(description="The model used when a request names none.")
     models: list[ModelSummary]
+    unloaded: list[str] = Field(
+        description="Models of the repository that an administrator has unloaded."
+    )
     repository_error: str | None = Field(
         description="What of the repository can't be read or used; what serves stays as it is."
     )

@@ -130,11 +130,12 @@ async def read_image(
         field: The name of the field.
 
     Raises:
-        UnsupportedMediaType: the content type is none of them.
+        UnsupportedMediaType: the content type is none of them, or the body is compressed.
         RequestTooLarge: the body exceeds its limit, by its declared length or while it is read.
         MalformedRequest: the form or the JSON is invalid or lacks the field, or the body is empty.
         QueueFull: the budget for bodies is used up.
     """
+    check_encoding(request)
     kind = content_type(request)
     if kind == FORM:
         limit = max_bytes + FORM_OVERHEAD
@@ -183,10 +184,25 @@ async def read_images(
     Raises:
         UnsupportedMediaType, RequestTooLarge, MalformedRequest, QueueFull: as `read_image`.
     """
+    check_encoding(request)
     kind = content_type(request)
     if kind != FORM:
         raise _unsupported(kind, "with one field `files` for each image")
     return await _form_files(request, reservation, "files", max_bytes, max_files)
+
+
+def check_encoding(request: Request) -> None:
+    """Check that a body is not compressed.
+
+    Raises:
+        UnsupportedMediaType: it is.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise UnsupportedMediaType(
+            "The body is compressed, which this service does not accept. Expected no "
+            f"Content-Encoding. Received: {encoding[:100]!r}"
+        )
 
 
 def content_type(request: Request) -> str:

@@ -14,8 +14,7 @@ from bundle.worker.model_process import Pixels
 from service.api import routes
 from service.api.deadline import HEADER, requested_timeout
 from service.api.disconnect import unless_gone
-from service.api.uploads import Reservation
-from service.errors import UnsupportedMediaType
+from service.api.uploads import Reservation, check_encoding
 from service.models.model import Target
 from service.protocols import work
 from service.protocols.work import Call, Classified
@@ -41,12 +40,7 @@ async def admitted(request: Request) -> AsyncIterator[tuple[Target, Reservation]
         InvalidParameter: the header is not a number of milliseconds.
     """
     timeout_s = requested_timeout(request) if HEADER in request.headers else None
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise UnsupportedMediaType(
-            "The body is compressed, which this service does not accept. Expected no "
-            f"Content-Encoding. Received: {encoding[:100]!r}"
-        )
+    check_encoding(request)
     async with work.admitted(of(request)._replace(timeout_s=timeout_s)) as found:
         yield found
 

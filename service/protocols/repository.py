@@ -49,8 +49,15 @@ async def _authorised(request: Request) -> None:
 
 
 def entries(registry: Registry) -> list[dict[str, Any]]:
-    """Every version with its state in Triton's words, and why it is not ready."""
-    return [
+    """Every version with its state in Triton's words, and why it is not ready.
+
+    A model that is unloaded has no versions.
+    """
+    unloaded = [
+        {"name": name, "version": "", "state": "UNAVAILABLE", "reason": "unloaded"}
+        for name in sorted(registry.unloaded - registry.models.keys())
+    ]
+    return unloaded + [
         {
             "name": model.name,
             "version": str(model.version),

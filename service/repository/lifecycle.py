@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from service.model_settings import FILE, OwnSettings
 from service.models.model import ServedModel
@@ -19,6 +19,7 @@ from service.models.refusal import for_clients, refusal
 from service.repository.registry import Registry
 from service.repository.snapshot import Snapshot, take_snapshot
 from service.repository.transitions import Transitions
+from service.repository.versions import named_versions
 from service.settings import Settings
 from service.traffic import Traffic
 
@@ -48,8 +49,8 @@ class Lifecycle:
         self._registry = registry
         self._clock = clock
         self._snapshot = NOTHING
-        # Models that an operator has unloaded; their bundles stay in the repository.
-        self._unloaded: set[str] = set()
+        # What the log says of the repository as it is.
+        self._said: set[str] = set()
         self._adjusted = asyncio.Condition()
         self._run: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -96,7 +97,7 @@ class Lifecycle:
             UnknownModel: the repository has no such model.
             ModelRefused: it is refused, or its new bundle is.
         """
-        self._unloaded.discard(name)
+        self._registry.unloaded.discard(name)
         await self._after_a_look(lambda: not self._is_loading(name))
         newest = self._registry.find(name, max(self._registry.models.get(name, {}), default=None))
         if newest.code is not None or newest.update_error is not None:
@@ -108,9 +109,12 @@ class Lifecycle:
         Raises:
             UnknownModel: no version of it is loaded.
         """
+        if name in self._registry.unloaded:
+            return
         if name not in self._registry.models:
             self._registry.find(name, None)
-        self._unloaded.add(name)
+        self._registry.unloaded.add(name)
+        log.info("model %s is unloaded until an administrator loads it again", name)
         await self._after_a_look(
             lambda: (
                 name not in self._registry.models
@@ -168,16 +172,15 @@ class Lifecycle:
         for folder in found.ignored:
             if folder not in self._snapshot.ignored:
                 log.warning("ignored folder %s: %s", folder.path, folder.reason)
-        if found.own != self._snapshot.own:
-            for name in found.own.keys() - found.bundles.keys():
-                log.warning("%s has settings of a model that does not exist: %s", FILE, name)
-            for name, own in found.own.items():
-                for number in {own.traffic.stable, own.traffic.canary} - {None}:
-                    if number not in found.bundles.get(name, {}):
-                        log.warning("%s: %s has no version %s", FILE, name, number)
+        missing = set(_missing(found, self._settings))
+        for line in sorted(missing - self._said):
+            log.warning("%s", line)
+        self._said = missing
         self._snapshot = found
         self._registry.ignored, self._registry.default_name = found.ignored, found.default
-        self._registry.traffic = {name: own.traffic for name, own in found.own.items()}
+        self._registry.traffic = {
+            name: own.traffic for name, own in found.own.items() if own.traffic != Traffic()
+        }
         self._transitions.seen(found)
 
     def _report(self, error: str | None) -> None:
@@ -185,6 +188,8 @@ class Lifecycle:
         shown = error and for_clients(error, self._settings.models_dir)
         if shown != self._registry.error and shown is not None:
             log.error("the repository stays as it was: %s", error)
+        elif shown is None and self._registry.error is not None:
+            log.info("the repository can be read and used again")
         self._registry.error = shown
 
     async def _adjust(self) -> None:
@@ -195,7 +200,23 @@ class Lifecycle:
                 self._snapshot.bundles.get(name, {}),
                 self._snapshot.own.get(name, OwnSettings(self._settings, Traffic())),
                 kept=self._registry.last_stable.get(name),
-                unloaded=name in self._unloaded,
+                unloaded=name in self._registry.unloaded,
             )
             if not models[name]:
                 del models[name]
+
+
+def _missing(found: Snapshot, settings: Settings) -> Iterator[str]:
+    """What the settings name and the repository does not have, one sentence each."""
+    bundles = found.bundles
+    if found.default is not None and found.default not in bundles:
+        yield f"the default model does not exist: {found.default}"
+    for name, own in found.own.items():
+        if name not in bundles:
+            yield f"{FILE} has settings of a model that does not exist: {name}"
+        for number in {own.traffic.stable, own.traffic.canary} - {None, *bundles.get(name, ())}:
+            yield f"{FILE}: {name} has no version {number}"
+    for name, versions in bundles.items():
+        policy = found.own[name].settings.versions if name in found.own else settings.versions
+        for number in named_versions(policy) - versions.keys():
+            yield f"{name} has no version {number}, which SERVICE_VERSIONS or {FILE} names"

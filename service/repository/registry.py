@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bundle.format.repository import DEFAULT_FILE, IgnoredFolder
-from service.errors import Draining, ModelRefused, NotReady, UnknownModel, UnknownVersion
+from service.errors import (
+    Draining,
+    ModelRefused,
+    ModelUnavailable,
+    NotReady,
+    UnknownModel,
+    UnknownVersion,
+)
 from service.models.model import SERVING, ServedModel
 from service.models.refusal import refusal
 from service.traffic import Traffic
@@ -40,6 +47,8 @@ class Registry:
         self.error: str | None = None
         # What is loaded at the start; the service is not ready before.
         self.first: list[ServedModel] = []
+        # Models that an operator has unloaded; their bundles stay in the repository.
+        self.unloaded: set[str] = set()
         self.draining = False
         # How often a bundle was refused, by the code of the reason.
         self.refusals: Counter[str] = Counter()
@@ -65,17 +74,22 @@ class Registry:
         Raises:
             UnknownModel, UnknownVersion: it does not exist; the text names those that do.
             ModelRefused: the folder of the model cannot be read.
+            ModelUnavailable: an operator has unloaded it.
             NotReady: no model is requested, and there is no default one.
         """
         if name is None:
             name = self.default_name
-            if name not in self.models and self.models and not self._refused_folder(name):
+            known = name in self.models or name in self.unloaded
+            if not known and self.models and not self._refused_folder(name):
                 raise NotReady(self._no_default)
         versions = self.models.get(name or "")
         if not versions:
+            if name in self.unloaded:
+                raise ModelUnavailable(_unloaded(name))
             if refused := self._refused_folder(name):
                 raise refused
-            existing = ", ".join(sorted(self.models)) or "none, for the model repository is empty"
+            names = sorted({*self.models, *self.unloaded})
+            existing = ", ".join(names) or "none, for the model repository is empty"
             raise UnknownModel(
                 f"There is no model of this name. Expected one of: {existing}. Received: {name!r}"
             )
@@ -125,6 +139,8 @@ class Registry:
         if self.draining:
             raise Draining("The service is shutting down; it finishes what it has.")
         models = self.all()
+        if self.default_name in self.unloaded:
+            raise NotReady(_unloaded(self.default_name))
         if not models:
             raise NotReady(
                 "The model repository (SERVICE_MODELS_DIR) has no model. Expected "
@@ -173,6 +189,13 @@ class Registry:
             for folder in self.ignored[:MAX_REASONS]
         ]
         return f" Not models: {'; '.join(reasons)}." if reasons else ""
+
+
+def _unloaded(name: str) -> str:
+    return (
+        f"The model {name} is unloaded. An administrator can load it again: "
+        f"POST /v2/repository/models/{name}/load."
+    )
 
 
 def _preference(model: ServedModel) -> tuple[bool, bool, int]:

@@ -65,7 +65,7 @@ def take_snapshot(settings: Settings, before: Snapshot) -> Snapshot:
     for ref in refs:
         bundles.setdefault(ref.name, {})[ref.version] = Bundle(ref, _files(ref.path))
     if before.bundles and not bundles and not ignored:
-        raise FileNotFoundError(f"'{settings.models_dir}' has no model any more")
+        raise FileNotFoundError("there is no model any more; an absent drive looks like that")
     default = _default(settings, list(bundles))
     if before.default in bundles and default not in bundles and default != before.default:
         error = error or (

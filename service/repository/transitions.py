@@ -141,8 +141,8 @@ class Transitions:
                     continue
             del current[version]
             if (replacement := self._replacements.pop(model, None)) is not None:
-                self._end(replacement)
-            self._end(model)
+                self._end(replacement, "its replacement")
+            self._end(model, "the version that was removed")
 
     def _is_gone(self, model: ServedModel) -> bool:
         return self._loads[model].missed >= MISSING_LOOKS
@@ -173,10 +173,15 @@ class Transitions:
             load.files, load.retry_at, load.refusals = bundle.files, math.inf, 0
             changed = await self._is_other(model)
             damage = None if changed else await _damage(model)
+            if damage is None and model.update_error is not None:
+                log.info("model %s/%d can be loaded again", model.name, model.version)
             model.update_error = None
             if damage is not None:
-                detail = for_clients(str(damage), model.settings.models_dir)
-                model.update_error = f"{damage.code}: {detail}"
+                detail = for_clients(str(damage), model.settings.models_dir).removesuffix(".")
+                model.update_error = (
+                    f"{damage.code}: {detail}. The model serves on until its process ends: it "
+                    "could not be loaded again."
+                )
                 # It may be the file of the signers, which is not watched.
                 self._refused(load, damage.code)
         if changed or self._clock() >= load.retry_at:
@@ -203,14 +208,14 @@ class Transitions:
             current[version] = replacement
             if replacement.code is not None:
                 self._refused(self._loads[replacement], replacement.code)
-            self._end(model)
+            self._end(model, "what was replaced")
             return
         log.error("model %s/%d serves on; its replacement is refused", model.name, version)
         model.update_error = f"{replacement.code}: {replacement.reason}"
         load, tried = self._loads[model], self._loads[replacement]
         load.files, load.settings, load.refusals = tried.files, tried.settings, tried.refusals
         self._refused(load, replacement.code)
-        self._end(replacement)
+        self._end(replacement, "its refused replacement")
 
     def _refused(self, load: Load, code: str) -> None:
         """Count what was refused, and try this version again after a while."""
@@ -218,8 +223,13 @@ class Transitions:
         load.retry_at = self._clock() + RETRY_S[min(load.refusals, len(RETRY_S) - 1)]
         load.refusals += 1
 
-    def _end(self, model: ServedModel) -> None:
-        """End a model that no request can find any more, after those that have it."""
+    def _end(self, model: ServedModel, what: str) -> None:
+        """End a model that no request can find any more, after those that have it.
+
+        Args:
+            model: what ends.
+            what: it is, for the log: another one of the same name and version may serve.
+        """
         load = self._loads.pop(model)
 
         async def end() -> None:
@@ -228,7 +238,7 @@ class Transitions:
             finally:
                 load.task.cancel()
                 await asyncio.gather(load.task, return_exceptions=True)
-            log.info("model %s/%d: its process has ended", model.name, model.version)
+            log.info("model %s/%d: %s has ended", model.name, model.version, what)
 
         task = asyncio.create_task(end())
         self._ending[task] = model

@@ -7,6 +7,13 @@ from collections.abc import Collection
 LATEST, ALL = "latest", "all"
 
 
+def named_versions(policy: str) -> set[int]:
+    """The numbers of a policy that has some."""
+    if policy == ALL or policy.startswith(LATEST):
+        return set()
+    return {int(number) for number in policy.split(",")}
+
+
 def wanted_versions(policy: str, available: Collection[int], refused: Collection[int]) -> set[int]:
     """The versions that should be loaded.
 
@@ -19,7 +26,7 @@ def wanted_versions(policy: str, available: Collection[int], refused: Collection
     if policy == ALL:
         return set(available)
     if not policy.startswith(LATEST):
-        return {int(number) for number in policy.split(",")} & set(available)
+        return named_versions(policy) & set(available)
     missing = int(policy.partition(":")[2] or 1)
     found: set[int] = set()
     for version in sorted(available, reverse=True):

@@ -97,3 +97,12 @@ def test_a_model_runs_in_as_many_processes_as_the_file_says(
     assert len(workers) == 2
     assert answered == [200] * 4
     assert "has settings of a model that does not exist: other" in log
+
+
+def test_what_the_settings_name_and_the_repository_lacks_is_logged(
+    torch_bundle_root: Path,
+) -> None:
+    settings = {"versions": "1,9", "default_model": "nobody"}
+    with serving(ready=False, models_dir=torch_bundle_root, **settings) as server:
+        server.wait_logged("the default model does not exist: nobody")
+        server.wait_logged("tiny-torch has no version 9, which SERVICE_VERSIONS or serving.toml")

@@ -56,6 +56,15 @@ def test_an_invalid_setting_is_named(
     assert value in str(refused.value)
 
 
+def test_the_form_of_a_value_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_VERSIONS", "newest")
+
+    with pytest.raises(SettingsError, match="SERVICE_VERSIONS: expected: Versions of") as wrong:
+        usable_settings()
+
+    assert "\\d" not in str(wrong.value)
+
+
 @pytest.mark.parametrize(
     ("value", "origins"),
     [

@@ -40,6 +40,8 @@ def test_without_a_session_it_is_drawn(share: float, expected: int) -> None:
         ({"canary_share": 1.5}, r"\[a.traffic\], canary_share: .*less.*Received: 1.5"),
         ({"stable": "3"}, r"\[a.traffic\], stable: .*integer.*Received: '3'"),
         ({"stable": 0}, r"stable: .*greater.*Received: 0"),
+        ({"stable": 1, "canary": 1}, "traffic: stable and canary are two versions"),
+        ({"stable": 1, "canary_share": 0.5}, "traffic: canary_share is of a canary"),
         ({"share": 0.5}, r"share: Expected one of stable, canary, canary_share. Received: 0.5"),
     ],
 )

@@ -224,6 +224,7 @@ def test_refusals_are_counted_and_logged_with_the_client_and_without_the_key(
     assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1, 1]
     server.client.get("/models", headers=bearer("shop") | {"X-Request-Id": "logged"})
     server.wait_logged(" logged shop\n")
+    assert metric(server, 'http_requests_total{method="GET",route="/models",status="401"}') >= 2
     assert metric(server, 'resnet_key_requests_total{key="shop",outcome="forbidden"}') >= 1
     assert "secret-" not in server.log() + refused.text
     assert "a-stranger" not in server.log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 from typing import Any
 
 import httpx
@@ -103,6 +104,16 @@ def test_what_is_no_json_is_malformed(server: Server, body: bytes) -> None:
     )
 
     assert_problem(response, 400, "malformed_request")
+
+
+def test_a_compressed_body_is_refused_for_that(server: Server) -> None:
+    compressed = {"content-encoding": "gzip"}
+    raw = server.client.post("/predict", content=gzip.compress(coloured()), headers=compressed)
+    form = server.client.post("/predict/batch", files=[("files", coloured())], headers=compressed)
+
+    for response in (raw, form):
+        assert_problem(response, 415, "unsupported_media_type")
+        assert "Expected no Content-Encoding. Received: 'gzip'" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("size", [20_000_000, 20_000_001])

@@ -233,9 +233,10 @@ def test_a_request_that_offers_http_2_gets_an_http_1_response(server: Server) ->
     assert [part[:3] for part in response.split(b"HTTP/1.1 ")[1:]] == [b"200"] * 3, response
 
 
-def test_bytes_that_are_not_http_get_a_problem(server: Server) -> None:
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01", b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000])
+def test_bytes_that_are_not_http_get_a_problem(server: Server, sent: bytes) -> None:
     with connect(server) as connection:
-        connection.sendall(b"\x16\x03\x01\x02\x00 not http\r\n\r\n")
+        connection.sendall(sent + b"\r\nhost: a\r\n\r\n")
         response = receive_all(connection)
 
     assert_problem(parsed(response), 400, "malformed_request")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -28,11 +30,11 @@ OPERATORS = ("/metrics", "/docs", "/openapi.json", "/static-offline-docs/swagger
 
 
 @contextmanager
-def two_ports(models_dir: Path) -> Iterator[tuple[Server, httpx.Client]]:
+def two_ports(models_dir: Path, **settings: Any) -> Iterator[tuple[Server, httpx.Client]]:
     """A service, and a client of its admin port; the server's own client has the public one."""
     admin_port = free_port()
     with (
-        serving(models_dir=models_dir, admin_port=admin_port, admin_key=KEY) as server,
+        serving(models_dir=models_dir, admin_port=admin_port, admin_key=KEY, **settings) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{admin_port}", timeout=60) as admin,
     ):
         yield server, admin
@@ -93,6 +95,16 @@ def test_each_port_serves_what_it_should_and_both_end_without_losing_a_request(
                 httpx.get(f"{admin.base_url}/healthz")
         assert [answer.result().status_code for answer in answers] == [200, 200]
         assert server.process.wait(60) == 0
+
+
+def test_without_a_key_no_path_of_the_public_port_is_told_from_another(
+    torch_bundle_root: Path,
+) -> None:
+    pair = f"shop:{hashlib.sha256(b'secret').hexdigest()}"
+    with two_ports(torch_bundle_root, api_keys=pair) as (server, admin):
+        for path in ("/nothing", "/predict", *OPERATORS):
+            assert_problem(server.client.get(path), 401, "unauthorized")
+        assert admin.get("/docs").status_code == 200
 
 
 @contextmanager

@@ -71,9 +71,15 @@ def test_a_model_is_unloaded_and_loaded_with_its_memory(administered: tuple[Serv
     for headers in (BEARER, {"X-API-Key": KEY}):
         assert post(server, "models/tiny-torch/unload", headers).json() == {}
         assert server.worker_pids() == {}
-        assert index(server) == []
-        assert_problem(server.predict(coloured(), model="tiny-torch"), 404, "unknown_model")
+        unloaded = {"name": "tiny-torch", "version": "", "state": "UNAVAILABLE"}
+        assert index(server) == [unloaded | {"reason": "unloaded"}]
+        assert server.client.get("/models").json()["unloaded"] == ["tiny-torch"]
+        for model in ("tiny-torch", None):
+            refused = server.predict(coloured(), **({"model": model} if model else {}))
+            assert_problem(refused, 503, "model_unavailable")
+            assert "POST /v2/repository/models/tiny-torch/load" in refused.json()["detail"]
         assert_problem(server.client.get("/readyz"), 503, "not_ready")
+        assert post(server, "models/tiny-torch/unload", headers).json() == {}
 
         assert post(server, "models/tiny-torch/load", headers).json() == {}
         assert index(server) == [entry]
