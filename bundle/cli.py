@@ -1,4 +1,4 @@
-"""`python -m bundle check|show|accelerate|sign DIR`: what can be done with a bundle; or `import`.
+"""`python -m bundle check|show|accelerate|evaluate|sign DIR`: about a bundle; or `import`.
 
 Exit code 0: success. 1: the bundle is refused, with the reason. 2: wrong usage.
 """
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from bundle.acceleration.images import calibration_pixels, labelled_pixels
 from bundle.errors import BundleError
+from bundle.evaluation.command import evaluate
 from bundle.format.manifest import (
     MANIFEST_FILE,
     Artifact,
@@ -36,12 +37,13 @@ from bundle.worker.selftest import golden_tolerance
 from bundle.worker.signature import check_signature
 
 app = typer.Typer(
-    help="Verify, print, accelerate or sign a model bundle, or import a model.",
+    help="Verify, print, accelerate, evaluate or sign a model bundle, or import a model.",
     no_args_is_help=True,
     add_completion=False,
 )
 
 app.command("import")(import_)
+app.command()(evaluate)
 app.command()(sign)
 
 

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from service.access.door import Door
 from service.access.keys import Keys
+from service.analysis import card
 from service.api import problems
 from service.api.cors import CrossOrigin
 from service.api.middleware import RequestLog
@@ -108,7 +109,7 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         (error.code for error in problems.PROBLEMS), keys, settings.metrics_classes
     )
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
-    app.router.routes[:0] = [*router.routes, *ROUTES]
+    app.router.routes[:0] = [*router.routes, *card.router.routes, *ROUTES]
     app.add_api_route("/docs", documentation, include_in_schema=False)
     if settings.has_administrators:
         app.include_router(repository.router)

@@ -7,7 +7,8 @@
         RequestTimeout, RequestTooLarge             socket → body
         MalformedRequest, UnsupportedMediaType      body → bytes of an image
         UnknownParameter, InvalidParameter          query → parameters
-        UnknownModel, UnknownVersion                parameters → model
+        UnknownModel, UnknownVersion, NoCard,
+        NoPredictionSets                            parameters → model
         DecodeTimeout, DecoderUnavailable           bytes → pixels (with bundle.errors.ImageError)
         QueueFull, DeadlineUnreachable              pixels → queue
         ModelUnavailable, ModelRefused (and for its
@@ -118,6 +119,12 @@ class UnknownParameter(ServiceError):
     code = "unknown_parameter"
 
 
+class NoPredictionSets(ServiceError):
+    """The query has `coverage`, and the model has no record of prediction sets."""
+
+    code = "no_prediction_sets"
+
+
 class UnknownModel(ServiceError):
     """No model has this name."""
 
@@ -128,6 +135,12 @@ class UnknownVersion(ServiceError):
     """The model has no such version."""
 
     code = "unknown_version"
+
+
+class NoCard(ServiceError):
+    """The bundle of the model has no model card."""
+
+    code = "no_card"
 
 
 class DecodeTimeout(ServiceError):

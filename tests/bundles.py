@@ -152,6 +152,9 @@ def manifest_fields(
             "scores": [0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0],
             "classes": [3, 1, *[0] * (len(labels) - 2)],
         },
+        "rejection": None,
+        "conformal": None,
+        "card": None,
         "export": {"max_logit_difference": 0.0, "samples": 3},
         "golden": {"tolerance": 0.001, "samples": golden},
     }

@@ -50,6 +50,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "normalisation": set(),
         "format": {"errors"},
         "scores": {"format"},
+        "certainty": {"format", "scores"},
         "imaging": {"errors", "format"},
         "runtimes": {"errors", "machine", "format"},
         "signing": {"errors", "report", "format"},
@@ -60,13 +61,17 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "acceleration": {
             *("errors", "machine", "scores", "format", "imaging", "runtimes", "worker"),
         },
-        "evaluation": {"errors", "scores", "format", "imaging", "worker", "acceleration"},
+        "evaluation": {
+            *("errors", "report", "scores", "certainty", "format", "imaging", "worker"),
+            "acceleration",
+        },
         "importing": {
             *("errors", "normalisation", "format", "runtimes", "worker", "acceleration"),
             *("evaluation", "machine"),
         },
         "cli": {
-            *("errors", "report", "format", "signing", "worker", "acceleration", "importing"),
+            *("errors", "report", "format", "signing", "worker", "acceleration", "evaluation"),
+            "importing",
         },
         "__main__": {"cli"},
     },
@@ -87,6 +92,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "cache": {"models", "classifier"},
         "monitoring": {"errors", "settings", "access", "decoding", "models", "repository", "cache"},
         "api": {"errors", "access", "traffic", "models", "repository", "classifier", "monitoring"},
+        "analysis": {"errors", "models", "repository", "api"},
         "protocols": {"errors", "access", "models", "repository", "monitoring", "api"},
         "rpc": {
             *("errors", "settings", "network", "access", "models", "monitoring", "api"),
@@ -94,7 +100,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "app": {
             *("settings", "access", "decoding", "repository", "classifier", "cache"),
-            *("monitoring", "api", "network", "protocols", "rpc"),
+            *("monitoring", "api", "network", "protocols", "rpc", "analysis"),
         },
         "server": {
             *("settings", "access", "model_settings", "monitoring", "network", "api", "rpc", "app"),

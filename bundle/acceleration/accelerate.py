@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,7 @@ from bundle.worker.process import environment
 from bundle.worker.selection import candidates
 
 FOLDER = "openvino"
-# The child processes.
-CONVERT, QUANTIZE = "bundle.acceleration.convert", "bundle.acceleration.quantize"
+CONVERT, QUANTIZE = "bundle.acceleration.convert", "bundle.acceleration.quantize"  # children
 
 Progress = Callable[[str], object]
 Writer = Callable[..., BundleWriter]
@@ -153,10 +152,13 @@ def write_version(
     writer: Writer = BundleWriter,
     *,
     with_derived: bool = True,
+    files: Iterable[tuple[str, bytes]] = (),
 ) -> Path:
-    """Write the files of a bundle as the next version of its model, with the record `record`."""
+    """Write a bundle, with new `files` (path, content), as the next version of its model."""
     with writer(models, manifest.name) as target:
         copy_files(directory, manifest, target.directory, with_derived=with_derived)
+        for path, content in files:
+            (target.directory / path).write_bytes(content)
         return target.commit(record)
 
 

@@ -36,6 +36,15 @@ def calibration_pixels(
     return _pixels([files[i] for i in sorted(order)], geometry)
 
 
+def all_pixels(folder: Path, geometry: Input) -> npt.NDArray[np.uint8]:
+    """All images below a folder, in the order of their paths: uint8 [N, H, W, 3].
+
+    Raises:
+        ImagesInvalid: There is no image, or one can't be read.
+    """
+    return _pixels(_files(folder), geometry)
+
+
 def labelled_pixels(
     folder: Path, manifest: Manifest
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

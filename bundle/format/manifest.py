@@ -10,7 +10,6 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self
@@ -19,6 +18,8 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from bundle.errors import ManifestInvalid
 from bundle.format.baseline import Baseline
+from bundle.format.certainty import Conformal, OtherPictures, PredictionSets, Rejection
+from bundle.format.earlier import EARLIER_VERSIONS, from_earlier
 from bundle.format.schema import (
     MANIFEST_FILE,
     NAME_PATTERN,
@@ -52,14 +53,14 @@ from bundle.format.schema import (
 
 __all__ = [
     "MANIFEST_FILE", "NAME_PATTERN", "SCHEMA_VERSION", "Architecture", "Artifact", "Baseline",
-    "Calibration",
-    "ClassActivation", "Crop", "Derivation", "Export", "FileRecord", "Framework", "Golden",
-    "GoldenSample", "GoldenScore", "Import", "Input", "Manifest", "Metric", "NoCalibration",
-    "NoHeatmap", "Resize", "ShorterSide", "Speed", "Stretch", "Training", "manifest_bytes",
-    "parse_manifest", "read_manifest", "unique_keys",
+    "Calibration", "ClassActivation", "Conformal", "Crop", "Derivation", "Export", "FileRecord",
+    "Framework", "Golden", "GoldenSample", "GoldenScore", "Import", "Input", "Manifest", "Metric",
+    "NoCalibration", "NoHeatmap", "OtherPictures", "PredictionSets", "Rejection", "Resize",
+    "ShorterSide", "Speed", "Stretch", "Training",
+    "manifest_bytes", "parse_manifest", "read_manifest", "unique_keys",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 MAX_MANIFEST_BYTES = 4_000_000
 """Larger manifests are refused unread; 1,000 labels with 100 golden samples need about 100 kB."""
 
@@ -67,7 +68,7 @@ MAX_MANIFEST_BYTES = 4_000_000
 class Manifest(Record):
     """The whole record of one model version."""
 
-    schema_version: Literal[5]
+    schema_version: Literal[6]
     name: Name
     version: Annotated[int, Field(ge=1)]
     created: AwareDatetime
@@ -86,6 +87,9 @@ class Manifest(Record):
     metrics: list[Metric]
     calibration: Annotated[Calibration | NoCalibration, Field(discriminator="method")]
     baseline: Baseline | None
+    rejection: Rejection | None
+    conformal: Conformal | None
+    card: BundlePath | None
     export: Export
     golden: Golden
 
@@ -108,6 +112,8 @@ class Manifest(Record):
                 raise ValueError(f"metrics: {metric.name} has a label that the model has not")
         if self.baseline and len(self.baseline.classes) != len(self.labels):
             raise ValueError("baseline.classes: one count for each label")
+        if self.card is not None and self.card not in self.files:
+            raise ValueError(f"card: 'files' does not list {self.card!r}")
         for artifact in self.artifacts:
             if artifact.format == "torchscript" and artifact.path != self.source.path:
                 raise ValueError(
@@ -197,7 +203,7 @@ def manifest_bytes(directory: Path) -> bytes:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Validate the bytes of a manifest of schema version 1 to 5.
+    """Validate the bytes of a manifest of schema version 1 to 6.
 
     Raises:
         ManifestInvalid: They are not JSON (NaN, Infinity and repeated keys are refused), or not of
@@ -211,53 +217,13 @@ def parse_manifest(data: bytes) -> Manifest:
             object_pairs_hook=unique_keys,
         )
         version = fields.get("schema_version") if isinstance(fields, dict) else None
-        if type(version) is int and version in (1, 2, 3, 4):
-            data = json.dumps(_from_earlier(fields)).encode()
+        if type(version) is int and version in EARLIER_VERSIONS:
+            data = json.dumps(from_earlier(fields, SCHEMA_VERSION)).encode()
         return Manifest.model_validate_json(data)
     except ValidationError as exc:
         raise ManifestInvalid(_describe(exc)) from exc
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalid(f"The manifest is not valid JSON. Received: {exc}") from exc
-
-
-def _from_earlier(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an earlier version as those of this one; the validation finds what is wrong.
-
-    Version 1 had the source artifact only, without speeds; version 2 one speed, on the CPU; version
-    3 trained models with heat maps only, measured on all of their labels; version 4 no baseline.
-    """
-    version, artifacts = fields["schema_version"], fields.get("artifacts")
-    if version == 4:
-        return {"baseline": None} | fields | {"schema_version": SCHEMA_VERSION}
-    if version == 1:
-        artifacts = _each(artifacts, lambda artifact: artifact | {"derivation": None, "speeds": []})
-    elif version == 2:
-        artifacts = _each(artifacts, _with_speeds)
-    metrics = _each(fields.get("metrics"), lambda metric: metric | {"labels": None})
-    new = {"artifacts": artifacts, "metrics": metrics, "label_ids": None, "imported": None}
-    new["baseline"] = None
-    architecture = fields.get("architecture")
-    if isinstance(architecture, dict) and isinstance(size := architecture.get("feature_map"), dict):
-        new["heatmap"] = {"method": "class_activation"} | size
-        new["architecture"] = {
-            key: value for key, value in architecture.items() if key != "feature_map"
-        }
-    return fields | new | {"schema_version": SCHEMA_VERSION}
-
-
-def _with_speeds(artifact: dict[str, Any]) -> dict[str, Any]:
-    if "speed" not in artifact:
-        return artifact
-    speed = artifact["speed"]
-    speeds = [] if speed is None else _each([speed], lambda found: {"device": "cpu"} | found)
-    return {key: value for key, value in artifact.items() if key != "speed"} | {"speeds": speeds}
-
-
-def _each(found: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Change the objects of a list; the validation reports what is not a list or not an object."""
-    if not isinstance(found, list):
-        return found
-    return [change(item) if isinstance(item, dict) else item for item in found]
 
 
 def _refuse_constant(text: str) -> NoReturn:

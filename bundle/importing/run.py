@@ -213,6 +213,9 @@ def _record(request: Request, source: Source, findings: Findings) -> dict[str, A
         "metrics": [],
         "calibration": NOT_CALIBRATED,
         "baseline": None,
+        "rejection": None,
+        "conformal": None,
+        "card": None,
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }
 

@@ -42,6 +42,16 @@ TopKQuery = Annotated[
     int | None,
     Query(ge=1, description="Number of predictions; default: 5, or all classes if fewer."),
 ]
+LOWEST_COVERAGE, HIGHEST_COVERAGE = 0.5, 0.99
+CoverageQuery = Annotated[
+    float | None,
+    Query(
+        ge=LOWEST_COVERAGE,
+        le=HIGHEST_COVERAGE,
+        description="Adds the set of labels that holds the right one in this share of the cases, "
+        "by measurement; rounded up to hundredths.",
+    ),
+]
 
 
 async def _known_parameters(request: Request) -> None:

@@ -28,10 +28,12 @@ def _version(value: str) -> int | str:
 
 
 # Query parameter: argument, pattern, type.
-PARAMETERS: dict[str, tuple[str, re.Pattern[str], Callable[[str], int | str]]] = {
+PARAMETERS: dict[str, tuple[str, re.Pattern[str], Callable[[str], float | str]]] = {
     "model": ("name", re.compile(NAME_PATTERN), str),
     "version": ("version", re.compile(f"{NUMBER}|stable|canary"), _version),
     "top_k": ("top_k", re.compile(NUMBER), int),
+    # The range of `CoverageQuery`.
+    "coverage": ("coverage", re.compile(r"0\.[5-9][0-9]?"), float),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.datastructures import State
 
+from bundle.certainty import doubt, prediction_set
 from bundle.format.manifest import Manifest
 from bundle.imaging.decode import ImageInfo
 from bundle.imaging.geometry import seen as seen_part
@@ -46,10 +47,25 @@ def cache_status(use: CacheUse | None) -> dict[str, str]:
     return {"Cache-Status": f"{CACHE_NAME}; {parameters}"}
 
 
-def predictions(manifest: Manifest, classification: Classification, k: int) -> list[Any]:
-    """The `k` best classes with their scores."""
-    scores = calibrated_softmax(classification.logits[None], manifest.calibration.temperature)[0]
-    return list(top_k(scores, manifest.labels, k))
+def answer(
+    manifest: Manifest, classification: Classification, k: int, coverage: float | None = None
+) -> dict[str, Any]:
+    """The `k` best classes with their scores, and whether they are to be trusted.
+
+    With `coverage`, which is for models with prediction sets, such a set too.
+    """
+    logits = classification.logits
+    scores = calibrated_softmax(logits, manifest.calibration.temperature)
+    best = top_k(scores, manifest.labels, k)
+    found: dict[str, Any] = {"predictions": best, "uncertain": None, "uncertain_reason": None}
+    if manifest.rejection is not None:
+        reason = doubt(manifest.rejection, logits, best[0]["score"])
+        found |= {"uncertain": reason is not None, "uncertain_reason": reason}
+    if coverage is not None and manifest.conformal is not None:
+        found["prediction_set"] = prediction_set(
+            manifest.conformal, scores, manifest.labels, coverage
+        )
+    return found
 
 
 def seen(manifest: Manifest, info: ImageInfo) -> dict[str, Any]:

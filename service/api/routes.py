@@ -19,6 +19,7 @@ from service.api.disconnect import unless_gone
 from service.api.openapi import BATCH_BODY, IMAGE_BODY, SUCCESS, problems
 from service.api.parameters import (
     KNOWN_PARAMETERS,
+    CoverageQuery,
     NameQuery,
     TopKQuery,
     Version,
@@ -27,7 +28,13 @@ from service.api.parameters import (
 from service.api.problems import is_public, problem, request_id
 from service.api.quick_route import QuickRoute
 from service.api.uploads import read_image, read_images
-from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
+from service.errors import (
+    InternalError,
+    InvalidParameter,
+    ModelRefused,
+    ModelUnavailable,
+    NoPredictionSets,
+)
 from service.models.model import ServedModel, Target
 from service.models.queued import Classification
 from service.monitoring.metrics import OPENMETRICS
@@ -45,6 +52,8 @@ PREDICT: dict[str, Any] = {
     "responses": SUCCESS | problems(400, 401, 404, 408, 413, 415, 422, 429, 503, 504),
     "dependencies": KNOWN_PARAMETERS,
     "tags": ["predict"],
+    # `prediction_set` is absent where nobody has asked for it.
+    "response_model_exclude_unset": True,
 }
 
 
@@ -61,12 +70,13 @@ async def predict(
     name: NameQuery = None,
     version: VersionQuery = None,
     top_k: TopKQuery = None,
+    coverage: CoverageQuery = None,
 ) -> dict[str, Any]:
     """Send the image as the form field `file`, as the raw body, or as JSON in base64."""
     started = time.perf_counter()
     state: State = request.app.state
     timeout_s = requested_timeout(request) if HEADER in request.headers else None
-    target, k = _target(request, name, version, top_k, timeout_s)
+    target, k = _target(request, name, version, top_k, coverage, timeout_s)
     async with within(timeout_s) if timeout_s else NO_DEADLINE:
         with target, state.budget.reserve() as reservation:
             upload = await read_image(request, reservation, state.settings.max_image_bytes)
@@ -78,18 +88,19 @@ async def predict(
     info = outcome.info
     assert info is not None  # noqa: S101 - it was a file
     seen = responses.seen(target.manifest, info)
-    predictions = responses.predictions(target.manifest, outcome, k)
+    answer = responses.answer(target.manifest, outcome, k, coverage)
     timing_ms = responses.timing([outcome], started)
     response.headers["Server-Timing"] = responses.server_timing(timing_ms)
     result = {
-        "predictions": predictions,
+        **answer,
         "model": responses.used(target),
         "image": info,
         "seen": seen,
         "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
-    best = predictions[0]["score"], predictions[0]["index"]
+    first = answer["predictions"][0]
+    best = first["score"], first["index"]
     state.metrics.answered(request.scope["state"], target.model, [outcome], timing_ms, [best])
     return result
 
@@ -107,12 +118,13 @@ async def predict_batch(
     name: NameQuery = None,
     version: VersionQuery = None,
     top_k: TopKQuery = None,
+    coverage: CoverageQuery = None,
 ) -> dict[str, Any]:
     """Send each image as a form field `files`. A bad image gets an error in its place."""
     started = time.perf_counter()
     state: State = request.app.state
     timeout_s = requested_timeout(request) if HEADER in request.headers else None
-    target, k = _target(request, name, version, top_k, timeout_s)
+    target, k = _target(request, name, version, top_k, coverage, timeout_s)
     async with within(timeout_s) if timeout_s else NO_DEADLINE:
         with target, state.budget.reserve() as reservation:
             uploads = await read_images(
@@ -134,14 +146,12 @@ async def predict_batch(
     best = []
     for upload, outcome in zip(uploads, outcomes.images, strict=True):
         if isinstance(outcome, Classification):
-            predictions = responses.predictions(target.manifest, outcome, k)
+            result: dict[str, Any] = responses.answer(target.manifest, outcome, k, coverage)
+            first = result["predictions"][0]
+            best.append((first["score"], first["index"]))
             assert outcome.info is not None  # noqa: S101 - it was a file
-            result: dict[str, Any] = {
-                "predictions": predictions,
-                "image": outcome.info,
-                "seen": responses.seen(target.manifest, outcome.info),
-            }
-            best.append((predictions[0]["score"], predictions[0]["index"]))
+            result["image"] = outcome.info
+            result["seen"] = responses.seen(target.manifest, outcome.info)
         else:
             state.metrics.problem(outcome.code)
             result = {"error": problem(outcome, identity)}
@@ -272,6 +282,7 @@ def _target(
     name: str | None,
     version: Version | None,
     top_k: int | None,
+    coverage: float | None,
     timeout_s: float | None,
 ) -> tuple[Target, int]:
     """What the request is for, and the number of predictions.
@@ -286,5 +297,11 @@ def _target(
         raise InvalidParameter(
             f"top_k: expected 1 to {classes}, the number of classes of {target.model.name}. "
             f"Received: {top_k}"
+        )
+    if coverage is not None and target.manifest.conformal is None:
+        raise NoPredictionSets(
+            f"coverage: prediction sets were not measured for {target.model.name}. Expected a "
+            "model with them, or no coverage; `python -m bundle evaluate` measures them. "
+            f"Received: {coverage:g}"
         )
     return target, min(top_k or DEFAULT_TOP_K, classes)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from bundle.certainty import Doubt
 from bundle.format.manifest import (
     Artifact,
     Calibration,
@@ -48,6 +49,29 @@ class Seen(BaseModel):
     crop: Literal["center"]
 
 
+class PredictionSet(BaseModel):
+    """The labels that hold the right one in a share `coverage` of the cases, best first."""
+
+    coverage: float = Field(description="As asked for, rounded up to hundredths.", examples=[0.9])
+    labels: list[Prediction] = Field(description="Empty: no label is as likely as right ones are.")
+    measured_coverage: float = Field(
+        description="On images held out; docs/certainty.md.", examples=[0.899]
+    )
+    samples: int = Field(description="Number of those images.", examples=[10000])
+
+
+class Answer(BaseModel):
+    """The best classes of one image, and whether to trust them, as measured (docs/certainty.md)."""
+
+    predictions: list[Prediction] = Field(description="Best first.")
+    uncertain: bool | None = Field(description="null: not measured for this model.")
+    uncertain_reason: Doubt | None = Field(
+        description="`none_of_the_classes`: the image probably shows none of them; `low_score`: "
+        "answers with such a score are often wrong."
+    )
+    prediction_set: PredictionSet | None = Field(None, description="Only with `coverage`.")
+
+
 class ModelUsed(BaseModel):
     """The model and the artifact that ran."""
 
@@ -81,10 +105,9 @@ class Problem(BaseModel):
     request_id: str
 
 
-class PredictResponse(BaseModel):
+class PredictResponse(Answer):
     """The best classes of one image, best first."""
 
-    predictions: list[Prediction]
     model: ModelUsed
     image: ImageInfo
     seen: Seen
@@ -92,19 +115,22 @@ class PredictResponse(BaseModel):
     request_id: str
 
 
-class BatchSuccess(BaseModel):
-    """One image of a batch that was classified."""
+class OfFile(BaseModel):
+    """The file that one result of a batch is for."""
 
     filename: str | None
-    predictions: list[Prediction]
+
+
+class BatchSuccess(Answer, OfFile):
+    """One image of a batch that was classified."""
+
     image: ImageInfo
     seen: Seen
 
 
-class BatchFailure(BaseModel):
+class BatchFailure(OfFile):
     """One image of a batch that could not be classified; the others are not affected."""
 
-    filename: str | None
     error: Problem
 
 

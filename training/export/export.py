@@ -151,6 +151,9 @@ def model_record(
         "metrics": [],
         "calibration": NOT_CALIBRATED,
         "baseline": None,
+        "rejection": None,
+        "conformal": None,
+        "card": None,
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from bundle.errors import ManifestInvalid
 from bundle.format import manifest as manifest_module
+from bundle.format.earlier import NOT_MEASURED
 from bundle.format.manifest import MANIFEST_FILE, Manifest, parse_manifest, read_manifest
 from tests.bundles import manifest_fields
 from tests.tiny_networks import LABELS
@@ -23,7 +24,7 @@ DIGEST = "0" * 64
 def record() -> dict[str, Any]:
     golden = [{"file": "golden/blue.png", "top": [{"index": 0, "label": "blue", "score": 0.5}]}]
     files = {name: {"size": 1, "sha256": DIGEST} for name in ("model.pt", "golden/blue.png")}
-    start = {"schema_version": 5, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
+    start = {"schema_version": 6, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
     return start | manifest_fields("torch", LABELS, 32, golden) | {"files": files}
 
 
@@ -56,16 +57,34 @@ def earlier(fields: dict[str, Any], version: int) -> dict[str, Any]:
     fields = copy.deepcopy(fields) | {"schema_version": version}
     size = {key: value for key, value in fields.pop("heatmap").items() if key != "method"}
     fields["architecture"]["feature_map"] = size
-    for name in ("label_ids", "imported", "baseline"):
+    for name in ("label_ids", "imported", "baseline", *NOT_MEASURED):
         del fields[name]
     for metric in fields["metrics"]:
         del metric["labels"]
     return fields
 
 
+def test_a_manifest_of_version_5_is_read_as_one_that_does_not_say_when_it_is_unsure() -> None:
+    fields = record() | {"schema_version": 5}
+    for name in NOT_MEASURED:
+        del fields[name]
+
+    assert parse_manifest(json.dumps(fields).encode()) == parse_manifest(
+        json.dumps(record()).encode()
+    )
+
+
+def test_a_card_that_the_files_do_not_list_is_refused() -> None:
+    fields = record() | {"card": "card.json"}
+
+    with pytest.raises(ManifestInvalid, match=r"'files' does not list 'card.json'"):
+        parse_manifest(json.dumps(fields).encode())
+
+
 def test_a_manifest_of_version_4_is_read_as_one_without_a_baseline() -> None:
     fields = record() | {"schema_version": 4}
-    del fields["baseline"]
+    for name in ("baseline", *NOT_MEASURED):
+        del fields[name]
 
     found = parse_manifest(json.dumps(fields).encode())
 
@@ -166,7 +185,7 @@ def test_an_unsafe_path_is_refused(path: str, where: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema_version",), 6),
+        (("schema_version",), 7),
         (("baseline", "samples"), 5),
         (("baseline", "scores"), [4]),
         (("baseline", "classes"), [2, 2]),

@@ -84,7 +84,7 @@ def manifest(
     ]
     paths = ["golden/blue.png", *(a["path"] for a in fields["artifacts"])]
     files = {path: {"size": 1, "sha256": "0" * 64} for path in paths}
-    start = {"schema_version": 5, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
+    start = {"schema_version": 6, "name": "tiny", "version": 1, "created": "2026-01-01T00:00:00Z"}
     return parse_manifest(json.dumps(start | fields | {"files": files}).encode())
 
 
