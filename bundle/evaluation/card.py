@@ -18,7 +18,7 @@ from bundle.scores import calibrated_softmax
 
 
 @dataclass(frozen=True)
-class Findings:
+class Measurement:
     """What one artifact gives for labelled images that the model was not trained on."""
 
     artifact: str  # its id
@@ -34,7 +34,7 @@ class Findings:
 
 
 def recorded(
-    manifest: Manifest, temperature: float, found: Findings
+    manifest: Manifest, temperature: float, found: Measurement
 ) -> tuple[dict[str, Any], bytes]:
     """The fields of the manifest that an evaluation gives, and the content of the card.
 
@@ -64,7 +64,9 @@ def recorded(
     return certainty | {"card": CARD_FILE}, card_bytes(Card.model_validate(card, strict=False))
 
 
-def evaluation_record(names: Sequence[str], temperature: float, found: Findings) -> dict[str, Any]:
+def evaluation_record(
+    names: Sequence[str], temperature: float, found: Measurement
+) -> dict[str, Any]:
     """A `CardEvaluation`: only classes, pairs of classes and bins that occur."""
     predicted, labels = found.logits.argmax(1), found.labels
     right = predicted == labels
@@ -104,7 +106,7 @@ def evaluation_record(names: Sequence[str], temperature: float, found: Findings)
     }
 
 
-def comparison(name: str, found: Findings, other: Logits) -> dict[str, Any]:
+def comparison(name: str, found: Measurement, other: Logits) -> dict[str, Any]:
     """A `Comparison` with the model `name`, whose logits [N, C] for the same images are `other`."""
     ours, theirs = found.logits.argmax(1), other.argmax(1)
     right, right_other = ours == found.labels, theirs == found.labels
@@ -123,7 +125,7 @@ def comparison(name: str, found: Findings, other: Logits) -> dict[str, Any]:
     }
 
 
-def _measured(found: Findings) -> int:
+def _measured(found: Measurement) -> int:
     return len(np.unique(found.labels))
 
 
@@ -137,7 +139,7 @@ def _origin(manifest: Manifest) -> str:
     return f"not known: imported from {name}"
 
 
-def _limits(manifest: Manifest, rejection: dict[str, Any] | None, found: Findings) -> list[str]:
+def _limits(manifest: Manifest, rejection: dict[str, Any] | None, found: Measurement) -> list[str]:
     """What follows from the figures, for people."""
     classes, measured = len(manifest.labels), _measured(found)
     limits = [f"It knows {classes:,} labels and answers with one of them, whatever is shown."]

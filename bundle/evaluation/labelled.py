@@ -32,6 +32,7 @@ class Tested:
 
     pixels: npt.NDArray[np.uint8]  # [N, H, W, 3]
     labels: npt.NDArray[np.int64]  # [N]
+    logits: npt.NDArray[np.float32]  # [N, C]
     metrics: list[dict[str, Any]]  # as in the manifest
     calibration: dict[str, Any]  # as in the manifest
     baseline: dict[str, Any]  # as in the manifest
@@ -87,7 +88,7 @@ def measured(
     low, chance = metric["interval_95"][0], 1 / len(manifest.labels)
     doubtful = len(labels) >= MIN_IMAGES and (low <= chance or metric["value"] < VERY_LOW)
     expected = baseline(logits, calibration["temperature"], "test")
-    found = Tested(pixels, labels, [metric], calibration, expected, why, doubtful)
+    found = Tested(pixels, labels, logits, [metric], calibration, expected, why, doubtful)
     if doubtful:
         flipped = np.ascontiguousarray(pixels[..., ::-1])
         other = artifact_logits(process, flipped, "trying BGR", progress)

@@ -11,7 +11,7 @@ from bundle.acceleration.accelerate import write_version
 from bundle.acceleration.images import all_pixels, labelled_pixels
 from bundle.acceleration.measure import TIMEOUT_S
 from bundle.errors import ImagesInvalid
-from bundle.evaluation.card import Findings, recorded
+from bundle.evaluation.card import Measurement, recorded
 from bundle.evaluation.certainty import Logits
 from bundle.evaluation.evaluate import artifact_logits
 from bundle.format.manifest import Manifest, read_manifest
@@ -78,7 +78,7 @@ def evaluate_bundle(
             against[f"{other.name}@{other.version}"] = artifact_logits(
                 process, images, f"measuring {other.name}", progress
             )
-    found = Findings(
+    found = Measurement(
         artifact, logits, labels, wanted.split, others, against, wanted.licence, wanted.limits
     )
     changes, card = recorded(manifest, manifest.calibration.temperature, found)

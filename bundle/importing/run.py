@@ -6,7 +6,6 @@ serves it, with the logits that its own framework gives.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,10 +19,12 @@ from bundle.acceleration.images import calibration_pixels
 from bundle.acceleration.measure import TIMEOUT_S, Acceleration, LabelledImages
 from bundle.errors import BundleError, ImportFailed
 from bundle.evaluation.calibration import NOT_CALIBRATED
+from bundle.evaluation.card import Measurement, recorded
 from bundle.evaluation.golden import drawn_images, golden_pixels, golden_record
 from bundle.evaluation.labelled import Tested, measured
-from bundle.format.manifest import Manifest, parse_manifest, read_manifest
+from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import file_digest
+from bundle.format.rewrite import rewrite
 from bundle.format.writer import BundleWriter
 from bundle.importing import huggingface
 from bundle.importing.child import LOGITS, Findings, Floats, run_child
@@ -106,6 +107,7 @@ def import_model(request: Request, progress: Progress = lambda _: None) -> Impor
                 return draft_of(request, source, changed, Path(tempfile.mkdtemp(dir=scratch)))[0]
 
             tested.try_others(variant, [each for each in NAMED if each != findings.normalisation])
+        files: dict[str, bytes] = {}
         figures: dict[str, Any] = {
             "export": {"max_logit_difference": difference, "samples": len(expected)}
         }
@@ -117,8 +119,12 @@ def import_model(request: Request, progress: Progress = lambda _: None) -> Impor
             figures["golden"] = golden_record(
                 drawn_images(), expected, manifest.labels, temperature
             )
-        record = parse_manifest(json.dumps(manifest.model_dump(mode="json") | figures).encode())
-        path, notes = _written(request, draft, manifest, record, tested, scratch, progress)
+            found = Measurement(manifest.source.id, tested.logits, tested.labels)
+            changes, card = recorded(manifest, temperature, found)
+            figures |= changes
+            files[changes["card"]] = card
+        record = rewrite(draft, manifest, figures, files)
+        path, notes = _written(request, draft, record, tested, scratch, progress)
         return Imported(path, read_manifest(path), [*findings.notes, *notes], tested)
 
 
@@ -242,7 +248,6 @@ def _checked_difference(found: Floats, expected: Floats) -> float:
 def _written(
     request: Request,
     draft: Path,
-    made: Manifest,
     record: Manifest,
     tested: Tested | None,
     scratch: Path,
@@ -250,15 +255,15 @@ def _written(
 ) -> tuple[Path, list[str]]:
     """Write the bundle, with faster artifacts if they are wanted and can be made."""
     if not request.accelerate:
-        return write_version(draft, made, record, request.models), []
+        return write_version(draft, record, record, request.models), []
     # Accelerated artifacts are made of a bundle, so this one is finished in the scratch folder.
-    final = write_version(draft, made, record, scratch / "finished")
+    final = write_version(draft, record, record, scratch / "finished")
     images = calibration_pixels(request.calibration, record.input) if request.calibration else None
     labelled = LabelledImages(tested.pixels, tested.labels) if tested else None
     try:
         done = accelerate(final, request.models, Acceleration(images, labelled), progress=progress)
     except BundleError as exc:
-        return write_version(draft, made, record, request.models), [f"not accelerated: {exc}"]
+        return write_version(draft, record, record, request.models), [f"not accelerated: {exc}"]
     return done.path, [
         *(f"left out: {reason}" for reason in done.left_out),
         *(f"on {device} the service takes {chosen}" for device, chosen in done.chosen.items()),

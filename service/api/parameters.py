@@ -9,7 +9,8 @@ from fastapi import Depends, Query, Request
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from bundle.format.manifest import NAME_PATTERN
-from service.errors import UnknownParameter
+from service.errors import NoPredictionSets, UnknownParameter
+from service.models.model import Target
 
 NameQuery = Annotated[
     str | None,
@@ -52,6 +53,20 @@ CoverageQuery = Annotated[
         "by measurement; rounded up to hundredths.",
     ),
 ]
+
+
+def check_coverage(coverage: float, target: Target) -> None:
+    """Raise if a model has no prediction sets.
+
+    Raises:
+        NoPredictionSets: They were not measured.
+    """
+    if target.manifest.conformal is None:
+        raise NoPredictionSets(
+            f"coverage: prediction sets were not measured for {target.model.name}. Expected a "
+            "model with them, or no coverage; `python -m bundle evaluate` measures them. "
+            f"Received: {coverage:g}"
+        )
 
 
 async def _known_parameters(request: Request) -> None:

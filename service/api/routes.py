@@ -24,17 +24,12 @@ from service.api.parameters import (
     TopKQuery,
     Version,
     VersionQuery,
+    check_coverage,
 )
 from service.api.problems import is_public, problem, request_id
 from service.api.quick_route import QuickRoute
 from service.api.uploads import read_image, read_images
-from service.errors import (
-    InternalError,
-    InvalidParameter,
-    ModelRefused,
-    ModelUnavailable,
-    NoPredictionSets,
-)
+from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
 from service.models.model import ServedModel, Target
 from service.models.queued import Classification
 from service.monitoring.metrics import OPENMETRICS
@@ -298,10 +293,6 @@ def _target(
             f"top_k: expected 1 to {classes}, the number of classes of {target.model.name}. "
             f"Received: {top_k}"
         )
-    if coverage is not None and target.manifest.conformal is None:
-        raise NoPredictionSets(
-            f"coverage: prediction sets were not measured for {target.model.name}. Expected a "
-            "model with them, or no coverage; `python -m bundle evaluate` measures them. "
-            f"Received: {coverage:g}"
-        )
+    if coverage is not None:
+        check_coverage(coverage, target)
     return target, min(top_k or DEFAULT_TOP_K, classes)

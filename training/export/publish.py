@@ -6,7 +6,6 @@ new version.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,11 @@ from bundle.acceleration.accelerate import Progress, Writer, add_artifacts, fini
 from bundle.acceleration.measure import TIMEOUT_S, Acceleration, Running
 from bundle.errors import AccelerationFailed, BundleError
 from bundle.evaluation.calibration import NOT_CALIBRATED
+from bundle.evaluation.card import Measurement, recorded
 from bundle.evaluation.evaluate import Evaluation, artifact_logits, evaluate
 from bundle.evaluation.golden import golden_pixels, golden_record
-from bundle.format.manifest import Artifact, Input, Manifest, parse_manifest, read_manifest
+from bundle.format.manifest import Artifact, Input, Manifest, read_manifest
+from bundle.format.rewrite import rewrite
 from bundle.format.writer import BundleWriter
 from bundle.worker.blocking import RuntimeProcess
 from bundle.worker.selection import DEVICE_NAMES
@@ -94,14 +95,14 @@ def publish(
                 process.start(TIMEOUT_S)
                 found = _evaluate(process, network, progress)
                 difference = _checked_difference(found, expected)
-                manifest = _with_figures(made, network, found, difference)
+                made = _with_figures(draft, made, network, found, difference)
                 if acceleration and not serving:
                     logits = found.logits if acceleration.test else None
                     source = Running(made.source, process, logits)
                     try:
                         done = finish(
                             draft,
-                            manifest,
+                            made,
                             models,
                             acceleration,
                             source=source,
@@ -118,7 +119,7 @@ def publish(
                         ]
                         notes += [f"Left out: {reason}" for reason in done.left_out]
                         return Written(done.path, difference, done.chosen["cpu"], notes, found)
-            plain = manifest.model_dump(mode="json")
+            plain = made.model_dump(mode="json")
             plain["artifacts"] = [made.source.model_dump(mode="json")]
             path = write_version(draft, made, plain, models, writer, with_derived=False)
             return Written(path, difference, serving or NOT_ACCELERATED, [], found)
@@ -181,17 +182,26 @@ def _checked_difference(found: Evaluation, expected: NDArray[np.float32]) -> flo
 
 
 def _with_figures(
-    made: Manifest, network: Network, found: Evaluation, difference: float
+    draft: Path, made: Manifest, network: Network, found: Evaluation, difference: float
 ) -> Manifest:
-    """The manifest of a draft with its evaluation, and golden scores at the fitted temperature."""
+    """Give a draft its evaluation and card, and golden scores at the fitted temperature."""
+    temperature = found.calibration["temperature"]
+    files = {}
     figures = {
         "metrics": found.metrics,
         "calibration": found.calibration,
         "baseline": found.baseline,
         "export": {"max_logit_difference": difference, "samples": len(network.compared)},
-        "golden": _golden(network, found.calibration["temperature"]),
+        "golden": _golden(network, temperature),
     }
-    return parse_manifest(json.dumps(made.model_dump(mode="json") | figures).encode())
+    if network.splits is not None:
+        labels = network.splits[1].labels
+        changes, card = recorded(
+            made, temperature, Measurement(made.source.id, found.logits, labels)
+        )
+        figures |= changes
+        files[changes["card"]] = card
+    return rewrite(draft, made, figures, files)
 
 
 def _golden(network: Network, temperature: float) -> dict[str, Any]:

@@ -234,7 +234,8 @@ def test_the_problem_of_an_unknown_parameter_names_the_closest_one(
     detail = server.predict(coloured(), top_k=1, **{name: "1"}).json()["detail"]
 
     assert detail == (
-        f"There is no query parameter of this name.{hint} Expected: model, version, top_k. "
+        f"There is no query parameter of this name.{hint} Expected: model, version, top_k, "
+        "coverage. "
         f"Received: {name[:100]!r}"
     )
 
