@@ -40,7 +40,8 @@ def test_the_card_of_a_shipped_bundle_is_what_its_files_record(shipped: Path) ->
     assert int8["bytes"] == sum(
         manifest.files[f"openvino/int8.{kind}"].size for kind in ("xml", "bin")
     )
-    assert int8["accuracy"] == evaluation["accuracy"]
+    # Both are of the same images, on two machines.
+    assert int8["accuracy"] == pytest.approx(evaluation["accuracy"], abs=0.005)
     low, high = int8["interval_95"]
     assert low < int8["accuracy"] < high
     (comparison,) = found["comparisons"]
