@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from service.access.door import Door
 from service.access.keys import Keys
 from service.analysis import card
+from service.analysis import routes as analysis
 from service.api import problems
 from service.api.cors import CrossOrigin
 from service.api.middleware import RequestLog
@@ -59,11 +60,13 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry, decoder = Registry(settings.models_dir), Decoder(settings)
         app.state.lifecycle = lifecycle = Lifecycle(settings, registry)
-        classify = Classifier(decoder).classify
+        classifier = Classifier(decoder)
+        classify = classifier.classify
         cache = Cache(classify, settings.cache_mb * 2**20) if settings.cache_mb else None
         app.state.registry = registry
         app.state.classify = classify if cache is None else cache.classify
-        app.state.classify_pixels = classify
+        app.state.classify_uncached = classify
+        app.state.compare, app.state.draw = classifier.compare, decoder.draw
         app.state.budget = BodyBudget(MAX_LARGEST_BODIES * settings.max_request_bytes)
         app.state.metrics.watch(registry, decoder, cache)
         await lifecycle.start()
@@ -109,7 +112,8 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         (error.code for error in problems.PROBLEMS), keys, settings.metrics_classes
     )
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
-    app.router.routes[:0] = [*router.routes, *card.router.routes, *ROUTES]
+    analysis_routes = [*analysis.router.routes, *card.router.routes]
+    app.router.routes[:0] = [*router.routes, *analysis_routes, *ROUTES]
     app.add_api_route("/docs", documentation, include_in_schema=False)
     if settings.has_administrators:
         app.include_router(repository.router)

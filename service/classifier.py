@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from bundle.errors import BundleError, ImageError
+from bundle.format.manifest import Input
+from bundle.imaging.decode import DecodedImage
 from bundle.imaging.formats import quick_pixels
 from bundle.worker.model_process import Pixels
 from bundle.worker.responses import Extras
@@ -78,6 +80,36 @@ class Classifier:
             return Outcomes(
                 await asyncio.gather(*(self._outcome(target, image, extras) for image in images))
             )
+
+    async def compare(self, targets: Sequence[Target], image: bytes) -> list[Outcome]:
+        """What several models say of one file, which is decoded once for each input geometry.
+
+        One that fails, because its queue is full for example, fails none of the others.
+        """
+        decoding: dict[Input, asyncio.Task[tuple[DecodedImage, float]]] = {}
+
+        async def decode(geometry: Input) -> tuple[DecodedImage, float]:
+            started = self._clock()
+            decoded = await self._decoder.decode(image, geometry)
+            return decoded, self._clock() - started
+
+        async def ask(target: Target) -> Outcome:
+            queue, manifest = target.model.queue, target.manifest
+            try:
+                with queue.admit(1):
+                    if manifest.input not in decoding:
+                        decoding[manifest.input] = asyncio.create_task(decode(manifest.input))
+                    decoded, decode_s = await asyncio.shield(decoding[manifest.input])
+                    found = await queue.submit(decoded.pixels, manifest.digest)
+            except (ImageError, ServiceError, BundleError) as exc:
+                return exc
+            return found._replace(info=decoded.info, decode_s=decode_s, by_decoder=True)
+
+        try:
+            return await asyncio.gather(*map(ask, targets))
+        finally:
+            for task in decoding.values():
+                task.cancel()
 
     async def _outcome(
         self, target: Target, image: bytes | Pixels, extras: Extras | None

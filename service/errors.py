@@ -7,8 +7,9 @@
         RequestTimeout, RequestTooLarge             socket → body
         MalformedRequest, UnsupportedMediaType      body → bytes of an image
         UnknownParameter, InvalidParameter          query → parameters
-        UnknownModel, UnknownVersion, NoCard,
-        NoPredictionSets                            parameters → model
+        UnknownModel, UnknownVersion, NoCard        parameters → model
+        NoHeatmap, NoEmbedding, NoPredictionSets    model → what it can do
+        FeedbackOff, FeedbackFull                   body → file of feedback
         DecodeTimeout, DecoderUnavailable           bytes → pixels (with bundle.errors.ImageError)
         QueueFull, DeadlineUnreachable              pixels → queue
         ModelUnavailable, ModelRefused (and for its
@@ -141,6 +142,30 @@ class NoCard(ServiceError):
     """The bundle of the model has no model card."""
 
     code = "no_card"
+
+
+class NoHeatmap(ServiceError):
+    """The bundle of the model has no heat maps."""
+
+    code = "no_heatmap"
+
+
+class NoEmbedding(ServiceError):
+    """The network of the model has no embedding: it does not end with a linear layer."""
+
+    code = "no_embedding"
+
+
+class FeedbackOff(ServiceError):
+    """The service keeps no feedback."""
+
+    code = "feedback_off"
+
+
+class FeedbackFull(ServiceError):
+    """The file of feedback has reached its limit, or can't be written."""
+
+    code = "feedback_full"
 
 
 class DecodeTimeout(ServiceError):

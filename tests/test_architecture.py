@@ -100,7 +100,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "app": {
             *("settings", "access", "decoding", "repository", "classifier", "cache"),
-            *("monitoring", "api", "network", "protocols", "rpc", "analysis"),
+            *("monitoring", "analysis", "api", "network", "protocols", "rpc"),
         },
         "server": {
             *("settings", "access", "model_settings", "monitoring", "network", "api", "rpc", "app"),

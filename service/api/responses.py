@@ -10,8 +10,6 @@ from starlette.datastructures import State
 
 from bundle.certainty import doubt, prediction_set
 from bundle.format.manifest import Manifest
-from bundle.imaging.decode import ImageInfo
-from bundle.imaging.geometry import seen as seen_part
 from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.selection import accuracy
 from service.classifier import CacheUse
@@ -66,23 +64,6 @@ def answer(
             manifest.conformal, scores, manifest.labels, coverage
         )
     return found
-
-
-def seen(manifest: Manifest, info: ImageInfo) -> dict[str, Any]:
-    """What of an image the model has seen, in pixels of the upright image."""
-    width, height = info.upright
-    part = seen_part(width, height, manifest.input)
-    return {
-        "left": round(part.left, 3),
-        "top": round(part.top, 3),
-        "width": round(part.width, 3),
-        "height": round(part.height, 3),
-        "image_width": width,
-        "image_height": height,
-        "input_width": manifest.input.width,
-        "input_height": manifest.input.height,
-        "crop": manifest.input.crop.rule,
-    }
 
 
 def used(target: Target) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from starlette.datastructures import State
 
 from bundle.errors import BundleError
 from bundle.format.manifest import NAME_PATTERN
+from bundle.imaging.geometry import seen
 from service.api import responses, schemas
 from service.api.deadline import HEADER, PARAMETER, requested_timeout, within
 from service.api.disconnect import unless_gone
@@ -82,7 +83,7 @@ async def predict(
         raise outcome
     info = outcome.info
     assert info is not None  # noqa: S101 - it was a file
-    seen = responses.seen(target.manifest, info)
+    part = seen(info, target.manifest.input)
     answer = responses.answer(target.manifest, outcome, k, coverage)
     timing_ms = responses.timing([outcome], started)
     response.headers["Server-Timing"] = responses.server_timing(timing_ms)
@@ -90,7 +91,7 @@ async def predict(
         **answer,
         "model": responses.used(target),
         "image": info,
-        "seen": seen,
+        "seen": part,
         "timing_ms": timing_ms,
         "request_id": request_id(request),
     }
@@ -146,7 +147,7 @@ async def predict_batch(
             best.append((first["score"], first["index"]))
             assert outcome.info is not None  # noqa: S101 - it was a file
             result["image"] = outcome.info
-            result["seen"] = responses.seen(target.manifest, outcome.info)
+            result["seen"] = seen(outcome.info, target.manifest.input)
         else:
             state.metrics.problem(outcome.code)
             result = {"error": problem(outcome, identity)}

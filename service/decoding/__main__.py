@@ -1,7 +1,8 @@
 """The decoder process, `python -m service.decoding JSON`: image bytes to pixels, in bounded memory.
 
-It imports nothing else of the service, so that it stays small. It receives and sends frames of
-`bundle.worker.wire`, without pickle: a decoder compromised by an image can send wrong pixels only.
+It draws heat maps over images, too. It imports nothing else of the service, so that it stays small.
+It receives and sends frames of `bundle.worker.wire`, without pickle: a decoder compromised by an
+image can send wrong pixels only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bundle.imaging.decode import ImageLimits, decode_image, read_input
 from bundle.machine import address_space, tune_malloc
 from bundle.worker.process import end_with
 from bundle.worker.wire import Wire, WireClosed
+from service.decoding.overlay import draw
 
 
 def main(arguments: dict[str, Any]) -> None:
@@ -46,13 +48,18 @@ def main(arguments: dict[str, Any]) -> None:
     # Ready.
     wire.send({"isolation": arguments.get("isolation", {})})
     while True:
-        header, (data,) = wire.receive()
+        header, (data, *heatmap) = wire.receive()
+        geometry = _geometry(header["geometry"])
+        response: dict[str, Any] = {}
         try:
-            image = read_input(data.tobytes(), _geometry(header["geometry"]), limits)
+            if heatmap:
+                results = [draw(data.tobytes(), geometry, heatmap[0], limits)]
+            else:
+                image = read_input(data.tobytes(), geometry, limits)
+                response, results = {"image": asdict(image.info)}, [image.pixels]
         except ImageError as exc:
-            wire.send({"error": exc.code, "detail": str(exc), "id": header["id"]})
-        else:
-            wire.send({"image": asdict(image.info), "id": header["id"]}, [image.pixels])
+            response, results = {"error": exc.code, "detail": str(exc)}, []
+        wire.send({**response, "id": header["id"]}, results)
 
 
 def _warm_up(limits: ImageLimits) -> None:

@@ -17,6 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bundle.errors import ImageError, UnreadableImage
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage
@@ -42,11 +45,11 @@ log = logging.getLogger("service")
 
 @dataclass(eq=False)
 class QueuedFile:
-    """An image file in the queue."""
+    """An image file in the queue, and what a process does with it in so many seconds."""
 
-    data: bytes
-    geometry: Input
-    future: asyncio.Future[DecodedImage]
+    size: int  # in bytes
+    work: Callable[[DecoderProcess, float], Awaitable[Any]]
+    future: asyncio.Future[Any]
     attempts: int = 0
 
 
@@ -113,12 +116,35 @@ class Decoder:
             DecoderUnavailable: no decoder can be started.
             Draining: the pool has been stopped.
         """
+        found: DecodedImage = await self._run(
+            len(data), lambda process, timeout_s: process.decode(data, geometry, timeout_s)
+        )
+        return found
+
+    async def draw(self, data: bytes, geometry: Input, heatmap: npt.NDArray[np.float32]) -> bytes:
+        """Draw a heat map over an image file, see `service.decoding.overlay`; raises as `decode`.
+
+        Args:
+            data: The image file.
+            geometry: Of the model's input.
+            heatmap: float32 [h, w] in [0, 1].
+
+        Returns:
+            A PNG file.
+        """
+        found: bytes = await self._run(
+            len(data), lambda process, timeout_s: process.draw(data, geometry, heatmap, timeout_s)
+        )
+        return found
+
+    async def _run(self, size: int, work: Callable[[DecoderProcess, float], Awaitable[Any]]) -> Any:
+        """Queue a file of `size` bytes for a process; the result of `work` with it."""
         if self._stopped:
             raise _stopped()
         if self._all_failed:
             raise _unavailable()
         loop = asyncio.get_running_loop()
-        item = QueuedFile(data, geometry, loop.create_future())
+        item = QueuedFile(size, work, loop.create_future())
         self._queue.append(item)
         self._announce()
         timer = loop.call_later(self._queue_timeout_s, self._expire, item)
@@ -210,7 +236,7 @@ class Decoder:
         """Decode an image; if the process ends, queue it again, up to `MAX_ATTEMPTS`."""
         item.attempts += 1
         try:
-            image = await process.decode(item.data, item.geometry, self._timeout_s)
+            found = await item.work(process, self._timeout_s)
         except ImageError as exc:
             fail(item.future, exc)
         except TimeoutError:
@@ -219,7 +245,7 @@ class Decoder:
                 DecodeTimeout(
                     f"The image takes more than {self._timeout_s:g} s to decode. Send a smaller "
                     "one, or save it again as a baseline JPEG or PNG. "
-                    f"Received: {len(item.data)} bytes"
+                    f"Received: {item.size} bytes"
                 ),
             )
         except WireClosed:
@@ -232,12 +258,12 @@ class Decoder:
                 item.future,
                 UnreadableImage(
                     f"The decoder ended on this image, {MAX_ATTEMPTS} times. Save it again as a "
-                    f"baseline JPEG or PNG. Received: {len(item.data)} bytes"
+                    f"baseline JPEG or PNG. Received: {item.size} bytes"
                 ),
             )
         else:
             if not item.future.done():
-                item.future.set_result(image)
+                item.future.set_result(found)
 
     @property
     def _all_failed(self) -> bool:

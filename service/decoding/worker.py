@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from bundle.format.manifest import Input
 from bundle.imaging.decode import DecodedImage, ImageInfo
 from bundle.sandbox import Report, Sandbox
 from bundle.worker.client import GRACE_S, FramedProcess, image_error
 from bundle.worker.process import Reason, environment
-from bundle.worker.wire import WireClosed
+from bundle.worker.wire import Array, WireClosed
 
+# How a PNG file begins.
+PNG = b"\x89PNG\r\n\x1a\n"
 START_S = 60.0
 # A process can be killed while it starts.
 START_ATTEMPTS = 2
 # Largest frame that a decoder may send.
 MAX_BYTES = 256 * 2**20
+
+
+T = TypeVar("T")
 
 
 class NotStarted(Exception):
@@ -95,22 +101,50 @@ class DecoderProcess:
             WireClosed: the process ended, or sent an invalid frame.
             TimeoutError: it took too long; the process has been killed.
         """
+
+        def read(found: dict[str, Any], pixels: Array) -> DecodedImage:
+            if pixels.shape != (geometry.height, geometry.width, 3):
+                raise ValueError(f"pixels of another shape: {pixels.shape}")
+            return DecodedImage(pixels, ImageInfo(**found["image"]))
+
+        return await self._ask([np.frombuffer(data, np.uint8)], geometry, timeout_s, read)
+
+    async def draw(
+        self,
+        data: bytes,
+        geometry: Input,
+        heatmap: npt.NDArray[np.float32],
+        timeout_s: float,
+    ) -> bytes:
+        """Draw a heat map over an image file: a PNG file. Raises as `decode`."""
+
+        def read(_found: dict[str, Any], file: Array) -> bytes:
+            content = file.tobytes()
+            if not content.startswith(PNG):
+                raise ValueError(f"another file than a PNG: {content[:8]!r}")
+            return content
+
+        return await self._ask([np.frombuffer(data, np.uint8), heatmap], geometry, timeout_s, read)
+
+    async def _ask(
+        self,
+        arrays: list[Array],
+        geometry: Input,
+        timeout_s: float,
+        read: Callable[[dict[str, Any], Array], T],
+    ) -> T:
+        """What `read` makes of the process's response, header and uint8 array; see `decode`."""
         process = self._process
         if process is None:
             raise WireClosed("the decoder has not been started")
-        content = np.frombuffer(data, np.uint8)
         try:
-            found, arrays = await process.ask(
-                {"geometry": _as_json(geometry)}, [content], timeout_s
-            )
+            found, results = await process.ask({"geometry": _as_json(geometry)}, arrays, timeout_s)
             if "error" in found:
                 raise image_error(found)
-            (pixels,) = arrays
-            if pixels.dtype != np.uint8 or pixels.shape != (geometry.height, geometry.width, 3):
-                raise WireClosed(
-                    f"the decoder sent an array of another kind: {pixels.dtype} {pixels.shape}"
-                )
-            return DecodedImage(pixels, ImageInfo(**found["image"]))
+            (result,) = results
+            if result.dtype != np.uint8:
+                raise ValueError(f"an array of another kind: {result.dtype}")
+            return read(found, result)
         except TimeoutError:
             await process.kill()
             raise

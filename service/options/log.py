@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -18,6 +19,11 @@ class LogOptions(BaseModel):
     )
     log_client: bool = Field(
         default=False, description="Whether the log has the address of each request's client."
+    )
+    feedback_file: Path | None = Field(
+        default=None,
+        description="File that the body of each POST /feedback is appended to, as a line of JSON; "
+        "unset: there is no such route.",
     )
     metrics_classes: int = Field(
         default=100,

@@ -122,7 +122,7 @@ async def classify(
     """
     started = time.perf_counter()
     check_count(target, len(images))
-    run = state.classify if isinstance(images[0], bytes) else state.classify_pixels
+    run = state.classify if isinstance(images[0], bytes) else state.classify_uncached
     outcomes = (await run(target, images)).images
     found: list[Classification] = []
     for number, outcome in enumerate(outcomes, start=1):

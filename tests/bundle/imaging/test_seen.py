@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bundle.format.manifest import Input
 from bundle.imaging.decode import ImageInfo, read_input
-from bundle.imaging.geometry import prepare, seen
+from bundle.imaging.geometry import Seen, prepare, seen
 from tests.bundle.imaging.images import saved
 from tests.bundle.imaging.test_decode import TRANSPOSE
 from tests.bundle.imaging.test_geometry import geometry
@@ -27,12 +28,13 @@ def coordinates(width: int, height: int) -> Array:
     return np.stack([red, green, np.full_like(red, 128)], 2).round().astype(np.uint8)
 
 
-def check(pixels: Array, info_size: tuple[int, int], input_: Any, within: float) -> None:
+def check(pixels: Array, part: Seen, within: float) -> None:
     """Each pixel of the input has the colour of its place in the image."""
-    width, height = info_size
-    part = seen(width, height, input_)
-    columns = part.left + (np.arange(input_.width) + 0.5) * part.width / input_.width
-    rows = part.top + (np.arange(input_.height) + 0.5) * part.height / input_.height
+    width, height = part["image_width"], part["image_height"]
+    across = (np.arange(part["input_width"]) + 0.5) / part["input_width"]
+    columns = part["left"] + across * part["width"]
+    down = (np.arange(part["input_height"]) + 0.5) / part["input_height"]
+    rows = part["top"] + down * part["height"]
     inner = slice(2, -2)  # at the edges of the image the filter has nothing beyond it
     assert np.abs(pixels[inner, inner, 0] - (columns / width * 255)[None, inner]).max() < within
     assert np.abs(pixels[inner, inner, 1] - (rows / height * 255)[inner, None]).max() < within
@@ -48,14 +50,12 @@ def check(pixels: Array, info_size: tuple[int, int], input_: Any, within: float)
 def test_it_is_the_part_that_prepare_keeps(width: int, height: int, size: int, extra: int) -> None:
     input_ = geometry(size, size=size + extra)
 
-    # The difference of two neighbours, where the resize rounds to whole pixels, and rounding.
-    within = 2 + 255 / min(width, height) / 2
-    check(prepare(coordinates(width, height), input_), (width, height), input_, within)
-    part = seen(width, height, input_)
-    assert part.left >= 0
-    assert part.top >= 0
-    assert part.left + part.width <= width * (1 + 1e-9)
-    assert part.top + part.height <= height * (1 + 1e-9)
+    part = seen(ImageInfo("PNG", width, height, "RGB", []), input_)
+
+    # The resize rounds to whole pixels, and colours to whole numbers.
+    check(prepare(coordinates(width, height), input_), part, 2 + 255 / min(width, height) / 2)
+    assert 0 <= part["left"] <= part["left"] + part["width"] <= width + 1e-3
+    assert 0 <= part["top"] <= part["top"] + part["height"] <= height + 1e-3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -69,18 +69,31 @@ def test_it_is_of_the_upright_image_at_full_size(kind: str, orientation: int) ->
     data = saved(stored, kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {}))
 
     found = read_input(data, input_)
+    part = seen(found.info, input_)
 
     assert ("decoded_at_1_4" in found.info.operations) == (kind == "JPEG")
-    assert found.info.upright == (1600, 1200)
-    check(found.pixels, found.info.upright, input_, 4)
+    assert (part["image_width"], part["image_height"]) == (1600, 1200)
+    check(found.pixels, part, 4)
 
 
 def test_a_stretched_image_is_seen_as_a_whole() -> None:
     record = geometry(8).model_dump()
     record["resize"] = {"rule": "stretch", "height": 8, "width": 8, "interpolation": "nearest"}
 
-    assert seen(40, 10, type(geometry(8)).model_validate(record)) == (0, 0, 40, 10)
+    assert seen(ImageInfo("PNG", 40, 10, "RGB", []), Input.model_validate(record)) == {
+        "left": 0,
+        "top": 0,
+        "width": 40,
+        "height": 10,
+        "image_width": 40,
+        "image_height": 10,
+        "input_width": 8,
+        "input_height": 8,
+        "crop": "center",
+    }
 
 
 def test_a_size_that_is_upright_already_is_not_exchanged() -> None:
-    assert ImageInfo("HEIF", 40, 30, "RGB", ["decoded_at_1_2"]).upright == (40, 30)
+    info = ImageInfo("HEIF", 40, 30, "RGB", ["decoded_at_1_2", "exif_orientation_3"])
+
+    assert seen(info, geometry(8))["image_width"] == 40

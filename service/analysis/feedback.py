@@ -1,0 +1,118 @@
+"""What people say of an answer, as lines of JSON in a file, without the picture."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from bundle.format.manifest import NAME_PATTERN
+from service.errors import FeedbackFull
+
+MAX_BODY_BYTES = 4096
+# Anybody may write into it, and it must not fill the disk.
+MAX_FILE_BYTES = 100 * 2**20
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+log = logging.getLogger("service")
+
+
+class Feedback(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /feedback."""
+
+    request_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    model: Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}$")]
+    version: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)]
+    predicted: _Text
+    right: bool
+    # What it shows; None: the person does not say, or the prediction is right.
+    label: _Text | None = None
+
+
+EXPECTED = (
+    'an object {"request_id": …, "model": …, "version": …, "predicted": …, "right": true or false, '
+    '"label": … or null}'
+)
+BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["request_id", "model", "version", "predicted", "right"],
+                "properties": {
+                    "request_id": {
+                        "type": "string",
+                        "pattern": "^[A-Za-z0-9._-]{1,64}$",
+                        "description": "Of the answer.",
+                    },
+                    "model": {"type": "string", "pattern": rf"^{NAME_PATTERN}$"},
+                    "version": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+                    "predicted": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": 200,
+                        "description": "The label of the answer.",
+                    },
+                    "right": {"type": "boolean", "description": "Whether it is right."},
+                    "label": {
+                        "type": ["string", "null"],
+                        "minLength": 1,
+                        "maxLength": 200,
+                        "description": "What the picture shows.",
+                    },
+                },
+                "additionalProperties": False,
+            }
+        }
+    },
+}
+"""For the OpenAPI description: the body is read by hand, so that it is bounded."""
+
+
+async def keep(file: Path, feedback: Feedback, client: str | None) -> None:
+    """Append a line to the file of feedback.
+
+    Args:
+        file: That of the settings.
+        feedback: What a person says.
+        client: The name of the API key; None: there are no keys.
+
+    Raises:
+        FeedbackFull: The file has reached its limit or can't be written.
+    """
+    record = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "client": client,
+        **msgspec.to_builtins(feedback),
+    }
+    line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    await asyncio.to_thread(_append, file, line)
+
+
+def _append(file: Path, line: bytes) -> None:
+    try:
+        # For the owner alone; in one write, so that lines of several services do not mix.
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            full = os.fstat(descriptor).st_size + len(line) > MAX_FILE_BYTES
+            if not full:
+                os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        log.error("the file of feedback can't be written: %s", exc)
+        raise FeedbackFull(
+            "The feedback can't be kept: its file can't be written. The log says why."
+        ) from exc
+    if full:
+        raise FeedbackFull(
+            f"The feedback can't be kept: its file has reached {MAX_FILE_BYTES // 2**20} MiB. The "
+            "operator has to move it away."
+        )
