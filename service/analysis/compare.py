@@ -28,10 +28,7 @@ class Answer(NamedTuple):
     def scores(self) -> npt.NDArray[np.float64]:
         """Calibrated probabilities [C]."""
         temperature = self.target.manifest.calibration.temperature
-        scores: npt.NDArray[np.float64] = calibrated_softmax(self.found.logits[None], temperature)[
-            0
-        ]
-        return scores
+        return calibrated_softmax(self.found.logits, temperature)
 
 
 def key(model: ServedModel) -> str:

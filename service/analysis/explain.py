@@ -89,11 +89,13 @@ async def explain(state: State, target: Target, image: bytes, wanted: Class) -> 
     Raises:
         QueueFull, ImageError, ServiceError, BundleError: As `Classifier.classify`.
     """
+    temperature = target.manifest.calibration.temperature
     index, before = wanted.index, None
     if index is None:
         before = _only(await state.classify(target, [image]))
-        # The order of `top_k`: equal logits by their indices.
-        index = int(np.argsort(-before.logits, kind="stable")[wanted.rank - 1])
+        scores = calibrated_softmax(before.logits[None], temperature)[0]
+        # The order of `top_k`: equal scores by their indices.
+        index = int(np.argsort(-scores, kind="stable")[wanted.rank - 1])
     found = _only(await state.classify_uncached(target, [image], Extras(index)))
     if before is not None:
         found = found._replace(
@@ -101,7 +103,6 @@ async def explain(state: State, target: Target, image: bytes, wanted: Class) -> 
             queue_s=before.queue_s + found.queue_s,
             inference_s=before.inference_s + found.inference_s,
         )
-    temperature = target.manifest.calibration.temperature
     score = float(calibrated_softmax(found.logits[None], temperature)[0][index])
     raw = found.heatmap
     assert raw is not None  # noqa: S101 - it was asked for

@@ -76,13 +76,16 @@ BODY: dict[str, Any] = {
 """For the OpenAPI description: the body is read by hand, so that it is bounded."""
 
 
-async def keep(file: Path, feedback: Feedback, client: str | None) -> None:
+async def keep(
+    file: Path, feedback: Feedback, client: str | None, max_bytes: int = MAX_FILE_BYTES
+) -> None:
     """Append a line to the file of feedback.
 
     Args:
         file: That of the settings.
         feedback: What a person says.
         client: The name of the API key; None: there are no keys.
+        max_bytes: Of the file.
 
     Raises:
         FeedbackFull: The file has reached its limit or can't be written.
@@ -93,15 +96,15 @@ async def keep(file: Path, feedback: Feedback, client: str | None) -> None:
         **msgspec.to_builtins(feedback),
     }
     line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
-    await asyncio.to_thread(_append, file, line)
+    await asyncio.to_thread(_append, file, line, max_bytes)
 
 
-def _append(file: Path, line: bytes) -> None:
+def _append(file: Path, line: bytes, max_bytes: int) -> None:
     try:
         # For the owner alone; in one write, so that lines of several services do not mix.
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            full = os.fstat(descriptor).st_size + len(line) > MAX_FILE_BYTES
+            full = os.fstat(descriptor).st_size + len(line) > max_bytes
             if not full:
                 os.write(descriptor, line)
         finally:
@@ -113,6 +116,6 @@ def _append(file: Path, line: bytes) -> None:
         ) from exc
     if full:
         raise FeedbackFull(
-            f"The feedback can't be kept: its file has reached {MAX_FILE_BYTES // 2**20} MiB. The "
+            f"The feedback can't be kept: its file has reached {max_bytes} bytes. The "
             "operator has to move it away."
         )

@@ -90,7 +90,7 @@ async def explain(
     found, manifest = explained.found, target.manifest
     timing_ms = _timed(request, response, target, found, started)
     if drawn:
-        headers = {**response.headers, "X-Content-Type-Options": "nosniff"}
+        headers = {"Server-Timing": response.headers["Server-Timing"]}
         return Response(drawn, media_type=PNG, headers=headers)
     return {
         "label": manifest.labels[explained.index],
