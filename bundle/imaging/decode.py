@@ -77,17 +77,6 @@ class ImageInfo:
         ),
     ]
 
-    @property
-    def upright(self) -> tuple[int, int]:
-        """Width and height of the upright image, in pixels."""
-        if _ON_ITS_SIDE.isdisjoint(self.operations):
-            return self.width, self.height
-        return self.height, self.width
-
-
-# EXIF orientations that exchange width and height.
-_ON_ITS_SIDE = frozenset(f"exif_orientation_{value}" for value in range(5, 9))
-
 
 @dataclass(frozen=True)
 class DecodedImage:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from bundle.format.manifest import Input, ShorterSide
+
+if TYPE_CHECKING:
+    from bundle.imaging.decode import ImageInfo
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -27,25 +30,46 @@ _SUPPORT = {
 }
 
 
-class Rectangle(NamedTuple):
-    """A part of an image, in its pixels; the image begins at 0."""
+# What `bundle.imaging.decode` says of EXIF orientations that exchange width and height.
+_ON_ITS_SIDE = frozenset(f"exif_orientation_{value}" for value in range(5, 9))
+
+
+class Seen(TypedDict):
+    """The part of an image that became a model's input, in pixels of the upright image."""
 
     left: float
     top: float
     width: float
     height: float
+    image_width: int  # of the upright image
+    image_height: int
+    input_width: int  # that the part is scaled to
+    input_height: int
+    crop: str  # the rule
 
 
-def seen(width: int, height: int, input: Input) -> Rectangle:  # noqa: A002
-    """The part of an upright image of this size that becomes a model's input: `prepare` inverted.
+def seen(info: ImageInfo, input: Input) -> Seen:  # noqa: A002
+    """What `read_input` keeps of an image: `prepare` and the EXIF orientation inverted.
 
-    The filter of the resize reaches a little further.
+    The filter of the resize reaches a little further. That a JPEG is decoded at a fraction of its
+    size changes nothing.
     """
+    width, height = info.width, info.height
+    if not _ON_ITS_SIDE.isdisjoint(info.operations):
+        width, height = height, width
     rows, columns = _resized(height, width, input)
     across, down = width / columns, height / rows
-    left = (columns - input.crop.width) // 2
-    top = (rows - input.crop.height) // 2
-    return Rectangle(left * across, top * down, input.crop.width * across, input.crop.height * down)
+    return {
+        "left": round((columns - input.crop.width) // 2 * across, 3),
+        "top": round((rows - input.crop.height) // 2 * down, 3),
+        "width": round(input.crop.width * across, 3),
+        "height": round(input.crop.height * down, 3),
+        "image_width": width,
+        "image_height": height,
+        "input_width": input.width,
+        "input_height": input.height,
+        "crop": input.crop.rule,
+    }
 
 
 def prepare(

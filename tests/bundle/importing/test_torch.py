@@ -26,6 +26,14 @@ FILES = {
     "hf": ("huggingface", [], "v1"),
     "archive.mar": ("torchscript", [], "input 64x64"),
 }
+# Elements of an embedding; None: the program takes one image at a time, in a loop.
+DIMENSIONS = {
+    "averaged.pth": 440,
+    "replaced_head.pth": 1280,
+    "one_image.pt": None,
+    "program.pt2": None,
+    "hf": 2048,
+}
 PROGRAMS = ("traced.pt", "one_image.pt", "program.pt2", "archive.mar")
 
 
@@ -51,7 +59,8 @@ def test_the_bundle_serves_the_logits_of_the_network(
             "size": 73,
             "interpolation": "bicubic",
         }
-    assert_serves(bundle, torch_files / f"{file}.npy", SIZE)
+    dimension = assert_serves(bundle, torch_files / f"{file}.npy", SIZE)
+    assert dimension == DIMENSIONS.get(file, 1024)
 
 
 REFUSED = {
