@@ -16,6 +16,7 @@ import argparse
 import json
 import re
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def on_canvas(data: bytes, corner: npt.NDArray[np.int64]) -> bytes:
 
 def alike(model: Model, manifest: Manifest, folder: Path) -> dict[str, object]:
     """Cosines of photos with small copies of themselves, and with the nearest other photo."""
-    photos, copies = [], []
+    photos: list[npt.NDArray[np.float32]] = []
+    copies: list[npt.NDArray[np.float32]] = []
     for file in sorted(folder.iterdir()):
         data = file.read_bytes()
         photo = Image.fromarray(decode_image(data).pixels)
@@ -130,7 +132,7 @@ def costs(model: Model, manifest: Manifest) -> dict[str, object]:
     """Milliseconds of a pass of one image of each kind: the medians of calls that take turns."""
     size = (1, manifest.input.height, manifest.input.width, 3)
     pixels = np.random.default_rng(SEED).integers(0, 256, size, np.uint8)
-    kinds = {
+    kinds: dict[str, Callable[[], object]] = {
         "logits": lambda: model.run(pixels),
         "heat_map": lambda: model.run(pixels, np.zeros(1, np.int64)),
         "embedding": lambda: model.run(pixels, embeddings=True),

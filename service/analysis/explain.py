@@ -19,14 +19,14 @@ from service.models.queued import Classification
 class Class(NamedTuple):
     """Which class a request wants to have explained: by index, or else by its rank."""
 
-    index: int | None
+    class_index: int | None
     rank: int
 
 
 class Explained(NamedTuple):
     """A class, and its heat map float32 [h, w] in [0, 1]; what is 0 and 1 in units of logits."""
 
-    index: int
+    class_index: int
     score: float
     heatmap: npt.NDArray[np.float32]
     minimum: float
@@ -90,7 +90,7 @@ async def explain(state: State, target: Target, image: bytes, wanted: Class) -> 
         QueueFull, ImageError, ServiceError, BundleError: As `Classifier.classify`.
     """
     temperature = target.manifest.calibration.temperature
-    index, before = wanted.index, None
+    index, before = wanted.class_index, None
     if index is None:
         before = _only(await state.classify(target, [image]))
         scores = calibrated_softmax(before.logits[None], temperature)[0]

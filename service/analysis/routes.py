@@ -93,8 +93,8 @@ async def explain(
         headers = {"Server-Timing": response.headers["Server-Timing"]}
         return Response(drawn, media_type=PNG, headers=headers)
     return {
-        "label": manifest.labels[explained.index],
-        "index": explained.index,
+        "label": manifest.labels[explained.class_index],
+        "index": explained.class_index,
         "score": explained.score,
         "heatmap": explaining.as_json(explained),
         "predictions": responses.predictions(

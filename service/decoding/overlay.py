@@ -83,11 +83,13 @@ def _coloured(
     table = np.array([list(bytes.fromhex(colour)) for colour in COLOURS], np.float32)
     levels = np.linspace(0, 1, len(COLOURS))
     opacity = np.interp(heat, (0, 1), OPACITY)
+    inside = grey[np.ix_(rows, columns)]
+    blended = [
+        (1 - opacity) * inside + opacity * np.interp(heat, levels, table[:, channel])
+        for channel in range(3)
+    ]
     found = np.repeat((DIMMED * grey)[..., None], 3, axis=2)
-    inside = np.ix_(rows, columns)
-    for channel in range(3):
-        colour = np.interp(heat, levels, table[:, channel])
-        found[(*inside, channel)] = (1 - opacity) * grey[inside] + opacity * colour
+    found[np.ix_(rows, columns)] = np.stack(blended, axis=2)
     pixels: npt.NDArray[np.uint8] = found.round().astype(np.uint8)
     return pixels
 
