@@ -175,7 +175,8 @@ def _lowest(of_label: NDArray[np.float64], coverages: NDArray[np.float64]) -> ND
     descending = np.append(-np.sort(-of_label), 0.0)
     # The small number keeps 0.9 * 10 at 9.
     needed = np.ceil((len(of_label) + 1) * coverages - 1e-9).astype(int)
-    return descending[np.minimum(needed - 1, len(of_label))]
+    lowest: NDArray[np.float64] = descending[np.minimum(needed - 1, len(of_label))]
+    return lowest
 
 
 def _folds(count: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

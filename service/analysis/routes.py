@@ -97,9 +97,7 @@ async def explain(
         "index": explained.class_index,
         "score": explained.score,
         "heatmap": explaining.as_json(explained),
-        "predictions": responses.predictions(
-            manifest, found, min(DEFAULT_TOP_K, len(manifest.labels))
-        ),
+        **responses.answer(manifest, found, min(DEFAULT_TOP_K, len(manifest.labels))),
         **_described(request, target, found, timing_ms),
     }
 
@@ -288,7 +286,7 @@ def _compared(request: Request, answer: comparing.Answer, top_k: int | None) -> 
     k = min(top_k or DEFAULT_TOP_K, len(target.manifest.labels))
     return {
         "model": responses.used(target),
-        "predictions": responses.predictions(target.manifest, found, k),
+        **responses.answer(target.manifest, found, k),
         "seen": seen(found.info, target.manifest.input),
         "timing_ms": timing_ms,
     }

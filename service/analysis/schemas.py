@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from bundle.imaging.decode import ImageInfo
-from service.api.schemas import ModelUsed, Prediction, Problem, Seen, Timing
+from service.api.schemas import Answer, ModelUsed, Problem, Seen, Timing
 
 
 class Heatmap(BaseModel):
@@ -20,7 +20,7 @@ class Heatmap(BaseModel):
     maximum: float = Field(description="What is 1 in `values`, in units of the logits.")
 
 
-class ExplainResponse(BaseModel):
+class ExplainResponse(Answer):
     """Where the network looked for one class."""
 
     label: str
@@ -28,7 +28,6 @@ class ExplainResponse(BaseModel):
     score: float = Field(description="Calibrated probability of the class, in [0, 1].")
     heatmap: Heatmap
     seen: Seen
-    predictions: list[Prediction]
     model: ModelUsed
     image: ImageInfo
     timing_ms: Timing
@@ -55,11 +54,10 @@ class ModelName(BaseModel):
     version: int
 
 
-class ComparedModel(BaseModel):
+class ComparedModel(Answer):
     """What one model says of the image."""
 
     model: ModelUsed
-    predictions: list[Prediction]
     seen: Seen
     timing_ms: Timing
 

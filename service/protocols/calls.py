@@ -11,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bundle.worker.model_process import Pixels
+from service.access.budget import Reservation
 from service.api import routes
 from service.api.deadline import HEADER, requested_timeout
 from service.api.disconnect import unless_gone
-from service.api.uploads import Reservation, check_encoding
+from service.api.uploads import check_encoding
 from service.models.model import Target
 from service.protocols import work
 from service.protocols.work import Call, Classified
