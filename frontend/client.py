@@ -1,64 +1,47 @@
 """A typed client of the service over a `requests.Session` that the caller hands in.
 
-Errors:
-
-    ServiceError
-      ServiceUnreachable   no connection, or a broken one
-        ServiceTimeout     connected, but no response within the time limit
-      Refused              the service responded with a problem: status, code, detail
-      UnexpectedResponse   a response that is not one of the service
+The errors are those of `frontend/errors.py`.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import quote
 
 import requests
 from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from frontend.responses import ModelList, PredictResponse, Problem, Readiness, ResponseBody
+from frontend.cards import Card, Comparison
+from frontend.errors import (
+    Refused,
+    ServiceError,
+    ServiceTimeout,
+    ServiceUnreachable,
+    UnexpectedResponse,
+)
+from frontend.responses import (
+    Explanation,
+    ModelList,
+    ModelRecord,
+    PredictResponse,
+    Problem,
+    Readiness,
+    ResponseBody,
+)
 
 # Seconds to connect, and between two bytes of the response.
 GET_TIMEOUT = (3.0, 5.0)
 # The service itself gives up on an image sooner, so that its own error text arrives.
 PREDICT_TIMEOUT = (3.0, 65.0)
+POSTED = ("/predict", "/explain", "/compare", "/feedback")
 PROBLEM_TYPE = "application/problem+json"
 
 Body = TypeVar("Body", bound=ResponseBody)
-
-
-class ServiceError(Exception):
-    """No usable response; the text says what happened."""
-
-
-class ServiceUnreachable(ServiceError):
-    """No connection to the service, or a broken one."""
-
-
-class ServiceTimeout(ServiceUnreachable):
-    """The service accepted the connection but did not respond in time."""
-
-
-class Refused(ServiceError):
-    """The service responded with a problem.
-
-    Attributes:
-        problem: the problem document.
-        retry_after: seconds of the Retry-After header; None without one.
-    """
-
-    def __init__(self, problem: Problem, retry_after: int | None) -> None:
-        super().__init__(problem.detail)
-        self.problem = problem
-        self.retry_after = retry_after
-
-
-class UnexpectedResponse(ServiceError):
-    """A response that is not one of the service: another program, a proxy, another version."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,8 @@ def open_session(
     )
     session.mount(url, HTTPAdapter(max_retries=retries))
     # The longest prefix wins. urllib3 retries failed connections of any method; POST gets its own.
-    session.mount(f"{url}/predict", HTTPAdapter(max_retries=0))
+    for path in POSTED:
+        session.mount(f"{url}{path}", HTTPAdapter(max_retries=0))
     return session
 
 
@@ -130,7 +114,7 @@ class ServiceClient:
             Refused: with status 503 while it loads or drains.
             ServiceError: any other class of the tree above.
         """
-        return self._parse(self._send("GET", "/readyz", timeout=self._get_timeout), Readiness)
+        return self._parse(self._get("/readyz"), Readiness)
 
     def models(self) -> ModelList:
         """List the models of the service, ready or not.
@@ -138,26 +122,102 @@ class ServiceClient:
         Raises:
             ServiceError: any class of the tree above.
         """
-        return self._parse(self._send("GET", "/models", timeout=self._get_timeout), ModelList)
+        return self._parse(self._get("/models"), ModelList)
 
-    def predict(self, image: bytes, *, model: str, version: int, top_k: int) -> TimedPrediction:
-        """Send one encoded image as it is and return the `top_k` best labels.
+    def record(self, model: str, version: int) -> ModelRecord:
+        """The labels and the input of one model.
+
+        Raises:
+            ServiceError: any class of the tree above.
+        """
+        return self._parse(self._get(f"/models/{quote(model)}", version=version), ModelRecord)
+
+    def card(self, model: str, version: int) -> Card:
+        """What was measured of one model, as its bundle has it.
+
+        Raises:
+            Refused: with status 404 where the bundle or the service has no cards.
+            ServiceError: any other class of the tree above.
+        """
+        return self._parse(self._get(f"/models/{quote(model)}/card", version=version), Card)
+
+    def metrics(self) -> str:
+        """The metrics of the service in the text format of Prometheus.
+
+        Raises:
+            ServiceError: any class of the tree above.
+        """
+        return self._get("/metrics").text
+
+    def predict(self, image: bytes, **query: str | int) -> TimedPrediction:
+        """Send one encoded image as it is and return the best labels.
+
+        Args:
+            image: the file's bytes.
+            query: parameters of `POST /predict`: model, version, top_k, crop.
 
         Raises:
             ServiceError: any class of the tree above.
         """
         start = time.perf_counter()
-        response = self._send(
-            "POST",
-            "/predict",
-            timeout=PREDICT_TIMEOUT,
-            params={"model": model, "version": str(version), "top_k": str(top_k)},
-            data=image,
-            # The service looks at the bytes, so the page does not prediction the type.
-            headers={"Content-Type": "application/octet-stream"},
-        )
+        response = self._post("/predict", image, query)
         round_trip_ms = (time.perf_counter() - start) * 1000
         return TimedPrediction(self._parse(response, PredictResponse), round_trip_ms)
+
+    def explain(self, image: bytes, **query: str | int) -> Explanation:
+        """Where the network looked for its best label.
+
+        Raises:
+            Refused: with status 422 where the model has no heat map, 404 on an older service.
+            ServiceError: any other class of the tree above.
+        """
+        return self._parse(self._post("/explain", image, query), Explanation)
+
+    def compare(self, image: bytes, **query: str | int) -> Comparison:
+        """The answers of several models about one image.
+
+        Raises:
+            ServiceError: any class of the tree above.
+        """
+        return self._parse(self._post("/compare", image, query), Comparison)
+
+    def takes_feedback(self) -> bool:
+        """Whether the service keeps what visitors say about answers; asked with an empty document.
+
+        Raises:
+            ServiceError: the service is away, busy, or does not know this page.
+        """
+        try:
+            self._send("POST", "/feedback", timeout=self._get_timeout, json={})
+        except Refused as exc:
+            if exc.problem.status == 422:
+                return True
+            if exc.problem.status in (404, 405):
+                return False
+            raise
+        return True
+
+    def feedback(self, said: dict[str, object]) -> None:
+        """Tell the service whether an answer was right.
+
+        Raises:
+            ServiceError: any class of the tree above.
+        """
+        self._send("POST", "/feedback", timeout=self._get_timeout, json=said)
+
+    def _get(self, path: str, **query: int) -> requests.Response:
+        return self._send("GET", path, timeout=self._get_timeout, params=_texts(query))
+
+    def _post(self, path: str, image: bytes, query: Mapping[str, str | int]) -> requests.Response:
+        return self._send(
+            "POST",
+            path,
+            timeout=PREDICT_TIMEOUT,
+            params=_texts(query),
+            data=image,
+            # The service looks at the bytes, so the page does not guess the type.
+            headers={"Content-Type": "application/octet-stream"},
+        )
 
     def _send(
         self,
@@ -167,6 +227,7 @@ class ServiceClient:
         timeout: tuple[float, float],
         params: dict[str, str] | None = None,
         data: bytes | None = None,
+        json: dict[str, object] | None = None,
         headers: dict[str, str] | None = None,
     ) -> requests.Response:
         try:
@@ -176,6 +237,7 @@ class ServiceClient:
                 timeout=timeout,
                 params=params,
                 data=data,
+                json=json,
                 headers={"Accept": "application/json", **(headers or {})},
                 allow_redirects=False,
             )
@@ -200,7 +262,7 @@ class ServiceClient:
             raise UnexpectedResponse(
                 f"The response of {self.url} could not be read ({type(exc).__name__})."
             ) from exc
-        if response.status_code != 200:
+        if response.status_code not in (200, 204):
             raise self._refusal(response)
         return response
 
@@ -228,3 +290,7 @@ class ServiceClient:
             f"{self.url} responded with status {response.status_code} and no problem document. "
             "Another program may be listening there. Check SERVICE_URL."
         )
+
+
+def _texts(query: Mapping[str, str | int]) -> dict[str, str]:
+    return {name: str(value) for name, value in query.items()}

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from frontend.client import (
+from frontend.errors import (
     Refused,
     ServiceError,
     ServiceTimeout,

@@ -105,14 +105,61 @@ class Timing(ResponseBody):
     total: Milliseconds
 
 
+class Seen(ResponseBody):
+    """The rectangle of the upright image that the model used, in pixels, and its input's size."""
+
+    left: float
+    top: float
+    width: float = Field(gt=0)
+    height: float = Field(gt=0)
+    image_width: int = Field(ge=1)
+    image_height: int = Field(ge=1)
+    input_width: int = Field(ge=1)
+    input_height: int = Field(ge=1)
+
+
 class PredictResponse(ResponseBody):
-    """`POST /predict`: the top labels, best first."""
+    """`POST /predict`: the top labels, best first; the later fields are of newer services."""
 
     predictions: list[Prediction] = Field(min_length=1)
     model: ModelUsed
     image: ImageRead
     timing_ms: Timing
     request_id: str
+    uncertain: bool | None = None
+    uncertain_reason: str | None = None
+    seen: Seen | None = None
+
+
+class HeatMap(ResponseBody):
+    """A grid over the rectangle that the model used; each value in [0, 1]."""
+
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    values: list[list[float]]
+
+
+class Explanation(ResponseBody):
+    """`POST /explain`: where the network looked for one label."""
+
+    label: str
+    heatmap: HeatMap
+    seen: Seen
+
+
+class InputSize(ResponseBody):
+    """Height and width of a model's input, in pixels."""
+
+    height: int
+    width: int
+
+
+class ModelRecord(ResponseBody):
+    """`GET /models/{name}`: as far as the page uses it; None until the model is loaded."""
+
+    description: str | None = None
+    labels: list[str] | None = None
+    input: InputSize | None = None
 
 
 class Problem(ResponseBody):
