@@ -5,14 +5,22 @@ streamlit run frontend/app.py
 
 from __future__ import annotations
 
+import html
 import os
+from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
-from frontend import compare, single, tracing, views
-from frontend.client import ServiceClient, ServiceError, open_session
-from frontend.responses import ModelList
+from frontend import tracing
+from frontend.choice import option, set_option
+from frontend.client import ServiceClient, open_session
+from frontend.components import corner
+from frontend.samples import FOLDER
 from frontend.settings import Settings, SettingsError
+from frontend.views import classify, compare, many, models, status
+from frontend.visit import Visit, open_visit
+from frontend.words import LANGUAGES, Words, words
 
 
 def main(client: ServiceClient | None = None) -> None:
@@ -21,35 +29,73 @@ def main(client: ServiceClient | None = None) -> None:
     Args:
         client: of the service; None makes one from SERVICE_URL.
     """
-    views.configure()
-    with views.sheet():
-        views.title()
-        client = client or _client_or_stop()
-        model_list = _model_list_or_stop(client)
-        views.state(model_list)
-        image = views.choose_image()
-        left, right = views.columns()
-        with right:
-            one, several = views.tabs()
-            if one.open:
-                with one:
-                    read = single.one_model(client, model_list, image)
-            else:
-                with several:
-                    read = compare.all_models(client, model_list, image)
-        # Drawn last, because it shows how the service read the image.
-        with left:
-            views.show_image(image, read)
-        views.all_models(model_list)
+    language = words(option("lang", st.context.locale or "en"))
+    st.set_page_config(
+        page_title=language("What is in this picture?"),
+        page_icon=str(FOLDER / "tabby-cat.jpg"),
+        layout="wide",
+    )
+    st.logo(_title(language("What is in this picture?")), size="large")
+    settings = _settings_or_stop(language)
+    client = client or _connect(settings.service_url, settings.api_key, settings.ca_bundle)
+    visit = open_visit(
+        client, language, settings.public_url, needs_key=settings.api_key is not None
+    )
+    views: list[tuple[str, str, Callable[[Visit], None]]] = [
+        ("", language("Classify"), classify.draw),
+        ("compare", language("Compare"), compare.draw),
+        ("many", language("Many pictures"), many.draw),
+        ("models", language("Models"), models.draw),
+        ("status", language("Status"), status.draw),
+    ]
+    page = st.navigation(
+        [
+            st.Page(
+                partial(draw, visit), title=title, url_path=path or "classify", default=not path
+            )
+            for path, title, draw in views
+        ],
+        position="top",
+    )
+    with st.container(horizontal_alignment="center").container(width=1180):
+        page.run()
+        _corner(visit)
 
 
-def _client_or_stop() -> ServiceClient:
+def _title(text: str) -> str:
+    """The page's name as a picture: Streamlit's header takes no text."""
+    colour = "#e8ebf0" if st.context.theme.type == "dark" else "#1d2430"
+    width = 8.4 * len(text)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="32" role="img">'
+        f'<text x="0" y="22" font-family="Source Sans, Source Sans Pro, sans-serif" font-size="17" '
+        f'font-weight="700" fill="{colour}" textLength="{width - 4}">{html.escape(text)}</text></svg>'
+    )
+
+
+def _corner(visit: Visit) -> None:
+    trouble = visit.trouble()
+    corner(
+        "corner",
+        {
+            "ready": trouble is None,
+            "text": visit.words("ready") if trouble is None else trouble.title,
+            "language": visit.words.language,
+            "languages": LANGUAGES,
+            "label": visit.words("Language"),
+        },
+        language=partial(set_option, "lang"),
+    )
+
+
+def _settings_or_stop(language: Words) -> Settings:
     try:
-        settings = Settings.from_environment(os.environ)
+        return Settings.from_environment(os.environ)
     except SettingsError as exc:
-        views.show_settings_error(exc)
+        st.error(f"**{language('The page is not set up')}**")
+        # For the operator who is setting it up, in the words of the documentation.
+        st.code(str(exc), language=None, wrap_lines=True)
         st.stop()
-    return _connect(settings.service_url, settings.api_key, settings.ca_bundle)
 
 
 @st.cache_resource
@@ -59,16 +105,6 @@ def _connect(url: str, api_key: str | None, ca_bundle: str | None) -> ServiceCli
         url, tracing.new_session(os.environ), api_key=api_key, ca_bundle=ca_bundle
     )
     return ServiceClient(session, url)
-
-
-def _model_list_or_stop(client: ServiceClient) -> ModelList:
-    try:
-        client.readiness()
-        return client.models()
-    except ServiceError as exc:
-        views.show_error(exc)
-        views.check_again(client)
-        st.stop()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What can go wrong between the page and the service.
 
-    ServiceError
-      ServiceUnreachable   no connection, or a broken one
-        ServiceTimeout     connected, but no response within the time limit
-      Refused              the service responded with a problem: status, code, detail
-      UnexpectedResponse   a response that is not one of the service
+ServiceError
+  ServiceUnreachable   no connection, or a broken one
+    ServiceTimeout     connected, but no response within the time limit
+  Refused              the service responded with a problem: status, code, detail
+  UnexpectedResponse   a response that is not one of the service
 """
 
 from __future__ import annotations

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from io import BytesIO
 
+import pi_heif
 from PIL import Image, ImageOps
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-MAX_SIDE = 900  # pixels; twice the widest column of the page, for dense screens
+# Pillow reads AVIF itself and HEIC with this plugin.
+pi_heif.register_heif_opener()
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+MAX_SIDE = 960  # pixels; twice the width of the frame, for dense screens
 MAX_PIXELS = 50_000_000
 
 
-def preview(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes | None:
-    """Return an upright RGB copy as PNG or JPEG bytes, at most `MAX_SIDE` on the longer side.
+def preview(data: bytes, max_pixels: int = MAX_PIXELS, side: int = MAX_SIDE) -> bytes | None:
+    """Return an upright RGB copy as PNG or JPEG bytes, at most `side` on the longer side.
 
     None if the file cannot be drawn here or has more than `max_pixels`.
     """
@@ -24,15 +28,15 @@ def preview(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes | None:
         with Image.open(BytesIO(data), formats=FORMATS) as opened:
             if opened.width * opened.height > max_pixels:
                 return None
-            opened.draft("RGB", (MAX_SIDE, MAX_SIDE))
+            opened.draft("RGB", (side, side))
             upright = ImageOps.exif_transpose(opened)
-            return _encoded(upright)
+            return _encoded(upright, side)
     # Pillow's decoders raise ValueError, TypeError, SyntaxError, struct.error and more.
     except Exception:  # noqa: BLE001
         return None
 
 
-def _encoded(image: Image.Image) -> bytes:
+def _encoded(image: Image.Image, side: int) -> bytes:
     if image.mode.startswith("I"):
         # 16-bit grey: Pillow's own conversion to 8 bits clips instead of scaling.
         image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
@@ -45,7 +49,7 @@ def _encoded(image: Image.Image) -> bytes:
     if tiny:
         # A browser blurs an enlarged 32-pixel image; whole pixels show what the model sees.
         image = image.resize((image.width * 8, image.height * 8), Image.Resampling.NEAREST)
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    image.thumbnail((side, side))
     out = BytesIO()
     if tiny:
         image.save(out, "PNG")

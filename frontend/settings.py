@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 VARIABLE = "SERVICE_URL"
 KEY_VARIABLE = "FRONTEND_API_KEY"
+PUBLIC_VARIABLE = "FRONTEND_PUBLIC_SERVICE_URL"
 DEFAULT_URL = "http://127.0.0.1:8000"
 # The name that requests gives it.
 CA_VARIABLE = "REQUESTS_CA_BUNDLE"
@@ -24,11 +25,13 @@ class Settings:
 
     Attributes:
         service_url: root of the service, `http` or `https`, without a trailing slash.
+        public_url: the same service as visitors reach it, for code that they copy.
         api_key: of the page, for a service that needs keys; None: it sends none.
         ca_bundle: certificates of the authorities to trust with `https`; None: the usual ones.
     """
 
     service_url: str
+    public_url: str
     api_key: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
 
@@ -39,8 +42,11 @@ class Settings:
         Raises:
             SettingsError: names the variable, the expected and the received value.
         """
+        service_url = _checked_url(VARIABLE, environment.get(VARIABLE, "").strip() or DEFAULT_URL)
+        public_url = environment.get(PUBLIC_VARIABLE, "").strip()
         return cls(
-            service_url=_checked_url(environment.get(VARIABLE, "").strip() or DEFAULT_URL),
+            service_url=service_url,
+            public_url=_checked_url(PUBLIC_VARIABLE, public_url) if public_url else service_url,
             api_key=_checked_key(environment.get(KEY_VARIABLE, "").strip()) or None,
             ca_bundle=_checked_path(environment.get(CA_VARIABLE, "").strip()),
         )
@@ -65,8 +71,8 @@ def _checked_path(value: str) -> str | None:
     return value or None
 
 
-def _checked_url(value: str) -> str:
-    expected = f"{VARIABLE} must be the address of the service, like {DEFAULT_URL}"
+def _checked_url(variable: str, value: str) -> str:
+    expected = f"{variable} must be the address of the service, like {DEFAULT_URL}"
     try:
         parts = urlsplit(value)
         port = parts.port

@@ -1,7 +1,7 @@
 """The page's sentences in the visitor's language, and numbers as that language writes them.
 
-The English sentence in the code is the key; `LANGUAGE.po` in this folder has its translation, in the
-format of GNU gettext, which translators' programs read. A sentence without one stays English.
+The English sentence in the code is the key; `LANGUAGE.po` in this folder has its translation, in
+the format of GNU gettext, which translators' programs read. Without one it stays English.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Words:
             return f"{count} B"
         if count < 1_000_000:
             return f"{self.number(count / 1000)} kB"
-        return f"{self.number(count / 1_000_000, 1)} MB"
+        return f"{self.number(count / 1_000_000, 0 if count % 1_000_000 == 0 else 1)} MB"
 
     def several(self, items: list[str]) -> str:
         """`a, b and c`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
@@ -16,13 +16,25 @@ from frontend.client import ServiceClient
 
 URL = "http://service.invalid:8000"
 LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+NEW_ROUTES = frozenset({"/explain", "/compare", "/embed", "/feedback", "card"})
+SEEN = {
+    **{"left": 43.0, "top": 0.0, "width": 384.0, "height": 300.0},
+    **{"image_width": 451, "image_height": 300, "input_width": 32, "input_height": 32},
+    "crop": "center",
+}
 
 
 def problem(
     status: int, code: str, detail: str, retry_after: int | None = None
 ) -> requests.Response:
     """An `application/problem+json` response."""
-    body = {
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return respond(status, problem_body(status, code, detail), "application/problem+json", headers)
+
+
+def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:
+    """The document of a problem."""
+    return {
         "type": f"urn:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
         "status": status,
@@ -32,8 +44,6 @@ def problem(
         "error": detail,
         "request_id": "r-7",
     }
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return respond(status, body, "application/problem+json", headers)
 
 
 def respond(
@@ -70,6 +80,16 @@ SCORES = {
     TORCH["name"]: [0.9312, 0.0004, 0.0101, 0.0003, 0.0021, 0.0002, 0.0001, 0.0006, 0.0498, 0.0052],
     KERAS["name"]: [0.4873, 0.0007, 0.0096, 0.0011, 0.0013, 0.0004, 0.0003, 0.0005, 0.4911, 0.0077],
 }
+METRICS = """\
+http_requests_total{method="POST",route="/predict",status="200"} 40
+http_requests_total{method="POST",route="/predict",status="422"} 2
+http_request_duration_seconds_bucket{method="POST",route="/predict",le="0.01"} 20
+http_request_duration_seconds_bucket{method="POST",route="/predict",le="0.1"} 40
+http_request_duration_seconds_bucket{method="POST",route="/predict",le="+Inf"} 42
+resnet_queue_images{model="cifar10-resnet20-pytorch",version="1"} 3
+resnet_queue_max_images{model="cifar10-resnet20-pytorch",version="1"} 64
+resnet_worker_restarts_total{model="cifar10-resnet20-pytorch",version="1",reason="killed"} 1
+"""
 
 
 @dataclass
@@ -80,12 +100,18 @@ class FakeService(BaseAdapter):
         models: entries of `GET /models`.
         fail: path or model name -> makes the response, or raises what a broken connection raises.
         operations: decoding steps reported for every image.
+        uncertain: `uncertain_reason` of every answer; empty: it is certain.
+        older: a service without the routes and fields that came later.
+        feedback: whether it takes feedback.
         seen: the requests in the order of arrival.
     """
 
     models: list[dict[str, Any]] = field(default_factory=lambda: [TORCH, KERAS])
     fail: dict[str, Callable[[], requests.Response]] = field(default_factory=dict)
     operations: list[str] = field(default_factory=list)
+    uncertain: str = ""
+    older: bool = False
+    feedback: bool = True
     seen: list[requests.PreparedRequest] = field(default_factory=list)
 
     def client(self) -> ServiceClient:
@@ -102,51 +128,204 @@ class FakeService(BaseAdapter):
     ) -> requests.Response:
         self.seen.append(request)
         url = urlsplit(str(request.url))
-        path = url.path
-        if path in self.fail:
-            response = self.fail[path]()
-        elif path == "/readyz":
-            models = [
-                {key: model[key] for key in ("name", "version", "state")} for model in self.models
-            ]
-            response = respond(200, {"status": "ready", "models": models, "refused": []})
-        elif path == "/models":
-            response = respond(200, {"default": self.models[0]["name"], "models": self.models})
-        else:
-            query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            response = self.predict(query["model"], int(query["top_k"]))
+        response = self.route(url.path, parse_qs(url.query), request.body)
         response.request, response.url = request, str(request.url)
         return response
 
     def close(self) -> None:
         """Nothing is open."""
 
+    def route(
+        self, path: str, query: dict[str, list[str]], body: bytes | str | None
+    ) -> requests.Response:
+        """The response to one request."""
+        first = {key: values[0] for key, values in query.items()}
+        if path in self.fail:
+            return self.fail[path]()
+        if self.older and (path in NEW_ROUTES or path.endswith("/card")):
+            return problem(404, "not_found", "There is no such route.")
+        if path == "/readyz":
+            models = [
+                {key: model[key] for key in ("name", "version", "state")} for model in self.models
+            ]
+            return respond(200, {"status": "ready", "models": models, "refused": []})
+        if path == "/models":
+            return respond(200, {"default": self.models[0]["name"], "models": self.models})
+        if path == "/metrics":
+            return respond(200, METRICS.encode(), "text/plain; version=0.0.4")
+        if path.startswith("/models/"):
+            name = unquote(path.split("/")[2])
+            if path.endswith("/card"):
+                return respond(200, card(name))
+            return respond(
+                200, {"name": name, "labels": LABELS, "input": {"height": 32, "width": 32}}
+            )
+        if path == "/feedback":
+            return self.take_feedback(body)
+        if path == "/compare":
+            return self.compare(first.get("models"), int(first["top_k"]))
+        if path == "/explain":
+            return self.explain(first["model"])
+        return self.predict(first["model"], int(first["top_k"]))
+
     def predict(self, name: str, top_k: int) -> requests.Response:
         """The response of the model `name`, whatever the image."""
         if name in self.fail:
             return self.fail[name]()
+        return respond(200, self.predicted(name, top_k))
+
+    def predicted(self, name: str, top_k: int) -> dict[str, Any]:
+        """The document of an answer."""
         model = next(model for model in self.models if model["name"] == name)
         scores = SCORES.get(name, [0.91] + [0.01] * 9)
         best = sorted(range(len(LABELS)), key=lambda index: -scores[index])[:top_k]
+        newer = {
+            "uncertain": bool(self.uncertain),
+            "uncertain_reason": self.uncertain or None,
+            "seen": SEEN,
+        }
+        return {
+            "predictions": [
+                {"rank": rank, "index": index, "label": LABELS[index], "score": scores[index]}
+                for rank, index in enumerate(best, start=1)
+            ],
+            "model": {
+                key: model[key]
+                for key in ("name", "version", "framework", "runtime", "precision", "device")
+            },
+            "image": {
+                **{"format": "JPEG", "width": 451, "height": 300, "mode": "RGB"},
+                "operations": self.operations,
+            },
+            "timing_ms": {"decode": 2.1, "queue": 0.2, "inference": 7.4, "total": 10.3},
+            "request_id": "r-1",
+            **({} if self.older else newer),
+        }
+
+    def explain(self, name: str) -> requests.Response:
+        """A heat map with its maximum in the left upper corner."""
+        answer = self.predicted(name, 5)
         return respond(
             200,
             {
-                "predictions": [
-                    {"rank": rank, "index": index, "label": LABELS[index], "score": scores[index]}
-                    for rank, index in enumerate(best, start=1)
-                ],
-                "model": {
-                    key: model[key]
-                    for key in ("name", "version", "framework", "runtime", "precision", "device")
+                "label": answer["predictions"][0]["label"],
+                "index": answer["predictions"][0]["index"],
+                "score": answer["predictions"][0]["score"],
+                "heatmap": {
+                    **{"height": 2, "width": 2, "values": [[1.0, 0.4], [0.2, 0.0]]},
+                    **{"minimum": -0.5, "maximum": 9.25},
                 },
-                "image": {
-                    "format": "JPEG",
-                    "width": 384,
-                    "height": 384,
-                    "mode": "RGB",
-                    "operations": self.operations,
-                },
-                "timing_ms": {"decode": 2.1, "queue": 0.2, "inference": 7.4, "total": 10.3},
-                "request_id": "r-1",
+                **answer,
             },
         )
+
+    def compare(self, names: str | None, top_k: int) -> requests.Response:
+        """All models named, or all that are ready; one that fails has a problem in its place."""
+        wanted = (
+            [name.partition("@")[0] for name in names.split(",")]
+            if names
+            else [model["name"] for model in self.models if model["state"] == "ready"]
+        )
+        results: list[dict[str, Any]] = []
+        for name in wanted:
+            if name in self.fail:
+                failed = json.loads(self.fail[name]().raw.read())
+                results.append({"model": {"name": name, "version": 1}, "error": failed})
+            else:
+                results.append(self.predicted(name, top_k))
+        answers = [each for each in results if "predictions" in each]
+        labels: dict[str, list[str]] = {}
+        for each in answers:
+            labels.setdefault(each["predictions"][0]["label"], []).append(each["model"]["name"])
+        return respond(
+            200,
+            {
+                "results": results,
+                "agreement": {
+                    "same_label": len(labels) == 1 if len(answers) > 1 else None,
+                    "labels": labels,
+                    "comparable": True,
+                },
+                "divergences": [
+                    {"models": [TORCH["name"], KERAS["name"]], "jensen_shannon": 0.21}
+                ],
+                "image": answers[0]["image"],
+                "timing_ms": {"total": 12.0},
+                "request_id": "r-2",
+            },
+        )
+
+    def take_feedback(self, body: bytes | str | None) -> requests.Response:
+        """204 for feedback, 422 for an empty document, 404 where it is off."""
+        if not self.feedback:
+            return problem(404, "feedback_off", "SERVICE_FEEDBACK_FILE is not set.")
+        if "right" not in json.loads(body or "{}"):
+            return problem(422, "invalid_parameter", "right: it is missing.")
+        return respond(204, b"")
+
+
+def card(name: str) -> dict[str, Any]:
+    """The card of a model."""
+    return {
+        "name": name,
+        "version": 1,
+        "description": "ResNet-20 for photos of ten things, at 32 by 32 pixels.",
+        "licence": "Apache-2.0",
+        "limits": ["Trained on tiny pictures: photos from elsewhere do worse."],
+        "data": {"dataset": "CIFAR-10", "train_samples": 49000},
+        "evaluations": [
+            {
+                "split": "test",
+                "samples": 10000,
+                "artifact": "source",
+                "accuracy": 0.8865,
+                "interval_95": [0.8801, 0.8926],
+                "per_class": [
+                    {
+                        "label": label,
+                        "samples": 1000,
+                        "correct": 850 + 10 * index,
+                        "interval_95": [0.82 + index / 100, 0.88 + index / 100],
+                    }
+                    for index, label in enumerate(LABELS)
+                ],
+                "confusion": [
+                    [true, predicted, 850 + 10 * true if true == predicted else 7]
+                    for true in range(10)
+                    for predicted in range(10)
+                ],
+                "reliability": [
+                    {
+                        "low": step / 10,
+                        "high": (step + 1) / 10,
+                        "samples": 100 + 80 * step,
+                        "mean_score": step / 10 + 0.05,
+                        "accuracy": step / 10 + 0.02,
+                    }
+                    for step in range(10)
+                ],
+                "calibration_error": 0.0084,
+            }
+        ],
+        "artifacts": [
+            {
+                **{"id": "source", "precision": "fp32", "accuracy": 0.8865},
+                "interval_95": [0.8801, 0.8926],
+                **{"latency_ms": 3.4, "images_per_second": 900.0, "bytes": 1_100_000},
+            },
+            {
+                **{"id": "openvino-int8", "precision": "int8", "accuracy": 0.8864},
+                "interval_95": [0.88, 0.8925],
+                **{"latency_ms": 0.86, "images_per_second": 4000.0, "bytes": 300_000},
+            },
+        ],
+        "comparisons": [
+            {
+                "model": KERAS["name"] if name == TORCH["name"] else TORCH["name"],
+                "samples": 10000,
+                "agreement": 0.91,
+                "right_when_disagree": [0.41, 0.43],
+                "p_value": 0.31,
+            }
+        ],
+    }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from frontend.client import (
+from frontend.errors import (
     Refused,
     ServiceError,
     ServiceTimeout,

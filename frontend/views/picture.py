@@ -1,0 +1,120 @@
+"""The picture with its tools, as both Classify and Compare show it."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import streamlit as st
+
+from frontend import preview
+from frontend.choice import MOST_BYTES, InputImage, serial
+from frontend.messages import Message
+from frontend.samples import SAMPLES
+from frontend.words import Words
+
+THUMBNAIL = 120  # pixels; twice as many as the page gives it, for dense screens
+
+
+def shown(image: InputImage | None, words: Words, *, accepted: bool) -> dict[str, Any]:
+    """What the component needs to draw `image`.
+
+    Args:
+        image: the chosen one; None: the browser has refused it and shows why.
+        words: the visitor's language.
+        accepted: the service has read it, so that its limits hold for the page's own copy too.
+    """
+    drawn: dict[str, Any] = {
+        "kind": "answer",
+        "language": words.language,
+        "serial": serial(),
+        "view": "picture",
+        "views": {},
+        "words": _words(words),
+        "samples": [
+            {
+                "name": sample.name,
+                "src": _thumbnail(sample.file),
+                "alt": words(sample.alt),
+                "chosen": image is not None and image.sample is sample,
+            }
+            for sample in SAMPLES
+        ],
+        "most_bytes": MOST_BYTES,
+        "hint": words(
+            "Drop a picture anywhere. JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF; up to {size}. "
+            "Pictures are not kept.",
+            size=words.file_size(MOST_BYTES),
+        ),
+    }
+    if image is None:
+        return drawn
+    drawn["alt"] = words(image.sample.alt) if image.sample else image.name
+    if accepted or image.sample is not None:
+        copy = _preview(image.digest, image.data)
+        if copy is None:
+            drawn["undrawn"] = words("This picture can't be drawn here. The answer holds.")
+        else:
+            drawn["src"] = data_url(copy)
+    return drawn
+
+
+def refusal(trouble: Message) -> dict[str, str]:
+    """Why a picture was refused, in place of it."""
+    return {
+        "title": trouble.title,
+        "text": trouble.advice,
+        "reference": trouble.reference,
+    }
+
+
+def data_url(image: bytes) -> str:
+    """A JPEG or PNG file as a `data:` URL."""
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _words(words: Words) -> dict[str, str]:
+    return {
+        "title": words("What is in this picture?"),
+        "skip": words("Skip to the answer"),
+        "panel": words("Answer"),
+        "drop": words("Drop a picture here, choose one, or take a sample."),
+        "drawn_later": words("This kind of picture is drawn here with its answer."),
+        "crop": words("The model saw this part"),
+        "seen": words("what the model sees"),
+        "heat": words("Where the model looked is bright, the rest is dark"),
+        "switch": words("Show"),
+        "choose": words("Choose …"),
+        "camera": words("Camera"),
+        "paste": words("Paste"),
+        "take": words("Take the picture"),
+        "cancel": words("Cancel"),
+        "photo": words("photo"),
+        "pasted": words("pasted"),
+        "no_camera": words("There is no camera, or this page may not use it."),
+        "nothing_to_paste": words("There is no picture to paste: copy one first."),
+        "paste_by_keys": words("Press Ctrl+V, on a Mac ⌘V: the picture is taken from there."),
+        "sending": words("Sending the picture …"),
+        "no_picture": words("No picture"),
+        "another": words("Choose another picture, or a sample."),
+        "too_large": words("This picture is too large"),
+        "too_large_text": words(
+            "It has more than {size}. Choose a smaller one, or save it with fewer pixels.",
+            size=words.file_size(MOST_BYTES),
+        ),
+        "copied": words("The link is copied."),
+        "by_hand": words("The link is in the address bar: copy it from there."),
+    }
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _preview(key: str, _data: bytes) -> bytes | None:  # noqa: ARG001 - Streamlit's cache key
+    # Hashing 20 MB again on every redraw would be noticeable.
+    return preview.preview(_data)
+
+
+@st.cache_data(show_spinner=False)
+def _thumbnail(file: str) -> str:
+    sample = next(each for each in SAMPLES if each.file == file)
+    return data_url(preview.preview(sample.read(), side=THUMBNAIL) or b"")
