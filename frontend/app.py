@@ -68,8 +68,9 @@ def _title(text: str) -> str:
     width = 8.4 * len(text)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="32" role="img">'
-        f'<text x="0" y="22" font-family="Source Sans, Source Sans Pro, sans-serif" font-size="17" '
-        f'font-weight="700" fill="{colour}" textLength="{width - 4}">{html.escape(text)}</text></svg>'
+        '<text x="0" y="22" font-family="Source Sans, sans-serif" font-size="17" '
+        f'font-weight="700" fill="{colour}" textLength="{width - 4}">{html.escape(text)}</text>'
+        "</svg>"
     )
 
 

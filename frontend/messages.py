@@ -106,6 +106,9 @@ def _refused(error: Refused, words: Words) -> Message:
             words("The service is going down"),
             words("It is restarting.") + f" {again}",
         )
+    elif problem.code in ("not_found", "method_not_allowed"):
+        title = words("This service can't do that")
+        advised = words("It is older than this page.")
     elif problem.code == "deadline_exceeded":
         title = words("The service takes too long")
         advised = words("It is under load.") + f" {again}"

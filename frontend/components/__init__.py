@@ -27,6 +27,12 @@ _scene = st.components.v2.component(
 _corner = st.components.v2.component(
     "page.corner", js=_text("elements.js", "corner.js"), css=_text("corner.css")
 )
+_many = st.components.v2.component(
+    "page.many", js=_text("elements.js", "many.js"), css=_text("many.css")
+)
+_grid = st.components.v2.component(
+    "page.grid", js=_text("elements.js", "grid.js"), css=_text("many.css")
+)
 
 
 def scene(key: str, data: dict[str, Any], **triggers: Callable[[Any], None]) -> None:
@@ -38,6 +44,22 @@ def scene(key: str, data: dict[str, Any], **triggers: Callable[[Any], None]) -> 
         triggers: by name (`file`, `sample`, `view`, `action`), what is called with its value.
     """
     _mount(_scene, key, data, triggers)
+
+
+def many(key: str, data: dict[str, Any], **triggers: Callable[[Any], None]) -> None:
+    """Draw the way in for many pictures.
+
+    Args:
+        key: of the component.
+        data: what `many.js` draws.
+        triggers: `files` gets a few files at a time; `stop`.
+    """
+    _mount(_many, key, data, triggers)
+
+
+def grid(key: str, data: dict[str, Any], **triggers: Callable[[Any], None]) -> None:
+    """Draw thumbnails with their answers; the trigger `open` gets the file of one."""
+    _mount(_grid, key, data, triggers)
 
 
 def corner(key: str, data: dict[str, Any], **triggers: Callable[[Any], None]) -> None:

@@ -9,7 +9,7 @@ function el(tag, properties = {}, ...children) {
     else node.setAttribute(name, value === true ? "" : value);
   }
   // Text only ever becomes a text node: a label or a file name can't be markup.
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 
@@ -17,7 +17,7 @@ function el(tag, properties = {}, ...children) {
 function redraw(place, ...children) {
   const root = place.getRootNode();
   const focused = place.contains(root.activeElement) ? root.activeElement.dataset.id : null;
-  place.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined));
+  place.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   if (focused) place.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 

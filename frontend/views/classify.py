@@ -7,26 +7,17 @@ from typing import Any
 
 import streamlit as st
 
-from frontend import components
-from frontend.choice import (
-    InputImage,
-    chosen,
-    option,
-    set_option,
-    take_file,
-    take_sample,
-    write_address,
-)
+from frontend.choice import InputImage, chosen, option, set_option, write_address
 from frontend.client import TimedPrediction
 from frontend.errors import Refused, ServiceError
-from frontend.messages import Message, message
+from frontend.messages import message
 from frontend.responses import Explanation, ModelSummary
 from frontend.views import answer, dialogs, picture
 from frontend.visit import Visit, described, is_kept, kept, try_again
 
 KEY = "classify"
 TOP_K = 5  # labels shown at first
-CROSSED = ("picture", "seen", "heat")
+VIEWS = ("picture", "seen", "heat")
 
 
 def draw(visit: Visit) -> None:
@@ -36,35 +27,36 @@ def draw(visit: Visit) -> None:
     trouble = visit.trouble()
     if trouble is not None:
         with place:
-            _scene(visit, image, {}, _troubled(trouble))
+            picture.draw(KEY, image, visit.words, picture.trouble_panel(trouble))
         try_again(visit, trouble.wait_s)
         return
     model, shown = _options(visit)
+    _address(image)
     with place:
         if image is None:
-            _scene(visit, None, {}, _empty(visit))
+            picture.draw(KEY, None, visit.words, picture.empty_panel(visit.words))
         else:
             _answered(visit, image, model, shown)
 
 
 def _answered(visit: Visit, image: InputImage, model: ModelSummary, shown: int) -> None:
+    words = visit.words
     query = {"model": model.name, "version": model.version, "top_k": _asked(model, shown)}
-    key = f"answer {image.digest} {sorted(query.items())}"
-    failed: dict[str, Message] = st.session_state.setdefault("failed", {})
-    if key in failed:
-        _failed(visit, image, key, failed[key])
-        return
-    if not is_kept(key):
-        # The picture is drawn now, and the answer in the run after this one.
-        _scene(visit, image, {}, {"state": "waiting", "title": visit.words("Looking at it …")})
-        try:
-            kept(key, lambda: visit.client.predict(image.data, **query))
-        except ServiceError as exc:
-            failed.clear()
-            failed[key] = message(exc, visit.words)
-        st.rerun()
-    timed = kept(key, lambda: visit.client.predict(image.data, **query))
-    _shown(visit, image, model, timed, shown, query)
+    key = f"answer {image.digest} {query}"
+    found = picture.answer(
+        key,
+        words,
+        lambda: visit.client.predict(image.data, **query),
+        lambda: picture.draw(KEY, image, words, picture.waiting_panel(words)),
+    )
+    if isinstance(found, TimedPrediction):
+        _shown(visit, image, model, found, shown, query)
+    elif found.about == "picture":
+        refusal = picture.refusal(found)
+        picture.draw(KEY, image, words, picture.empty_panel(words), refusal=refusal)
+    else:
+        picture.draw(KEY, image, words, picture.trouble_panel(found))
+        try_again(visit, found.wait_s, then=partial(picture.forget_failure, key))
 
 
 def _shown(
@@ -76,19 +68,18 @@ def _shown(
     query: dict[str, str | int],
 ) -> None:
     record = visit.record(model)
+    labels = (record.labels if record else None) or []
     panel = answer.panel(
         timed,
         size=len(image.data),
         shown=shown,
-        labels=(record.labels if record else None) or [],
+        labels=labels,
         card=visit.card(model),
         words=visit.words,
     )
-    request_id = timed.response.request_id
-    panel["actions"] = _actions(visit, request_id)
-    extra = _views(visit, image, timed, query)
-    _scene(visit, image, extra, panel, accepted=True)
-    labels = (record.labels if record else None) or []
+    panel["actions"] = _actions(visit, timed.response.request_id)
+    views = _views(visit, image, timed, query)
+    picture.draw(KEY, image, visit.words, panel, accepted=True, act=_act, **views)
     wanted = st.session_state.pop("dialog", None)
     if wanted == "code":
         dialogs.code(visit, image, query)
@@ -109,12 +100,12 @@ def _views(
     words = visit.words
     views = {"picture": words("Picture"), "seen": words("What it sees")}
     key = f"heat {image.digest} {query['model']} {query['version']}"
-    explained: Explanation | None = None
-    if option("view") == "heat":
-        explained = kept(key, lambda: _explained(visit, image, query))
+    explained = explain(visit, image, query, key) if option("view") == "heat" else None
     if not is_kept(key) or explained is not None:
         views["heat"] = words("Where it looked")
     view = option("view", "picture")
+    if view == "heat" and explained is None:
+        view = "picture"
     return {
         "view": view if view in views else "picture",
         "views": views,
@@ -123,14 +114,25 @@ def _views(
     }
 
 
-def _explained(visit: Visit, image: InputImage, query: dict[str, str | int]) -> Explanation | None:
+def explain(
+    visit: Visit, image: InputImage, query: dict[str, str | int], key: str
+) -> Explanation | None:
+    """Where the model looked, kept as `key`; None without a heat map, and during an outage."""
+
+    def ask() -> Explanation | None:
+        try:
+            return visit.client.explain(image.data, model=query["model"], version=query["version"])
+        except Refused as exc:
+            if exc.problem.status in (404, 405, 422):
+                return None  # an older service, or a network without a heat map: for good
+            raise
+
     try:
-        return visit.client.explain(image.data, model=query["model"], version=query["version"])
-    except Refused as exc:
-        if exc.problem.status in (404, 405, 422):
-            # An older service, or a model without a heat map: the view is not offered any more.
-            return None
-        raise
+        return kept(key, ask)
+    except ServiceError as exc:
+        # The answer stands; the switch is still there, to try again.
+        st.toast(message(exc, visit.words).title)
+        return None
 
 
 def _actions(visit: Visit, request_id: str) -> list[dict[str, str]]:
@@ -148,58 +150,21 @@ def _actions(visit: Visit, request_id: str) -> list[dict[str, str]]:
     return actions
 
 
-def _failed(visit: Visit, image: InputImage, key: str, trouble: Message) -> None:
-    failed = st.session_state["failed"]
-    if trouble.about == "picture":
-        _scene(visit, image, {"refusal": picture.refusal(trouble)}, _empty(visit))
-        return
-    _scene(visit, image, {}, _troubled(trouble))
-    try_again(visit, trouble.wait_s, then=partial(failed.pop, key, None))
+def _act(action: str) -> None:
+    st.session_state["dialog"] = action
 
 
-def _troubled(trouble: Message) -> dict[str, Any]:
-    return {"state": "trouble", "title": trouble.title, "text": trouble.advice}
-
-
-def _empty(visit: Visit) -> dict[str, Any]:
-    words = visit.words
-    return {
-        "state": "empty",
-        "title": words("No picture"),
-        "text": words("Choose another picture, or a sample."),
-    }
-
-
-def _scene(
-    visit: Visit,
-    image: InputImage | None,
-    extra: dict[str, Any],
-    panel: dict[str, Any],
-    *,
-    accepted: bool = False,
-) -> None:
-    data = picture.shown(image, visit.words, accepted=accepted)
-    components.scene(
-        KEY,
-        {**data, **extra, "panel": panel},
-        file=take_file,
-        sample=take_sample,
-        view=partial(set_option, "view"),
-        action=_act,
-    )
+def _address(image: InputImage | None) -> None:
     write_address(
         {
             "model": option("model"),
             "version": option("version"),
+            # A picture of the visitor is not kept, so no link has it.
             "sample": image.sample.name if image is not None and image.sample else "",
-            "view": option("view") if option("view") in CROSSED[1:] else "",
+            "view": option("view") if option("view") in VIEWS[1:] else "",
             "lang": option("lang"),
         }
     )
-
-
-def _act(action: str) -> None:
-    st.session_state["dialog"] = action
 
 
 def _options(visit: Visit) -> tuple[ModelSummary, int]:

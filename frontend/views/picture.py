@@ -3,17 +3,106 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import streamlit as st
 
-from frontend import preview
-from frontend.choice import MOST_BYTES, InputImage, serial
-from frontend.messages import Message
+from frontend import components, preview
+from frontend.choice import (
+    MOST_BYTES,
+    InputImage,
+    serial,
+    set_option,
+    take_file,
+    take_sample,
+)
+from frontend.errors import ServiceError
+from frontend.messages import Message, message
 from frontend.samples import SAMPLES
+from frontend.visit import is_kept, kept
 from frontend.words import Words
 
+Value = TypeVar("Value")
+
 THUMBNAIL = 120  # pixels; twice as many as the page gives it, for dense screens
+
+
+def draw(
+    key: str,
+    image: InputImage | None,
+    words: Words,
+    panel: dict[str, Any],
+    *,
+    accepted: bool = False,
+    act: Callable[[str], None] | None = None,
+    **extra: Any,
+) -> None:
+    """Draw the picture, the ways to another one, and `panel` beside it.
+
+    Args:
+        key: of the component.
+        image: as `shown`.
+        words: the visitor's language.
+        panel: what stands beside the picture.
+        accepted: as `shown`.
+        act: called with the id of a button of the panel.
+        extra: more data of the component: `kind`, `view`, `views`, `seen`, `heat`, `refusal`.
+    """
+    components.scene(
+        key,
+        {**shown(image, words, accepted=accepted), **extra, "panel": panel},
+        file=take_file,
+        sample=take_sample,
+        view=partial(set_option, "view"),
+        action=act or (lambda _: None),
+    )
+
+
+def answer(
+    key: str, words: Words, ask: Callable[[], Value], waiting: Callable[[], None]
+) -> Value | Message:
+    """What the service says about a picture, asked once; or why it says nothing.
+
+    The picture is drawn first, by `waiting`; the answer is drawn by the run after that one.
+    """
+    failed: dict[str, Message] = st.session_state.setdefault("failed", {})
+    if key in failed:
+        return failed[key]
+    if not is_kept(key):
+        waiting()
+        try:
+            kept(key, ask)
+        except ServiceError as exc:
+            failed.clear()
+            failed[key] = message(exc, words)
+        st.rerun()
+    return kept(key, ask)
+
+
+def forget_failure(key: str) -> None:
+    """Let `answer` ask again."""
+    st.session_state.get("failed", {}).pop(key, None)
+
+
+def trouble_panel(trouble: Message) -> dict[str, Any]:
+    """Why there is no answer, and what the page does about it."""
+    return {"state": "trouble", "title": trouble.title, "text": trouble.advice}
+
+
+def empty_panel(words: Words) -> dict[str, Any]:
+    """Beside a file that was refused: no answer, not an old one either."""
+    return {
+        "state": "empty",
+        "title": words("No picture"),
+        "text": words("Choose another picture, or a sample."),
+    }
+
+
+def waiting_panel(words: Words) -> dict[str, Any]:
+    """Until the answer is there."""
+    return {"state": "waiting", "title": words("Looking at it …")}
 
 
 def shown(image: InputImage | None, words: Words, *, accepted: bool) -> dict[str, Any]:

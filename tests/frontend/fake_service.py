@@ -18,8 +18,14 @@ URL = "http://service.invalid:8000"
 LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 NEW_ROUTES = frozenset({"/explain", "/compare", "/embed", "/feedback", "card"})
 SEEN = {
-    **{"left": 43.0, "top": 0.0, "width": 384.0, "height": 300.0},
-    **{"image_width": 451, "image_height": 300, "input_width": 32, "input_height": 32},
+    "left": 43.0,
+    "top": 0.0,
+    "width": 384.0,
+    "height": 300.0,
+    "image_width": 451,
+    "image_height": 300,
+    "input_width": 32,
+    "input_height": 32,
     "crop": "center",
 }
 
@@ -194,7 +200,10 @@ class FakeService(BaseAdapter):
                 for key in ("name", "version", "framework", "runtime", "precision", "device")
             },
             "image": {
-                **{"format": "JPEG", "width": 451, "height": 300, "mode": "RGB"},
+                "format": "JPEG",
+                "width": 451,
+                "height": 300,
+                "mode": "RGB",
                 "operations": self.operations,
             },
             "timing_ms": {"decode": 2.1, "queue": 0.2, "inference": 7.4, "total": 10.3},
@@ -212,8 +221,11 @@ class FakeService(BaseAdapter):
                 "index": answer["predictions"][0]["index"],
                 "score": answer["predictions"][0]["score"],
                 "heatmap": {
-                    **{"height": 2, "width": 2, "values": [[1.0, 0.4], [0.2, 0.0]]},
-                    **{"minimum": -0.5, "maximum": 9.25},
+                    "height": 2,
+                    "width": 2,
+                    "values": [[1.0, 0.4], [0.2, 0.0]],
+                    "minimum": -0.5,
+                    "maximum": 9.25,
                 },
                 **answer,
             },
@@ -246,9 +258,7 @@ class FakeService(BaseAdapter):
                     "labels": labels,
                     "comparable": True,
                 },
-                "divergences": [
-                    {"models": [TORCH["name"], KERAS["name"]], "jensen_shannon": 0.21}
-                ],
+                "divergences": [{"models": [TORCH["name"], KERAS["name"]], "jensen_shannon": 0.21}],
                 "image": answers[0]["image"],
                 "timing_ms": {"total": 12.0},
                 "request_id": "r-2",
@@ -309,14 +319,22 @@ def card(name: str) -> dict[str, Any]:
         ],
         "artifacts": [
             {
-                **{"id": "source", "precision": "fp32", "accuracy": 0.8865},
+                "id": "source",
+                "precision": "fp32",
+                "accuracy": 0.8865,
                 "interval_95": [0.8801, 0.8926],
-                **{"latency_ms": 3.4, "images_per_second": 900.0, "bytes": 1_100_000},
+                "latency_ms": 3.4,
+                "images_per_second": 900.0,
+                "bytes": 1_100_000,
             },
             {
-                **{"id": "openvino-int8", "precision": "int8", "accuracy": 0.8864},
+                "id": "openvino-int8",
+                "precision": "int8",
+                "accuracy": 0.8864,
                 "interval_95": [0.88, 0.8925],
-                **{"latency_ms": 0.86, "images_per_second": 4000.0, "bytes": 300_000},
+                "latency_ms": 0.86,
+                "images_per_second": 4000.0,
+                "bytes": 300_000,
             },
         ],
         "comparisons": [
