@@ -54,7 +54,7 @@ class Visit:
             return Message(
                 "wait",
                 self.words("No model is ready"),
-                self.words("The view “Models” says why. This page tries again by itself."),
+                self.words("The view “Status” says why. This page tries again by itself."),
             )
         return None
 

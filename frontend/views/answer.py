@@ -143,19 +143,15 @@ def input_size(seen: Seen, words: Words) -> str:
 
 def _summary(timed: TimedPrediction, card: Card | None, words: Words) -> str:
     model = timed.response.model
-    parts = [
-        words.milliseconds(timed.response.timing_ms.total),
-        f"{model.name} v{model.version}",
-    ]
+    parts = [words.milliseconds(timed.response.timing_ms.total), f"{model.name} v{model.version}"]
     tested = card.tested if card else None
     if tested is not None:
-        parts.append(
-            words(
-                "right for {share} of {n} test pictures",
-                share=words.percent(tested.accuracy),
-                n=words.number(tested.samples),
-            )
+        right = words(
+            "right for {share} of {n} test pictures",
+            share=words.percent(tested.accuracy),
+            n=words.number(tested.samples),
         )
+        parts.append(right)
     return " · ".join(parts)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from frontend import components
-from frontend.pictures import Picture, accuracy, as_csv, as_json, confusions
+from frontend.views.collection import Picture, accuracy, as_csv, as_json, confusions
 from frontend.views.picture import data_url
 from frontend.words import Words
 

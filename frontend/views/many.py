@@ -16,9 +16,9 @@ from frontend import components, preview
 from frontend.choice import MOST_BYTES, take_file
 from frontend.errors import Refused, ServiceError
 from frontend.messages import message
-from frontend.pictures import Picture, difference_hash, grouped, truth
 from frontend.responses import ModelSummary
 from frontend.views import gallery
+from frontend.views.collection import Picture, difference_hash, grouped, truth
 from frontend.visit import Visit, show_trouble, try_again
 from frontend.words import Words
 

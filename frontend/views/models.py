@@ -6,11 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from frontend import charts
 from frontend.cards import Card, Evaluation
 from frontend.choice import option, set_option, write_address
 from frontend.messages import escaped
 from frontend.responses import ModelRecord, ModelSummary
+from frontend.views import charts
 from frontend.visit import Visit, described, show_trouble
 from frontend.words import Words
 

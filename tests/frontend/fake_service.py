@@ -288,7 +288,7 @@ def card(name: str) -> dict[str, Any]:
                 "split": "test",
                 "samples": 10000,
                 "artifact": "source",
-                "accuracy": 0.8865,
+                "accuracy": 0.8871,
                 "interval_95": [0.8801, 0.8926],
                 "per_class": [
                     {
@@ -321,7 +321,7 @@ def card(name: str) -> dict[str, Any]:
             {
                 "id": "source",
                 "precision": "fp32",
-                "accuracy": 0.8865,
+                "accuracy": 0.8871,
                 "interval_95": [0.8801, 0.8926],
                 "latency_ms": 3.4,
                 "images_per_second": 900.0,

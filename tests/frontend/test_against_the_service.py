@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
-from frontend.client import Refused, ServiceClient, open_session
+from frontend.client import ServiceClient, open_session
+from frontend.errors import Refused
 from tests.bundles import colour_picture, png
+from tests.frontend.pages import drawn, messages, opened, panel, upload
 from tests.frontend.servers import serve_models
-from tests.frontend.test_page import charts, messages, page
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,6 @@ def client(both_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         open_session(url) as session,
     ):
         yield ServiceClient(session, url)
-
-
-def opened(client: ServiceClient) -> AppTest:
-    return AppTest.from_function(page, args=(client,), default_timeout=90).run()
 
 
 def test_both_models_are_ready_and_the_default_is_first(client: ServiceClient) -> None:
@@ -37,27 +33,13 @@ def test_both_models_are_ready_and_the_default_is_first(client: ServiceClient) -
 
 @pytest.mark.parametrize("label", ["blue", "green", "red"])
 def test_an_uploaded_image_gets_its_label(client: ServiceClient, label: str) -> None:
-    app = opened(client)
-
-    app.file_uploader[0].upload(f"{label}.png", png(colour_picture(label)), "image/png").run()
+    app = upload(opened(client), f"{label}.png", png(colour_picture(label)))
 
     assert not app.exception
-    assert messages(app) == ""
-    assert f"1. {label}, " in charts(app)[0]
-    assert any("PNG · 40 by 48 pixels · RGB" in caption.value for caption in app.caption)
-
-
-def test_both_frameworks_agree_about_an_image(client: ServiceClient) -> None:
-    app = opened(client)
-    app.file_uploader[0].upload("green.png", png(colour_picture("green")), "image/png").run()
-
-    app.session_state["view"] = "Compare models"
-    app.run()
-
-    assert not app.exception
-    assert len(charts(app)) == 2
-    assert any("Both models say green" in element.value for element in app.markdown)
-    assert {metric.label: metric.value for metric in app.metric}["Shared of the first 3"] == "100 %"
+    assert panel(app)["bars"][0]["label"] == label
+    assert ["Picture", panel(app)["details"][0][1]] == panel(app)["details"][0]
+    assert "PNG · 40 by 48 pixels · RGB" in panel(app)["details"][0][1]
+    assert "knows 3 things" in panel(app)["knows"]
 
 
 @pytest.mark.parametrize(
@@ -66,22 +48,21 @@ def test_both_frameworks_agree_about_an_image(client: ServiceClient) -> None:
         (b"%PDF-1.7 not a picture", 415, "unsupported_image_type"),
         (png(colour_picture("red"))[:300], 422, "unreadable_image"),
         (png(colour_picture("red")) + bytes(20_000_000), 413, "request_too_large"),
+        (b"", 400, "malformed_request"),
     ],
-    ids=["not-an-image", "truncated", "too-large"],
+    ids=["not-an-image", "truncated", "too-large", "empty"],
 )
 def test_the_error_text_of_the_service_reaches_the_visitor(
     client: ServiceClient, data: bytes, status: int, code: str
 ) -> None:
-    app = opened(client)
-
-    app.file_uploader[0].upload("bad.png", data, "image/png").run()
+    app = upload(opened(client), "bad.png", data)
 
     assert not app.exception
-    assert code in messages(app)
+    assert code in drawn(app)["refusal"]["reference"]
     with pytest.raises(Refused) as refused:
         client.predict(data, model="tiny-torch", version=1, top_k=3)
     assert refused.value.problem.status == status
-    assert str(refused.value).replace("\n", " ") in messages(app)
+    assert str(refused.value) in drawn(app)["refusal"]["reference"]
 
 
 def test_an_unknown_model_is_a_404_that_names_the_existing_ones(client: ServiceClient) -> None:
@@ -89,3 +70,14 @@ def test_an_unknown_model_is_a_404_that_names_the_existing_ones(client: ServiceC
         client.predict(png(colour_picture("red")), model="unknown", version=1, top_k=3)
 
     assert refused.value.problem.status == 404
+
+
+def test_the_status_view_reads_the_metrics_of_the_service(client: ServiceClient) -> None:
+    client.predict(png(colour_picture("red")), model="tiny-torch", version=1, top_k=3)
+
+    app = opened(client, "status")
+
+    assert "The service is ready" in messages(app)
+    metrics = {metric.label: metric.value for metric in app.metric}
+    assert int(metrics["Pictures answered"]) >= 1
+    assert "ms" in metrics["Half are faster than"]

@@ -8,14 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from frontend.client import (
-    Refused,
-    ServiceClient,
-    ServiceTimeout,
-    ServiceUnreachable,
-    UnexpectedResponse,
-    open_session,
-)
+from frontend.cards import Failed
+from frontend.client import ServiceClient, open_session
+from frontend.errors import Refused, ServiceTimeout, ServiceUnreachable, UnexpectedResponse
 from tests.frontend.fake_service import KERAS, TORCH, FakeService, listed, problem, respond
 
 LAST = b"the last connection"
@@ -153,6 +148,40 @@ class Listener:
         for connection in self._open:
             connection.close()
         return self._received
+
+
+@pytest.mark.parametrize(
+    ("fake", "takes"),
+    [
+        (FakeService(), True),
+        (FakeService(feedback=False), False),
+        (FakeService(older=True), False),
+    ],
+    ids=["on", "off", "older"],
+)
+def test_whether_feedback_is_kept_is_asked_without_giving_any(
+    fake: FakeService, takes: bool
+) -> None:
+    assert fake.client().takes_feedback() is takes
+    assert fake.requests_to("/feedback")[0].body == b"{}"
+
+
+def test_one_failed_model_of_a_comparison_keeps_its_problem() -> None:
+    fake = FakeService(fail={KERAS["name"]: lambda: problem(503, "worker_died", "It ended.")})
+
+    found = fake.client().compare(b"image", top_k=3)
+
+    assert [each.key for each in found.answers] == ["cifar10-resnet20-pytorch v1"]
+    (failed,) = (each for each in found.results if isinstance(each, Failed))
+    assert (failed.model.name, failed.error.code) == (KERAS["name"], "worker_died")
+
+
+def test_the_card_and_the_record_of_a_model_are_asked_by_version() -> None:
+    fake = FakeService()
+
+    assert fake.client().card(TORCH["name"], 3).tested is not None
+    assert fake.client().record(TORCH["name"], 3).labels
+    assert [urlsplit(str(request.url)).query for request in fake.seen] == ["version=3"] * 2
 
 
 def free_port() -> int:

@@ -11,6 +11,7 @@ from frontend.errors import (
 )
 from frontend.messages import escaped, message
 from frontend.responses import Problem
+from frontend.words import ENGLISH, LANGUAGES, words
 
 
 def refused(status: int, code: str, retry_after: int | None = None) -> Refused:
@@ -21,48 +22,51 @@ def refused(status: int, code: str, retry_after: int | None = None) -> Refused:
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "code", "about", "title"),
     [
-        (404, "does not know"),
-        (413, "too large"),
-        (415, "not a picture"),
-        (422, "could not read"),
-        (401, "does not know this page"),
-        (429, "busy"),
-        (503, "not ready"),
-        (500, "A title"),
+        (400, "malformed_request", "picture", "can't be read"),
+        (401, "unauthorized", "service", "does not know this page"),
+        (404, "unknown_model", "service", "model is gone"),
+        (404, "not_found", "service", "can't do that"),
+        (413, "image_too_large", "picture", "too large"),
+        (415, "unsupported_image_type", "picture", "not a picture"),
+        (422, "unreadable_image", "picture", "can't be read"),
+        (422, "invalid_parameter", "service", ""),
+        (429, "queue_full", "wait", "Too many"),
+        (500, "internal_error", "wait", "no answer"),
+        (503, "not_ready", "wait", "not ready"),
+        (503, "draining", "wait", "going down"),
+        (504, "deadline_exceeded", "wait", "too long"),
     ],
 )
-def test_each_refusal_says_what_happened_with_detail_code_and_request(
-    status: int, words: str
+def test_each_refusal_says_what_happened_and_whether_waiting_helps(
+    status: int, code: str, about: str, title: str
 ) -> None:
-    shown = message(refused(status, "some_code"))
+    shown = message(refused(status, code), ENGLISH)
 
-    assert words in shown.title
-    assert shown.detail == "What happened."
-    assert shown.reference == "some_code · request r-7"
-    assert "What happened." in shown.markdown()
-    assert "some_code" in shown.markdown()
-
-
-def test_the_advised_wait_is_that_of_the_service() -> None:
-    assert "in 1 second." in message(refused(429, "queue_full", 1)).advice
-    assert "in 8 seconds." in message(refused(503, "not_ready", 8)).advice
-    assert message(refused(503, "not_ready", 8)).level == "warning"
+    assert shown.about == about
+    assert title in shown.title
+    assert shown.reference == f"What happened. · {code} · request r-7"
+    assert code in shown.markdown().replace("\\", "")
+    # A visitor can start nothing.
+    assert "make" not in shown.advice
+    if about == "wait":
+        assert "again by itself" in shown.advice
 
 
-def test_draining_and_loading_have_different_messages() -> None:
-    assert "shutting down" in message(refused(503, "draining")).title
+def test_the_page_waits_as_long_as_the_service_wants() -> None:
+    assert message(refused(429, "queue_full", 9), ENGLISH).wait_s == 9
 
 
 @pytest.mark.parametrize(
     "kind", [ServiceUnreachable, ServiceTimeout, UnexpectedResponse, ServiceError]
 )
-def test_every_error_of_the_client_has_a_message(kind: type[ServiceError]) -> None:
-    shown = message(kind("x"))
+def test_every_error_of_the_client_has_a_message_in_each_language(kind: type[ServiceError]) -> None:
+    for language in LANGUAGES:
+        shown = message(kind("x"), words(language))
 
-    assert shown.title
-    assert shown.detail == "x"
+        assert shown.title
+        assert shown.advice
 
 
 def test_foreign_text_does_not_format_the_page() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -26,6 +27,13 @@ def test_each_format_becomes_one_that_a_browser_shows(kind: str) -> None:
 
     assert copy.format in ("JPEG", "PNG")
     assert copy.size == (300, 200)
+
+
+def test_heic_becomes_one_too() -> None:
+    out = BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (300, 200), "teal")).save(out)
+
+    assert shown(out.getvalue()).size == (300, 200)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "I", "F"])

@@ -21,6 +21,16 @@ def test_a_valid_url_is_used_without_its_trailing_slash(value: str) -> None:
     assert Settings.from_environment({"SERVICE_URL": f" {value}/ "}).service_url == value
 
 
+def test_visitors_reach_the_service_as_the_page_does_unless_it_is_said() -> None:
+    inside = {"SERVICE_URL": "http://service:8000"}
+    outside = {**inside, "FRONTEND_PUBLIC_SERVICE_URL": "https://models.example/"}
+
+    assert Settings.from_environment(inside).public_url == "http://service:8000"
+    assert Settings.from_environment(outside).public_url == "https://models.example"
+    with pytest.raises(SettingsError, match="FRONTEND_PUBLIC_SERVICE_URL must be"):
+        Settings.from_environment({"FRONTEND_PUBLIC_SERVICE_URL": "models.example"})
+
+
 @pytest.mark.parametrize(
     "value",
     [

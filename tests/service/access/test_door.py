@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from frontend.client import Refused, ServiceClient, open_session
+from frontend.client import ServiceClient, open_session
+from frontend.errors import Refused
 from tests.service.access.keyring import sha256, write_keys
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, refused_start, serving

@@ -16,7 +16,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from frontend.client import ServiceClient, ServiceUnreachable, open_session
+from frontend.client import ServiceClient, open_session
+from frontend.errors import ServiceUnreachable
 from service.network.tls import Certificate, CertificateError, read_certificate
 from service.settings import Settings, SettingsError
 from tests.service.conftest import Server, environment, refused_start, serving
