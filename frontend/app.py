@@ -64,7 +64,7 @@ def main(client: ServiceClient | None = None) -> None:
 
 def _title(text: str) -> str:
     """The page's name as a picture: Streamlit's header takes no text."""
-    colour = "#e8ebf0" if st.context.theme.type == "dark" else "#1d2430"
+    colour = "#e8ebf0" if st.context.theme.type == "dark" else "#10151d"
     width = 8.4 * len(text)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="32" role="img">'

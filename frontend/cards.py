@@ -115,11 +115,8 @@ class ArtifactCard(ResponseBody):
     """Accuracy and speed of one artifact."""
 
     id: str
-    precision: str | None = None
     accuracy: float | None = None
-    interval_95: Interval | None = None
     latency_ms: float | None = None
-    images_per_second: float | None = None
     bytes: int | None = None
 
 
@@ -133,6 +130,13 @@ class ModelComparison(ResponseBody):
     p_value: float | None = None
 
 
+class CardData(ResponseBody):
+    """Where the model and its figures come from, in words."""
+
+    trained_on: str
+    evaluated_on: list[str]
+
+
 class Card(ResponseBody):
     """`GET /models/{name}/card`: the recorded evaluation of one model."""
 
@@ -141,7 +145,7 @@ class Card(ResponseBody):
     description: str | None = None
     licence: str | None = None
     limits: list[str] = Field(default_factory=list)
-    data: dict[str, object] | str | None = None
+    data: CardData | None = None
     evaluations: list[Evaluation] = Field(default_factory=list)
     artifacts: list[ArtifactCard] = Field(default_factory=list)
     comparisons: list[ModelComparison] = Field(default_factory=list)

@@ -16,7 +16,7 @@ from frontend.words import Words
 
 DRAWN = 20  # classes whose confusion matrix can be read as a picture
 LISTED = 12  # rows of a list
-INK = {"light": "#1d2430", "dark": "#e8ebf0"}  # text colours of .streamlit/config.toml
+INK = {"light": "#10151d", "dark": "#e8ebf0"}  # text colours of .streamlit/config.toml
 
 
 def draw(visit: Visit) -> None:
@@ -81,12 +81,12 @@ def _figures(card: Card, tested: Evaluation, words: Words) -> None:
         for name, value in figures.items():
             st.metric(name, value, width="content")
     if tested.interval_95 is not None:
-        low, high = tested.interval_95
+        low, high = map(words.percent, tested.interval_95)
         st.caption(
             words(
                 "With other test pictures of the same kind it would be {low} to {high}.",
-                low=words.percent(low),
-                high=words.percent(high),
+                low=low,
+                high=high,
             )
         )
 
@@ -135,18 +135,24 @@ def _worst(tested: Evaluation, words: Words) -> list[dict[str, Any]]:
     return [
         {
             words("label"): each.label,
-            words("right"): words.percent(each.correct / max(each.samples, 1)),
-            words("95 % interval"): ""
-            if each.interval_95 is None
-            else words(
-                "{low} to {high}",
-                low=words.percent(each.interval_95[0]),
-                high=words.percent(each.interval_95[1]),
+            words("right"): _with_interval(
+                each.correct / max(each.samples, 1), each.interval_95, words
             ),
             words("pictures"): words.number(each.samples),
         }
         for each in ordered[:LISTED]
     ]
+
+
+def _with_interval(share: float, interval: tuple[float, float] | None, words: Words) -> str:
+    if interval is None:
+        return words.percent(share)
+    return words(
+        "{share} ({low} to {high})",
+        share=words.percent(share),
+        low=words.number(interval[0] * 100, 1),
+        high=words.number(interval[1] * 100, 1),
+    )
 
 
 def _artifacts(card: Card, words: Words) -> None:
@@ -157,14 +163,10 @@ def _artifacts(card: Card, words: Words) -> None:
         [
             {
                 words("form"): each.id,
-                words("precision"): each.precision or "",
                 words("right"): "" if each.accuracy is None else words.percent(each.accuracy, 2),
                 words("one picture"): ""
                 if each.latency_ms is None
                 else words.milliseconds(each.latency_ms),
-                words("pictures per second"): ""
-                if each.images_per_second is None
-                else words.number(each.images_per_second),
                 words("size"): "" if each.bytes is None else words.file_size(each.bytes),
             }
             for each in card.artifacts
@@ -210,12 +212,9 @@ def _limits(card: Card, words: Words) -> None:
     for limit in card.limits:
         st.markdown(f"- {escaped(limit)}")
     if card.data:
-        text = (
-            card.data
-            if isinstance(card.data, str)
-            else ", ".join(f"{name}: {value}" for name, value in card.data.items() if value)
-        )
-        st.markdown(escaped(words("Data: {text}", text=text)))
+        st.markdown(escaped(words("Trained on: {text}", text=card.data.trained_on)))
+        tested = "; ".join(card.data.evaluated_on)
+        st.markdown(escaped(words("Evaluated on: {text}", text=tested)))
     if card.licence:
         st.markdown(escaped(words("Licence: {text}", text=card.licence)))
 

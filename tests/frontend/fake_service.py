@@ -282,7 +282,10 @@ def card(name: str) -> dict[str, Any]:
         "description": "ResNet-20 for photos of ten things, at 32 by 32 pixels.",
         "licence": "Apache-2.0",
         "limits": ["Trained on tiny pictures: photos from elsewhere do worse."],
-        "data": {"dataset": "CIFAR-10", "train_samples": 49000},
+        "data": {
+            "trained_on": "49,000 images of CIFAR-10",
+            "evaluated_on": ["its 10,000 test images"],
+        },
         "evaluations": [
             {
                 "split": "test",
