@@ -49,7 +49,9 @@ class Watched:
         page.on("request", self._request)
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        # Streamlit looks for its server below the address of a view first, and then at the root.
+        expected = "/_stcore/" in message.location["url"] and "404" in message.text
+        if message.type in ("error", "warning") and not expected:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _request(self, request: Request) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the page do in a browser, and the rules of accessibility that hold everywhere."""
+"""What the tests of the page do in a browser, and the faults that axe-core finds."""
 
 from __future__ import annotations
 

@@ -19,6 +19,9 @@ CHROMIUM_ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A moving test picture in place of a camera, without a question to the visitor.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 )
 INSTALL = "apt-get update && apt-get install -y chromium"
 

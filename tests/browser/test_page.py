@@ -1,4 +1,4 @@
-"""The page in a real browser, against the real service.
+"""Classify in a real browser, against the real service.
 
 SCREENSHOT=page.png pytest tests/browser      saves a screenshot of the end of the first test
 """
@@ -8,31 +8,18 @@ from __future__ import annotations
 import os
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
+import pillow_heif
+import pytest
 import requests
 from PIL import Image
-from playwright.sync_api import Browser, FilePayload, Page, expect
+from playwright.sync_api import Browser, expect
 
 from tests.browser import stack
 from tests.browser.conftest import Watched
-from tests.frontend.servers import free_url, serve_page
-
-BARS = "[data-testid=stVegaLiteChart] path[aria-roledescription=bar]"
-
-
-def photo(kind: str = "JPEG", mode: str = "RGB") -> bytes:
-    out = BytesIO()
-    Image.effect_noise((160, 120), 40).convert("RGB").convert(mode).save(out, kind)
-    return out.getvalue()
-
-
-def drop(page: Page, name: str, data: bytes, mime: str) -> None:
-    file: FilePayload = {"name": name, "mimeType": mime, "buffer": data}
-    page.get_by_test_id("stFileUploaderDropzone").drop({"files": [file]})
-
-
-def ready(page: Page) -> None:
-    expect(page.get_by_text("All models of the service")).to_be_visible()
+from tests.browser.pages import WIDTHS, answer, answered, choose, hand_over, photo
+from tests.frontend.servers import free_url, serve_models, serve_page
 
 
 def classes(served: stack.Stack) -> int:
@@ -40,123 +27,211 @@ def classes(served: stack.Stack) -> int:
     return min(5, *(int(model["classes"]) for model in models))
 
 
-def test_a_dropped_photo_gets_labelled_bars(watched: Watched, served: stack.Stack) -> None:
-    page, count = watched.page, classes(served)
+def test_a_chosen_photo_is_drawn_and_answered_with_bars(
+    watched: Watched, served: stack.Stack
+) -> None:
+    page = watched.page
     page.goto(served.page)
-    ready(page)
+    answered(page)
 
-    drop(page, "photo.jpg", photo(), "image/jpeg")
+    choose(page, "photo.jpg", photo())
 
-    expect(page.get_by_alt_text("Uploaded picture photo.jpg")).to_be_visible()
+    expect(page.get_by_alt_text("photo.jpg")).to_be_visible()
+    answered(page)
+    expect(page.locator(".bars li")).to_have_count(classes(served))
+    page.locator("summary").click()
     expect(page.get_by_text("JPEG · 160 by 120 pixels")).to_be_visible()
-    expect(page.locator(BARS)).to_have_count(count)
-    texts = [page.locator(BARS).nth(bar).get_attribute("aria-label") or "" for bar in range(count)]
-    assert all("Label: " in label and "%" in label for label in texts), texts
-    page.get_by_text("As a table").click()
-    expect(page.get_by_role("row")).to_have_count(count + 1)
+    # The link has no picture of the visitor.
+    assert "sample" not in page.url
     if path := os.environ.get("SCREENSHOT"):
         page.screenshot(path=Path(path), full_page=True)
 
 
-def test_two_models_are_compared_side_by_side(watched: Watched, served: stack.Stack) -> None:
-    page, count = watched.page, classes(served)
-    page.goto(served.page)
-    ready(page)
-
-    page.get_by_role("tab", name="Compare models").click()
-
-    expect(page.get_by_text("Same first label")).to_be_visible()
-    expect(page.locator("[data-testid=stVegaLiteChart]:visible")).to_have_count(2)
-    expect(page.locator(f"{BARS}:visible")).to_have_count(2 * count)
-    expect(page.get_by_text("ms inference").or_(page.get_by_text("s inference"))).to_have_count(2)
-
-
-def test_a_sample_and_another_model_are_chosen_with_the_keyboard(
-    watched: Watched, served: stack.Stack
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_picture_may_be_dropped_or_pasted_anywhere(
+    watched: Watched, served: stack.Stack, way: str
 ) -> None:
     page = watched.page
     page.goto(served.page)
-    ready(page)
+    answered(page)
 
-    page.get_by_role("button", name="Cat", exact=True).press("Enter")
-    expect(page.get_by_text("turned upright (EXIF orientation 6)")).to_be_visible()
-    page.get_by_role("combobox", name="Model").press("ArrowDown")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
+    hand_over(page, way, f"{way}.png", photo("PNG"), "image/png")
 
-    expect(page.get_by_text("Keras / TensorFlow ·").first).to_be_visible()
+    expect(page.get_by_alt_text(f"{way}.png")).to_be_visible()
+    answered(page)
 
 
-def test_bad_files_are_explained(watched: Watched, served: stack.Stack) -> None:
-    page = watched.page
-    page.goto(served.page)
-    ready(page)
-    bad = {
-        "unsupported_image_type": b"%PDF-1.7 not an image at all",
-        "unreadable_image": photo()[:900],
-    }
-
-    for code, data in bad.items():
-        drop(page, f"{code}.png", data, "image/png")
-
-        expect(page.get_by_role("alert").filter(has_text=code)).to_be_visible()
-        expect(
-            page.get_by_text("It is shown here once the service has accepted it")
-        ).to_be_visible()
-        expect(page.get_by_text("Traceback")).to_have_count(0)
-
-
-def test_formats_that_browsers_do_not_show_are_shown_as_a_copy(
-    watched: Watched, served: stack.Stack
-) -> None:
-    page = watched.page
-    page.goto(served.page)
-    ready(page)
-
-    for kind, mode in (("TIFF", "RGB"), ("JPEG", "CMYK")):
-        name = f"odd.{kind.lower()}"
-        drop(page, name, photo(kind, mode), f"image/{kind.lower()}")
-
-        shown = page.get_by_alt_text(f"Uploaded picture {name}")
-        expect(shown).to_be_visible()
-        expect(page.get_by_text(f"{kind} · 160 by 120 pixels")).to_be_visible()
-        assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
-
-
-def test_a_file_over_the_limit_is_refused_before_it_is_sent(
-    watched: Watched, served: stack.Stack, tmp_path: Path
-) -> None:
-    page = watched.page
-    page.goto(served.page)
-    ready(page)
-    huge = tmp_path / "huge.jpg"
-    huge.write_bytes(photo() + bytes(22_000_000))
-
-    page.locator("input[type=file]").set_input_files(huge)
-
-    expect(page.get_by_text("must be 20.0MB or smaller")).to_be_visible()
-
-
-def test_a_phone_needs_no_sideways_scrolling(chromium: Browser, served: stack.Stack) -> None:
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+def test_the_camera_gives_a_picture(chromium: Browser, served: stack.Stack) -> None:
+    context = chromium.new_context(permissions=["camera"])
     page = context.new_page()
     page.goto(served.page)
-    ready(page)
+    answered(page)
 
-    for tab in ("One model", "Compare models"):
-        page.get_by_role("tab", name=tab).click()
-        expect(page.locator("[data-testid=stVegaLiteChart]:visible").first).to_be_visible()
-        assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390
+    page.get_by_role("button", name="Camera").click()
+    page.get_by_role("button", name="Take the picture").click()
+
+    expect(page.get_by_alt_text("photo.jpg")).to_be_visible()
+    answered(page)
     context.close()
 
 
-def test_without_a_service_the_page_says_what_to_do(watched: Watched, tmp_path: Path) -> None:
-    service = free_url()
-    with serve_page(service, tmp_path) as url:
-        watched.page.goto(url)
+def test_a_sample_and_a_model_are_in_a_link_that_restores_them(
+    watched: Watched, served: stack.Stack
+) -> None:
+    page = watched.page
+    page.goto(served.page)
+    answered(page)
+    page.get_by_role("button", name="A rocket on its launch pad").press("Enter")
+    expect(page.get_by_alt_text("A rocket on its launch pad at dusk")).to_be_visible()
+    page.get_by_role("combobox", name="Model").press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("summary")).to_contain_text("keras")
+    link = page.url
+    title = answer(page).inner_text()
 
-        alert = watched.page.get_by_role("alert")
-        expect(alert).to_contain_text("The service is away")
-        expect(alert).to_contain_text(service)
-        expect(alert).to_contain_text("make serve")
-        watched.page.goto("about:blank")
+    page.goto("about:blank")
+    page.goto(link)
+
+    expect(page.get_by_alt_text("A rocket on its launch pad at dusk")).to_be_visible()
+    expect(page.locator("summary")).to_contain_text("keras")
+    assert answer(page).inner_text() == title
+
+
+def test_a_refused_file_clears_the_answer_and_says_why_where_the_picture_would_be(
+    watched: Watched, served: stack.Stack
+) -> None:
+    page = watched.page
+    page.goto(served.page)
+    answered(page)
+    bad = {
+        "unsupported_image_type": b"%PDF-1.7 not an image at all",
+        "unreadable_image": photo()[:900],
+        "malformed_request": b"",
+        "No code, as it is not sent": photo() + bytes(21_000_000),
+    }
+
+    for code, data in bad.items():
+        choose(page, "bad.png", data)
+
+        expect(page.locator(".frame .refusal")).to_be_visible()
+        if "_" in code:
+            expect(page.locator(".frame .refusal")).to_contain_text(code)
+        expect(page.locator(".bars")).to_have_count(0)
+        expect(page.locator(".stage")).to_have_count(0)
+        page.get_by_role("button", name="The face of a tabby cat").click()
+        answered(page)
+
+
+def heic() -> bytes:
+    out = BytesIO()
+    pillow_heif.from_pillow(Image.effect_noise((160, 120), 40).convert("RGB")).save(out)
+    return out.getvalue()
+
+
+def test_kinds_that_browsers_do_not_show_are_drawn_as_a_copy(
+    watched: Watched, served: stack.Stack
+) -> None:
+    page = watched.page
+    page.goto(served.page)
+    answered(page)
+    kinds = {
+        "odd.tiff": photo("TIFF"),
+        "cmyk.jpg": photo("JPEG", "CMYK"),
+        "phone.heic": heic(),
+        "large.jpg": photo(size=(4000, 3000)),
+    }
+
+    for name, data in kinds.items():
+        choose(page, name, data)
+
+        shown = page.get_by_alt_text(name)
+        expect(shown).to_be_visible()
+        answered(page)
+        assert shown.evaluate("image => image.naturalWidth") >= 160
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phones_first_screen_has_picture_answer_and_bars(
+    chromium: Browser, served: stack.Stack, scheme: Literal["light", "dark"]
+) -> None:
+    width, height = WIDTHS["phone"]
+    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(served.page)
+    answered(page)
+
+    for place in (page.locator(".frame img"), answer(page), page.locator(".bars")):
+        box = place.bounding_box()
+        assert box is not None
+        assert box["y"] >= 0
+        # The bar of buttons at the bottom covers nothing of it.
+        assert box["y"] + box["height"] <= height - 60
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= width
+    context.close()
+
+
+def test_the_answer_is_reached_within_eight_stops_of_the_keyboard(
+    watched: Watched, served: stack.Stack
+) -> None:
+    page = watched.page
+    page.goto(served.page)
+    answered(page)
+
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        if page.get_by_role("link", name="Skip to the answer").evaluate(
+            "link => link.getRootNode().activeElement === link"
+        ):
+            break
+    page.keyboard.press("Enter")
+
+    assert answer(page).evaluate("title => title.getRootNode().activeElement === title")
+
+
+def test_the_answer_is_announced(watched: Watched, served: stack.Stack) -> None:
+    page = watched.page
+    page.goto(served.page)
+    answered(page)
+
+    status = page.locator(".scene [role=status]")
+    assert answer(page).inner_text() in status.inner_text()
+    assert "%" in status.inner_text()
+
+
+def test_code_can_be_copied_and_the_language_changed(watched: Watched, served: stack.Stack) -> None:
+    page = watched.page
+    page.goto(served.page)
+    answered(page)
+
+    page.get_by_role("button", name="Use it from code").click()
+    expect(page.get_by_role("dialog")).to_contain_text(f"{served.service}/predict")
+    page.keyboard.press("Escape")
+    page.get_by_label("Language").select_option("de")
+
+    expect(page.get_by_role("button", name="Wählen …")).to_be_visible()
+    assert "lang=de" in page.url
+
+
+def test_an_outage_keeps_the_picture_and_is_over_by_itself(
+    chromium: Browser, both_root: Path, tmp_path: Path
+) -> None:
+    service = free_url()
+    context = chromium.new_context()
+    page = context.new_page()
+    with serve_page(service, tmp_path) as url:
+        page.goto(url)
+        expect(answer(page)).to_have_text("The service is away")
+        choose(page, "mine.jpg", photo())
+        expect(page.get_by_alt_text("mine.jpg")).to_be_visible()
+        expect(page.locator(".panel")).to_contain_text("Your picture is kept.")
+        expect(page.locator(".panel")).not_to_contain_text("make")
+
+        with serve_models(both_root, tmp_path, url=service):
+            answered(page)
+            expect(page.get_by_alt_text("mine.jpg")).to_be_visible()
+
+        page.get_by_role("button", name="The face of a tabby cat").click()
+        expect(answer(page)).to_have_text("The service is away")
+        expect(page.get_by_alt_text("The face of a tabby cat")).to_be_visible()
+    context.close()

@@ -19,13 +19,13 @@ START_S = 280.0  # two frameworks load at the same time, perhaps on busy cores
 
 
 @contextmanager
-def serve_models(models: Path, logs: Path) -> Iterator[str]:
-    """Run the service with the repository `models`; yields its URL once it is ready.
+def serve_models(models: Path, logs: Path, url: str | None = None) -> Iterator[str]:
+    """Run the service with the repository `models`, at a free URL or at `url`, which it yields.
 
     Raises:
         RuntimeError: it exits or is not ready in time; with the end of the log.
     """
-    url = free_url()
+    url = url or free_url()
     with _process(
         [sys.executable, "-m", "service"],
         {
