@@ -190,7 +190,7 @@ class ServiceClient:
         try:
             self._send("POST", "/feedback", timeout=self._get_timeout, json={})
         except Refused as exc:
-            if exc.problem.status == 422:
+            if exc.problem.status in (400, 422):
                 return True
             if exc.problem.status in (404, 405):
                 return False

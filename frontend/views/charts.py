@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import altair as alt
 
@@ -10,6 +11,7 @@ from frontend.cards import Bin, Evaluation
 from frontend.words import Words
 
 SIDE = 460  # pixels of a chart
+NONE = "#e9f0fb"  # of the confusion matrix, where nothing was confused
 
 
 def confusion_chart(
@@ -27,8 +29,8 @@ def confusion_chart(
         {"true": labels[true], "said": labels[said], "count": count, "text": words.number(count)}
         for true, said, count in found.confusion
     ]
-    largest = max((row["count"] for row in rows), default=1)
-    order = list(labels)
+    largest = max((count for _, _, count in found.confusion), default=1)
+    order: list[Any] = list(labels)
     axis = alt.Axis(labelColor=ink, titleColor=ink, ticks=False, domain=False, labelLimit=140)
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("said:N", sort=order, title=words("answer"), axis=axis),
@@ -38,7 +40,7 @@ def confusion_chart(
     squares = base.mark_rect().encode(
         color=alt.Color(
             "count:Q",
-            scale=alt.Scale(domain=[0, largest], range=["#e9f0fb", "#17479e"]),
+            scale=alt.Scale(domain=[0, largest], range=[NONE, "#17479e"]),
             legend=None,
         )
     )
@@ -48,7 +50,7 @@ def confusion_chart(
             alt.datum.count > largest / 2, alt.value("#ffffff"), alt.value("#1d2430")
         ),
     )
-    return _finished(alt.layer(squares, texts).properties(width=SIDE, height=SIDE))
+    return _finished(alt.layer(squares, texts), fill=NONE)
 
 
 def reliability_chart(bins: Sequence[Bin], words: Words, ink: str) -> alt.LayerChart:
@@ -78,12 +80,12 @@ def reliability_chart(bins: Sequence[Bin], words: Words, ink: str) -> alt.LayerC
     points = base.mark_circle(color="#2f6fd6", opacity=1).encode(
         size=alt.Size("n:Q", legend=None, scale=alt.Scale(range=[30, 260]))
     )
-    return _finished(alt.layer(ideal, line, points).properties(width=SIDE, height=SIDE))
+    return _finished(alt.layer(ideal, line, points))
 
 
-def _finished(chart: alt.LayerChart) -> alt.LayerChart:
+def _finished(layers: Any, fill: str | None = None) -> alt.LayerChart:
     # SVG stays sharp on dense screens, and screen readers and tests find its text.
-    finished: alt.LayerChart = chart.properties(
-        usermeta={"embedOptions": {"renderer": "svg"}}
-    ).configure_view(strokeWidth=0)
-    return finished
+    chart = layers.properties(
+        width=SIDE, height=SIDE, usermeta={"embedOptions": {"renderer": "svg"}}
+    ).configure_view(strokeWidth=0, fill=fill)
+    return cast(alt.LayerChart, chart)

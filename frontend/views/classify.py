@@ -41,7 +41,11 @@ def draw(visit: Visit) -> None:
 
 def _answered(visit: Visit, image: InputImage, model: ModelSummary, shown: int) -> None:
     words = visit.words
-    query = {"model": model.name, "version": model.version, "top_k": _asked(model, shown)}
+    query: dict[str, str | int] = {
+        "model": model.name,
+        "version": model.version,
+        "top_k": _asked(model, shown),
+    }
     key = f"answer {image.digest} {query}"
     found = picture.answer(
         key,

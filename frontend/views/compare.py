@@ -17,6 +17,7 @@ from frontend.words import Words
 KEY = "compare"
 BEST = 5  # labels of each model that get a row
 ROWS = 8
+MOST = 4  # models at first
 ASKED = 100  # labels of each model, so that the others' best ones are among them
 CHANCE = 0.05  # of a difference by chance, below which it is called one
 
@@ -52,13 +53,23 @@ def _options(visit: Visit) -> tuple[list[ModelSummary], bool]:
     words = visit.words
     by_key = {model.key: model for model in visit.ready}
     asked = [name.replace("@", " v") for name in option("models").split(",")]
-    default = [key for key in asked if key in by_key] or list(by_key)[:4]
+    usual = _comparable(visit.ready)
+    default = [key for key in asked if key in by_key] or usual
     picked = st.pills(words("Models"), list(by_key), selection_mode="multi", default=default)
     heat = st.toggle(words("Show where each looked"))
     models = [by_key[key] for key in by_key if key in picked]
-    if picked != list(by_key)[:4]:
+    if picked != usual:
         set_option("models", ",".join(f"{model.name}@{model.version}" for model in models))
     return models, heat
+
+
+def _comparable(models: list[ModelSummary]) -> list[str]:
+    """The largest group that knows equally many things, so that its answers can be compared."""
+    groups: dict[int | None, list[str]] = {}
+    for model in models:
+        groups.setdefault(model.classes, []).append(model.key)
+    largest = max(groups.values(), key=len)
+    return (largest if len(largest) > 1 else [model.key for model in models])[:MOST]
 
 
 def _compared(visit: Visit, image: InputImage, models: list[ModelSummary], *, heat: bool) -> None:
@@ -97,7 +108,7 @@ def panel(
     answers = found.answers
     by_key = {model.key: model for model in models}
     return {
-        **_headline(answers, cards, words),
+        **_headline(found, cards, words),
         "caption": words("Scores of each model"),
         "models": [
             {"name": each.key, "accuracy": _accuracy(by_key.get(each.key), cards, words)}
@@ -114,9 +125,8 @@ def panel(
     }
 
 
-def _headline(
-    answers: list[Compared], cards: dict[str, Card | None], words: Words
-) -> dict[str, str]:
+def _headline(found: Comparison, cards: dict[str, Card | None], words: Words) -> dict[str, str]:
+    answers = found.answers
     if len(answers) < 2:
         return {"state": "empty", "title": words("There is nothing to compare")}
     labels = list(dict.fromkeys(each.predictions[0].label for each in answers))
@@ -138,6 +148,9 @@ def _headline(
         for label in labels
     ]
     text = ", ".join(said) + "."
+    if not found.agreement.comparable:
+        # "Cat" and "Egyptian cat" may both be right.
+        return {"state": "unsure", "title": words("They know different things"), "text": text}
     pair = _pair(answers, cards)
     if pair is not None and pair.right_when_disagree is not None:
         text += " " + words(
@@ -212,8 +225,6 @@ def _notes(found: Comparison, cards: dict[str, Card | None], words: Words) -> li
                 "Their scores lie {bits} apart: 0 is the same, 1 has nothing in common.", bits=bits
             )
         )
-    if not found.agreement.comparable:
-        notes.append(words("The models know different things, so they can't agree in full."))
     notes += [
         words("{model} gave no answer.", model=each.model.name)
         for each in found.results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -79,7 +80,7 @@ def _filtered(pictures: list[Picture], words: Words) -> list[Picture]:
     for label, count in Counter(each.label for each in pictures if each.label).most_common(LABELS):
         if count == 1 and len(pictures) > LABELS:
             break  # a filter for each single picture filters nothing
-        tests.setdefault(label, lambda each, label=label: each.label == label)
+        tests.setdefault(label, partial(_has_label, label))
     counts = {name: sum(map(test, pictures)) for name, test in tests.items()}
     names = [name for name, count in counts.items() if count]
     chosen = st.pills(
@@ -90,6 +91,10 @@ def _filtered(pictures: list[Picture], words: Words) -> list[Picture]:
         key="many-filter",
     )
     return list(filter(tests.get(chosen or names[0], tests[names[0]]), pictures))
+
+
+def _has_label(label: str, each: Picture) -> bool:
+    return each.label == label
 
 
 def _ordered(pictures: list[Picture], words: Words) -> list[Picture]:

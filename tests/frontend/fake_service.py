@@ -266,11 +266,11 @@ class FakeService(BaseAdapter):
         )
 
     def take_feedback(self, body: bytes | str | None) -> requests.Response:
-        """204 for feedback, 422 for an empty document, 404 where it is off."""
+        """204 for feedback, 400 for an empty document, 404 where it is off."""
         if not self.feedback:
             return problem(404, "feedback_off", "SERVICE_FEEDBACK_FILE is not set.")
         if "right" not in json.loads(body or "{}"):
-            return problem(422, "invalid_parameter", "right: it is missing.")
+            return problem(400, "malformed_request", "right: it is missing.")
         return respond(204, b"")
 
 
