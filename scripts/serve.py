@@ -177,7 +177,8 @@ def require_alive(children: list[Child]) -> None:
 def welcome(service_url: str, page_url: str, admin_url: str) -> None:
     """Print the two URLs and a request to copy; `admin_url` has the documentation."""
     words = ["curl"]
-    if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
+    authorities = os.environ.get("REQUESTS_CA_BUNDLE")
+    if authorities and service_url.startswith("https"):
         words += ["--cacert", authorities]
     command = shlex.join([*words, "-F", f"file=@{SAMPLE}", f"{service_url}/predict"])
     if os.environ.get("SERVICE_API_KEYS_FILE") or os.environ.get("SERVICE_API_KEYS"):
