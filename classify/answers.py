@@ -32,7 +32,7 @@ class Answer:
     Attributes:
         file: as it was named.
         model: `NAME/VERSION`; None: there is no answer.
-        uncertain: whether the model is not sure; None: its bundle does not say when it is.
+        uncertain: whether the model is not sure (docs/certainty.md); None: that was not measured.
         error: code of the problem, and a sentence.
     """
 

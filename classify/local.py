@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bundle.certainty import doubt
 from bundle.errors import BundleError, ImageError
 from bundle.format.manifest import read_manifest
 from bundle.imaging.decode import read_input
@@ -52,9 +53,11 @@ class BundleModel:
             raise Unusable(f"{exc.code}: {exc}") from exc
         scores = calibrated_softmax(logits, manifest.calibration.temperature)[0]
         best = top_k(scores, manifest.labels, self._count)
-        return Answer(
-            name, f"{manifest.name}/{manifest.version}", [Prediction(**each) for each in best]
-        )
+        uncertain = None
+        if manifest.rejection is not None:
+            uncertain = doubt(manifest.rejection, logits[0], best[0]["score"]) is not None
+        model = f"{manifest.name}/{manifest.version}"
+        return Answer(name, model, [Prediction(**each) for each in best], uncertain)
 
     def close(self) -> None:
         """End the process."""
