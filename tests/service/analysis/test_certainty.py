@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -36,9 +37,13 @@ def test_a_batch_says_it_of_each_image(shipped: Server) -> None:
     assert [each["prediction_set"]["coverage"] for each in results] == [0.9, 0.9]
 
 
-@pytest.mark.parametrize("model", ["imagenet-resnet50", CIFAR])
-def test_the_set_of_labels_grows_with_the_coverage(shipped: Server, model: str) -> None:
-    data = (SAMPLES / "truck.png").read_bytes()
+@pytest.mark.parametrize(
+    ("model", "sample"), [("imagenet-resnet50", "truck.png"), (CIFAR, "coffee.jpg")]
+)
+def test_the_set_of_labels_grows_with_the_coverage(
+    shipped: Server, model: str, sample: str
+) -> None:
+    data = (SAMPLES / sample).read_bytes()
     sets = []
     for coverage in ("0.5", "0.8", "0.95", "0.99"):
         found = shipped.predict(data, model=model, coverage=coverage).json()["prediction_set"]
@@ -46,7 +51,7 @@ def test_the_set_of_labels_grows_with_the_coverage(shipped: Server, model: str) 
         assert found["measured_coverage"] == pytest.approx(found["coverage"], abs=0.015)
         sets.append([each["index"] for each in found["labels"]])
 
-    assert all(larger[: len(smaller)] == smaller for smaller, larger in zip(sets, sets[1:]))  # noqa: B905, RUF007
+    assert all(larger[: len(smaller)] == smaller for smaller, larger in pairwise(sets))
     assert len(sets[0]) < len(sets[-1])
     conformal = read_manifest(MODELS / model / "1").conformal
     assert conformal is not None
