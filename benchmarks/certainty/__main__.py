@@ -46,8 +46,8 @@ def main(
     stamps(stamps_folder, imagenet / "photo-cutout")
     others = of_no_cifar_class(photos)
     linked(others, len(others), cifar / "photo-other-classes")
-    for kind in sorted(out.glob("*/*")):
-        typer.echo(f"{kind.relative_to(out)}: {len(list(kind.iterdir()))}")
+    for folder in sorted(out.glob("*/*")):
+        typer.echo(f"{folder.relative_to(out)}: {len(list(folder.iterdir()))}")
 
 
 if __name__ == "__main__":

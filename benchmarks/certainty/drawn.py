@@ -36,7 +36,8 @@ def charts(folder: Path, count: int = 96) -> None:
                 case 1:
                     axes.bar(range(len(parts)), parts)
                 case 2:
-                    axes.scatter(*random.normal(size=(2, 100)), c=random.uniform(size=100))
+                    x, y = random.normal(size=(2, 100))
+                    axes.scatter(x, y, c=random.uniform(size=100))
                 case 3:
                     axes.pie(parts, labels=[f"part {each}" for each in range(len(parts))])
                 case 4:

@@ -22,7 +22,9 @@ CLASSES = 10
 NAMES = [f"label {index}" for index in range(CLASSES)]
 
 
-def images(count: int, seed: int, strength: float = 4.0) -> tuple[NDArray[np.float32], ...]:
+def images(
+    count: int, seed: int, strength: float = 4.0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Logits of images of random classes, whose own logit is higher by about `strength`."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, CLASSES, count)

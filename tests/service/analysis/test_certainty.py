@@ -45,17 +45,17 @@ def test_the_set_of_labels_grows_with_the_coverage(
 ) -> None:
     data = (SAMPLES / sample).read_bytes()
     sets = []
+    conformal = read_manifest(MODELS / model / "1").conformal
+    assert conformal is not None
     for coverage in ("0.5", "0.8", "0.95", "0.99"):
         found = shipped.predict(data, model=model, coverage=coverage).json()["prediction_set"]
         assert found["coverage"] == float(coverage)
         assert found["measured_coverage"] == pytest.approx(found["coverage"], abs=0.015)
+        assert found["samples"] == conformal.samples
         sets.append([each["index"] for each in found["labels"]])
 
     assert all(larger[: len(smaller)] == smaller for smaller, larger in pairwise(sets))
     assert len(sets[0]) < len(sets[-1])
-    conformal = read_manifest(MODELS / model / "1").conformal
-    assert conformal is not None
-    assert found["samples"] == conformal.samples
 
 
 def test_the_set_has_the_labels_whose_scores_reach_the_threshold(shipped: Server) -> None:
