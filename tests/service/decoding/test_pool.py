@@ -108,6 +108,18 @@ async def test_a_process_that_sends_an_invalid_frame_is_replaced(response: Frame
         assert machine.running == [False] * MAX_ATTEMPTS + [True]
 
 
+@pytest.mark.parametrize("file", [b"<svg/>", b"", b"\x89PNG"], ids=["svg", "empty", "short"])
+async def test_a_process_that_draws_no_png_is_replaced(file: bytes) -> None:
+    machine = Machine()
+    machine.response = ({}, [np.frombuffer(file, np.uint8)])
+    async with started(machine) as pool:
+        with pytest.raises(UnreadableImage):
+            await pool.draw(FILE, GEOMETRY, np.zeros((2, 2), np.float32))
+        await settle()
+
+        assert machine.running == [False] * MAX_ATTEMPTS + [True]
+
+
 async def test_valid_frames_are_the_image_or_the_error() -> None:
     machine = Machine()
     machine.response = RESPONSE
