@@ -13,7 +13,6 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.routing import BaseRoute, Route
 
-from service.access.budget import BodyBudget
 from service.access.door import Door
 from service.access.keys import Keys
 from service.analysis import card
@@ -23,6 +22,7 @@ from service.api.cors import CrossOrigin
 from service.api.middleware import RequestLog
 from service.api.routes import router
 from service.api.schemas import Problem
+from service.api.uploads import BodyBudget
 from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 from fastapi import Request
 from starlette.datastructures import State
 
-from service.api.deadline import HEADER, requested_timeout, within
+from service.api.headers import HEADER, requested_timeout, within
 from service.api.parameters import Version
 from service.api.routes import choose, session
 from service.api.uploads import read_image

@@ -20,8 +20,8 @@ from service.analysis import schemas
 from service.analysis.feedback import BODY, EXPECTED, MAX_BODY_BYTES, Feedback, keep
 from service.analysis.requests import prefers, uploaded
 from service.api import responses
-from service.api.deadline import HEADER, PARAMETER, requested_timeout, within
 from service.api.disconnect import unless_gone
+from service.api.headers import HEADER, PARAMETER, requested_timeout, within
 from service.api.json_body import JSON, decode_json
 from service.api.openapi import IMAGE_BODY, SUCCESS, problems
 from service.api.parameters import KNOWN_PARAMETERS, NameQuery, TopKQuery, VersionQuery

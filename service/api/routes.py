@@ -15,8 +15,8 @@ from bundle.errors import BundleError
 from bundle.format.manifest import NAME_PATTERN
 from bundle.imaging.geometry import seen
 from service.api import responses, schemas
-from service.api.deadline import HEADER, PARAMETER, requested_timeout, within
 from service.api.disconnect import unless_gone
+from service.api.headers import HEADER, PARAMETER, requested_timeout, within
 from service.api.openapi import BATCH_BODY, IMAGE_BODY, SUCCESS, problems
 from service.api.parameters import (
     KNOWN_PARAMETERS,

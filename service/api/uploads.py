@@ -6,6 +6,9 @@ Bodies are counted while they arrive and never written to disk.
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -15,21 +18,17 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from service.access.budget import Reservation
+from service.access.key import CURRENT, Key
+from service.api.headers import ENCODING, refuse_compressed
 from service.api.json_body import JSON, ImageDocument, decode_json, from_base64, max_json_bytes
 from service.api.problems import ClientGone
-from service.errors import MalformedRequest, RequestTooLarge, UnsupportedMediaType
+from service.errors import MalformedRequest, QueueFull, RequestTooLarge, UnsupportedMediaType
 
 FORM = "multipart/form-data"
 OCTETS = "application/octet-stream"
 # Content types of a raw body that say nothing about it: the first bytes decide. The second one is
 # what curl sends for `--data-binary`, the last one SageMaker's.
-UNTYPED = {
-    "",
-    "application/x-www-form-urlencoded",
-    OCTETS,
-    "application/x-image",
-}
+UNTYPED = {"", "application/x-www-form-urlencoded", OCTETS, "application/x-image"}
 # Bytes of boundaries, part headers and small fields, in addition to the files.
 FORM_OVERHEAD = 65_536
 # Form fields that are not files.
@@ -41,6 +40,67 @@ class Upload(NamedTuple):
 
     filename: str | None
     data: bytes
+
+
+class BodyBudget:
+    """Bounds the memory of all request bodies together: their number is not bounded.
+
+    The client of an API key may have as much of it as it leaves free, so that others find some.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._reserved = 0
+        self._of_key: Counter[Key] = Counter()
+
+    @contextmanager
+    def reserve(self) -> Iterator[Reservation]:
+        """The reservation of one request, empty at first and released at its end."""
+        reservation = Reservation(self, CURRENT.get())
+        try:
+            yield reservation
+        finally:
+            self._take(-reservation.reserved, reservation.key)
+
+    def take(self, count: int, key: Key | None) -> None:
+        """Reserve `count` bytes for a client.
+
+        Raises:
+            QueueFull: the budget is used up, or the part that the client may have.
+        """
+        free = self._max_bytes - self._reserved
+        if count > free or (key is not None and self._of_key[key] + count > free):
+            raise QueueFull(
+                f"The bodies of the requests in flight take {self._reserved} of at most "
+                f"{self._max_bytes} bytes{' of which others need some' if key else ''}. "
+                "Send this request again a little later."
+            )
+        self._take(count, key)
+
+    def _take(self, count: int, key: Key | None) -> None:
+        self._reserved += count
+        if key is not None:
+            self._of_key[key] += count
+            if not self._of_key[key]:
+                del self._of_key[key]
+
+
+class Reservation:
+    """Bytes that one request has reserved."""
+
+    def __init__(self, budget: BodyBudget, key: Key | None) -> None:
+        self._budget = budget
+        self.key = key
+        self.reserved = 0
+
+    def take(self, count: int) -> None:
+        """Reserve `count` bytes more.
+
+        Raises:
+            QueueFull: the budget is used up.
+        """
+        self._budget.take(count, self.key)
+        self.reserved += count
 
 
 class _InMemory(MultiPartParser):
@@ -71,7 +131,8 @@ async def read_image(
         MalformedRequest: the form or the JSON is invalid or lacks the field, or the body is empty.
         QueueFull: the budget for bodies is used up.
     """
-    check_encoding(request)
+    if ENCODING in request.headers:
+        refuse_compressed(request)
     kind = content_type(request)
     if kind == FORM:
         limit = max_bytes + FORM_OVERHEAD
@@ -120,25 +181,12 @@ async def read_images(
     Raises:
         UnsupportedMediaType, RequestTooLarge, MalformedRequest, QueueFull: as `read_image`.
     """
-    check_encoding(request)
+    if ENCODING in request.headers:
+        refuse_compressed(request)
     kind = content_type(request)
     if kind != FORM:
         raise _unsupported(kind, "with one field `files` for each image")
     return await _form_files(request, reservation, "files", max_bytes, max_files)
-
-
-def check_encoding(request: Request) -> None:
-    """Check that a body is not compressed.
-
-    Raises:
-        UnsupportedMediaType: it is.
-    """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise UnsupportedMediaType(
-            "The body is compressed, which this service does not accept. Expected no "
-            f"Content-Encoding. Received: {encoding[:100]!r}"
-        )
 
 
 def content_type(request: Request) -> str:

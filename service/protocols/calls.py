@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bundle.worker.model_process import Pixels
-from service.access.budget import Reservation
 from service.api import routes
-from service.api.deadline import HEADER, requested_timeout
 from service.api.disconnect import unless_gone
-from service.api.uploads import check_encoding
+from service.api.headers import ENCODING, HEADER, refuse_compressed, requested_timeout
+from service.api.uploads import Reservation
 from service.models.model import Target
 from service.protocols import work
 from service.protocols.work import Call, Classified
@@ -41,7 +40,8 @@ async def admitted(request: Request) -> AsyncIterator[tuple[Target, Reservation]
         InvalidParameter: the header is not a number of milliseconds.
     """
     timeout_s = requested_timeout(request) if HEADER in request.headers else None
-    check_encoding(request)
+    if ENCODING in request.headers:
+        refuse_compressed(request)
     async with work.admitted(of(request)._replace(timeout_s=timeout_s)) as found:
         yield found
 

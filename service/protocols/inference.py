@@ -15,9 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bundle.worker.model_process import Pixels
-from service.access.budget import Reservation
 from service.api.json_body import JSON, decode_json, max_json_bytes
-from service.api.uploads import OCTETS, read_body
+from service.api.uploads import OCTETS, Reservation, read_body
 from service.errors import MalformedRequest
 from service.models.model import Target
 from service.protocols import calls, tensors, work

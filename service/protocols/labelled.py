@@ -17,10 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bundle.scores import top_k
-from service.access.budget import Reservation
 from service.api.json_body import JSON, decode_json, from_base64, max_json_bytes
 from service.api.responses import check_ready
-from service.api.uploads import content_type, read_body, read_image
+from service.api.uploads import Reservation, content_type, read_body, read_image
 from service.protocols import calls
 
 DEFAULT_TOP_K = 5

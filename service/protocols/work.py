@@ -14,9 +14,9 @@ from starlette.datastructures import State
 
 from bundle.scores import calibrated_softmax
 from bundle.worker.model_process import Pixels
-from service.access.budget import Reservation
 from service.api import responses, routes
-from service.api.deadline import within
+from service.api.headers import within
+from service.api.uploads import Reservation
 from service.errors import InvalidParameter, MalformedRequest
 from service.models.model import ServedModel, Target
 from service.models.queued import Classification

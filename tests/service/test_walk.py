@@ -20,8 +20,8 @@ from tests.service.tasks import until
 ROOT = Path(__file__).resolve().parents[2]
 OURS = (str(ROOT / "service"), str(ROOT / "bundle"))
 ROUTES = str(ROOT / "service/api/routes.py")
-# One of them finds out what of the image the model sees.
-MAX_MOVES, MAX_VISITS = 46, 3
+# Two of them find out what of the image the model sees.
+MAX_MOVES, MAX_VISITS = 50, 3
 # The door, the keys and back, the fair queue and its rounds.
 OF_KEYS = 17
 REQUESTS = 100

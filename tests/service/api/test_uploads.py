@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.access.budget import BodyBudget, Reservation
 from service.access.key import CURRENT, Key
+from service.api.uploads import BodyBudget, Reservation
 from service.errors import QueueFull
 from tests.service.access.keyring import client
 

@@ -1,4 +1,4 @@
-"""The deadline that a client sets with the header X-Request-Timeout-Ms."""
+"""Headers of a request: the deadline X-Request-Timeout-Ms, and no compression of the body."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from starlette.requests import Request
 
-from service.errors import DeadlineExceeded, InvalidParameter
+from service.errors import DeadlineExceeded, InvalidParameter, UnsupportedMediaType
 
 HEADER = "X-Request-Timeout-Ms"
+ENCODING = "Content-Encoding"
 MAX_MS = 3_600_000
 
 PARAMETER: dict[str, Any] = {
@@ -57,3 +58,17 @@ async def within(timeout_s: float) -> AsyncIterator[None]:
             f"({HEADER}, or the deadline of a gRPC call). "
             "Send the request again with more time."
         ) from exc
+
+
+def refuse_compressed(request: Request) -> None:
+    """Refuse a body that the header Content-Encoding calls compressed.
+
+    Raises:
+        UnsupportedMediaType: it does.
+    """
+    encoding = request.headers[ENCODING]
+    if encoding != "identity":
+        raise UnsupportedMediaType(
+            "The body is compressed, which this service does not accept. Expected no "
+            f"Content-Encoding. Received: {encoding[:100]!r}"
+        )
