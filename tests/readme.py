@@ -167,7 +167,7 @@ def describe(path: Path) -> str:
         )
     else:
         lines = (line for line in text.splitlines() if line.strip("#! ") and "#!" not in line)
-        first = next(lines, "").lstrip("# ")
+        first = next(lines, "").strip("/*# ")
     return re.sub(r":\w+:`|`", "", first.split("\n")[0]).rstrip(".")
 
 

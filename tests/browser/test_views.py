@@ -1,0 +1,140 @@
+"""Compare, Many pictures, Models and Status in a real browser, and what holds for every view."""
+
+from __future__ import annotations
+
+import os
+import re
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, FilePayload, expect
+
+from tests.browser import stack
+from tests.browser.conftest import Watched
+from tests.browser.pages import WIDTHS, answer, faults, hand_over
+from tests.bundles import colour_picture, png
+
+VIEWS = {
+    "": ".panel[aria-busy=false]",
+    "compare": ".panel[aria-busy=false] table",
+    "many": ".drop button",
+    "models": "h1",
+    "status": "h1",
+}
+# axe-core is under the MPL 2.0 and not part of the repository: pip install axe-playwright-python
+# brings it, and the variable names its file axe.min.js.
+AXE = os.environ.get("AXE")
+
+
+def test_two_models_are_compared_in_one_table(watched: Watched, served: stack.Stack) -> None:
+    page = watched.page
+    page.goto(f"{served.page}/compare")
+
+    table = page.get_by_role("table")
+    expect(table.get_by_role("columnheader")).to_have_count(2)
+    hand_over(page, "drop", "green.png", png(colour_picture("green")), "image/png")
+    expect(answer(page)).to_have_text("Both say green")
+    expect(page.get_by_alt_text("green.png")).to_be_visible()
+
+
+def test_the_picture_of_one_view_is_that_of_the_others(
+    watched: Watched, served: stack.Stack
+) -> None:
+    page = watched.page
+    page.goto(f"{served.page}/compare?sample=coffee")
+    expect(page.get_by_role("table")).to_be_visible()
+
+    page.get_by_role("link", name="Classify").click()
+
+    expect(page.get_by_alt_text("A cup of coffee")).to_be_visible()
+
+
+def test_two_hundred_files_are_answered_filtered_and_downloaded(
+    watched: Watched, served: stack.Stack
+) -> None:
+    page = watched.page
+    page.goto(f"{served.page}/many")
+    files: list[FilePayload] = [
+        {"name": f"{n}.png", "mimeType": "image/png", "buffer": tile(n)} for n in range(199)
+    ]
+    files.append({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"not a picture"})
+
+    page.locator("input[type=file]").first.set_input_files(files)
+
+    expect(page.get_by_role("heading", name=re.compile("200 pictures"))).to_be_visible()
+    expect(page.locator(".tile")).to_have_count(48)
+    page.get_by_text("refused 1", exact=True).click()
+    expect(page.locator(".tile")).to_have_count(1)
+    expect(page.locator(".tile")).to_contain_text("not a picture")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    assert len(download.value.path().read_text().splitlines()) == 201
+    page.get_by_text("all 200", exact=True).click()
+    page.locator(".tile").first.click()
+    expect(page.get_by_alt_text("0.png")).to_be_visible()
+
+
+def tile(number: int) -> bytes:
+    out = BytesIO()
+    Image.new("RGB", (40, 40), (number, 255 - number, 80)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_folders_that_are_named_like_labels_give_an_accuracy(
+    watched: Watched, served: stack.Stack, tmp_path: Path
+) -> None:
+    for label, shown in (("red", "red"), ("green", "green"), ("blue", "green")):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.png").write_bytes(png(colour_picture(shown)))
+    page = watched.page
+    page.goto(f"{served.page}/many")
+
+    page.locator("input[type=file]").nth(1).set_input_files(tmp_path)
+
+    expect(page.get_by_text("66.7 % right")).to_be_visible()
+    page.get_by_text("wrong 1", exact=True).click()
+    expect(page.locator(".tile")).to_have_count(1)
+    expect(page.locator(".tile")).to_contain_text("folder: blue")
+
+
+def test_models_and_status_say_what_the_service_tells(
+    watched: Watched, served: stack.Stack
+) -> None:
+    page = watched.page
+    page.goto(f"{served.page}/models")
+    expect(page.get_by_role("heading", level=1, name="tiny-torch v1")).to_be_visible()
+
+    page.get_by_role("link", name="Status").click()
+
+    expect(page.get_by_text("The service is ready: it answers.")).to_be_visible()
+    expect(page.get_by_text("Pictures answered")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", list(WIDTHS))
+def test_no_view_scrolls_sideways_or_has_a_serious_fault(
+    chromium: Browser, served: stack.Stack, size: str, scheme: Literal["light", "dark"]
+) -> None:
+    width, height = WIDTHS[size]
+    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    found = {}
+
+    for path, sign in VIEWS.items():
+        page.goto(f"{served.page}/{path}")
+        expect(page.locator(sign).first).to_be_visible()
+        expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+        scrolled = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
+        assert scrolled <= width, path
+        levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(h => +h.tagName[1])")
+        assert levels[0] == 1, path
+        assert all(b - a <= 1 for a, b in pairwise(levels)), path
+        if AXE:
+            found[path] = faults(page, Path(AXE))
+    context.close()
+
+    assert not any(found.values()), found
