@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_a_model_runs_in_as_many_processes_as_the_file_says(
 def test_what_the_settings_name_and_the_repository_lacks_is_logged(
     torch_bundle_root: Path,
 ) -> None:
-    settings = {"versions": "1,9", "default_model": "nobody"}
+    settings: dict[str, Any] = {"versions": "1,9", "default_model": "nobody"}
     with serving(ready=False, models_dir=torch_bundle_root, **settings) as server:
         server.wait_logged("the default model does not exist: nobody")
         server.wait_logged("tiny-torch has no version 9, which SERVICE_VERSIONS or serving.toml")
