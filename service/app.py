@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from service.access.door import Door
 from service.access.keys import Keys
-from service.analysis import card
+from service.analysis import card, models
 from service.analysis import routes as analysis
 from service.api import problems
 from service.api.cors import CrossOrigin
@@ -112,7 +112,7 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         (error.code for error in problems.PROBLEMS), keys, settings.metrics_classes
     )
     # Not `include_router`, which matches every request twice; and before the routes of /docs.
-    analysis_routes = [*analysis.router.routes, *card.router.routes]
+    analysis_routes = [*analysis.router.routes, *models.router.routes, *card.router.routes]
     app.router.routes[:0] = [*router.routes, *analysis_routes, *ROUTES]
     app.add_api_route("/docs", documentation, include_in_schema=False)
     if settings.has_administrators:

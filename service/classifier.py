@@ -63,6 +63,8 @@ class Classifier:
         target: Target,
         images: Sequence[bytes] | Sequence[Pixels],
         extras: Extras | None = None,
+        *,
+        whole: bool = False,
     ) -> Outcomes:
         """Classify images with a model.
 
@@ -70,15 +72,18 @@ class Classifier:
             target: The model.
             images: Files, or pixels uint8 [H, W, 3] of the model's input size.
             extras: What each gets besides its logits; the model has it.
+            whole: Stretch files to the input as a whole, in place of the model's own crop.
 
         Raises:
             QueueFull: The model's queue has no room for all of them.
         """
         with target.model.queue.admit(len(images)):
             if len(images) == 1:
-                return Outcomes([await self._outcome(target, images[0], extras)])
+                return Outcomes([await self._outcome(target, images[0], extras, whole)])
             return Outcomes(
-                await asyncio.gather(*(self._outcome(target, image, extras) for image in images))
+                await asyncio.gather(
+                    *(self._outcome(target, image, extras, whole) for image in images)
+                )
             )
 
     async def compare(self, targets: Sequence[Target], image: bytes) -> list[Outcome]:
@@ -112,28 +117,30 @@ class Classifier:
                 task.cancel()
 
     async def _outcome(
-        self, target: Target, image: bytes | Pixels, extras: Extras | None
+        self, target: Target, image: bytes | Pixels, extras: Extras | None, whole: bool
     ) -> Outcome:
         try:
-            return await self._classify(target, image, extras)
+            return await self._classify(target, image, extras, whole)
         except (ImageError, ServiceError, BundleError) as exc:
             return exc
 
     async def _classify(
-        self, target: Target, image: bytes | Pixels, extras: Extras | None
+        self, target: Target, image: bytes | Pixels, extras: Extras | None, whole: bool
     ) -> Classification:
         queue, manifest = target.model.queue, target.manifest
         if not isinstance(image, bytes):
             return await queue.submit(image, manifest.digest, extras=extras)
         begun = self._clock()
         suspect = False
-        if is_quick(image):
+        # The model's process knows one geometry.
+        if not whole and is_quick(image):
             try:
                 return await queue.submit(image, manifest.digest, extras=extras)
             except ProcessLost:
                 suspect = True
         started = self._clock()
-        decoded = await self._decoder.decode(image, manifest.input)
+        geometry = manifest.whole_input if whole else manifest.input
+        decoded = await self._decoder.decode(image, geometry)
         decode_s = self._clock() - started
         left_s = queue.timeout_s - (self._clock() - begun) if suspect else None
         found = await queue.submit(

@@ -8,7 +8,8 @@
         MalformedRequest, UnsupportedMediaType      body → bytes of an image
         UnknownParameter, InvalidParameter          query → parameters
         UnknownModel, UnknownVersion, NoCard        parameters → model
-        NoHeatmap, NoEmbedding, NoPredictionSets    model → what it can do
+        NoHeatmap, NoEmbedding, NoPredictionSets,
+        NoWholePicture                              model → what it can do
         FeedbackOff, FeedbackFull                   body → file of feedback
         DecodeTimeout, DecoderUnavailable           bytes → pixels (with bundle.errors.ImageError)
         QueueFull, DeadlineUnreachable              pixels → queue
@@ -154,6 +155,12 @@ class NoEmbedding(ServiceError):
     """The network of the model has no embedding: it does not end with a linear layer."""
 
     code = "no_embedding"
+
+
+class NoWholePicture(ServiceError):
+    """Whole pictures were not measured with the model."""
+
+    code = "no_whole_picture"
 
 
 class FeedbackOff(ServiceError):

@@ -154,6 +154,7 @@ def manifest_fields(
         },
         "rejection": None,
         "conformal": None,
+        "whole": None,
         "card": None,
         "export": {"max_logit_difference": 0.0, "samples": 3},
         "golden": {"tolerance": 0.001, "samples": golden},

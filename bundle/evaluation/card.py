@@ -31,6 +31,8 @@ class Measurement:
     against: Mapping[str, Logits] = field(default_factory=dict)
     licence: str | None = None
     limits: Sequence[str] = ()  # in words, beside those that follow from the figures
+    # Of the same images, stretched whole to the input; None: not measured.
+    whole: Logits | None = None
 
 
 def recorded(
@@ -61,7 +63,22 @@ def recorded(
         "evaluations": [evaluation],
         "comparisons": [comparison(name, found, other) for name, other in found.against.items()],
     }
-    return certainty | {"card": CARD_FILE}, card_bytes(Card.model_validate(card, strict=False))
+    changes = certainty | {"whole": _whole(found), "card": CARD_FILE}
+    return changes, card_bytes(Card.model_validate(card, strict=False))
+
+
+def _whole(found: Measurement) -> dict[str, Any] | None:
+    """A `WholePicture`."""
+    if found.whole is None:
+        return None
+    return {
+        "method": "stretch",
+        "artifact": found.artifact,
+        "split": found.split,
+        "samples": len(found.labels),
+        "accuracy": float((found.whole.argmax(1) == found.labels).mean()),
+        "accuracy_of_crop": float((found.logits.argmax(1) == found.labels).mean()),
+    }
 
 
 def evaluation_record(

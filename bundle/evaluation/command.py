@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bundle.errors import BundleError
-from bundle.format.manifest import Conformal, Rejection
+from bundle.format.manifest import Conformal, Rejection, WholePicture
 from bundle.report import refuse
 
 Folder = Annotated[
@@ -87,6 +87,7 @@ def evaluate(
     for line in (
         *_unsure(manifest.rejection),
         *_sets(manifest.conformal),
+        *_whole(manifest.whole),
         f"Bundle: {path}",
     ):
         console.print(escape(line), soft_wrap=True)
@@ -115,3 +116,10 @@ def _sets(found: Conformal | None) -> list[str]:
         for each in (found.sets if found else [])
         if each.coverage in shown
     ]
+
+
+def _whole(found: WholePicture | None) -> list[str]:
+    if found is None:
+        return []
+    crop = f"the crop for {found.accuracy_of_crop:.1%} of the same images"
+    return [f"Whole pictures, stretched to the input: right for {found.accuracy:.1%}, {crop}"]

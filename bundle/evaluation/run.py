@@ -62,6 +62,9 @@ def evaluate_bundle(
         process = stack.enter_context(RuntimeProcess(directory, wanted.artifact))
         process.start(TIMEOUT_S)
         logits = artifact_logits(process, pixels, "measuring", progress)
+        stretched = manifest.model_copy(update={"input": manifest.whole_input})
+        whole_pixels, _ = labelled_pixels(wanted.test, stretched)
+        whole = artifact_logits(process, whole_pixels, "measuring whole pictures", progress)
         others = {
             kind: artifact_logits(
                 process, all_pixels(folder, manifest.input), f"measuring {kind}", progress
@@ -79,7 +82,15 @@ def evaluate_bundle(
                 process, images, f"measuring {other.name}", progress
             )
     found = Measurement(
-        artifact, logits, labels, wanted.split, others, against, wanted.licence, wanted.limits
+        artifact=artifact,
+        logits=logits,
+        labels=labels,
+        split=wanted.split,
+        others=others,
+        against=against,
+        licence=wanted.licence,
+        limits=wanted.limits,
+        whole=whole,
     )
     changes, card = recorded(manifest, manifest.calibration.temperature, found)
     files = {changes["card"]: card}

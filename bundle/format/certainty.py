@@ -49,6 +49,17 @@ class Rejection(Record):
         return self
 
 
+class WholePicture(Record):
+    """How well the whole picture does, stretched to the input, in place of the crop of training."""
+
+    method: Literal["stretch"]
+    artifact: Name
+    split: Text
+    samples: Annotated[int, Field(ge=1)]
+    accuracy: Fraction
+    accuracy_of_crop: Fraction  # of the same images
+
+
 class PredictionSets(Record):
     """The sets of one coverage: labels whose scores are `threshold` or more."""
 

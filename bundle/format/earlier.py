@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 EARLIER_VERSIONS = (1, 2, 3, 4, 5)
-NOT_MEASURED = {"rejection": None, "conformal": None, "card": None}
+NOT_MEASURED = {"rejection": None, "conformal": None, "whole": None, "card": None}
 
 
 def from_earlier(fields: dict[str, Any], current: int) -> dict[str, Any]:

@@ -18,7 +18,13 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from bundle.errors import ManifestInvalid
 from bundle.format.baseline import Baseline
-from bundle.format.certainty import Conformal, OtherPictures, PredictionSets, Rejection
+from bundle.format.certainty import (
+    Conformal,
+    OtherPictures,
+    PredictionSets,
+    Rejection,
+    WholePicture,
+)
 from bundle.format.earlier import EARLIER_VERSIONS, from_earlier
 from bundle.format.schema import (
     MANIFEST_FILE,
@@ -56,7 +62,7 @@ __all__ = [
     "Calibration", "ClassActivation", "Conformal", "Crop", "Derivation", "Export", "FileRecord",
     "Framework", "Golden", "GoldenSample", "GoldenScore", "Import", "Input", "Manifest", "Metric",
     "NoCalibration", "NoHeatmap", "OtherPictures", "PredictionSets", "Rejection", "Resize",
-    "ShorterSide", "Speed", "Stretch", "Training",
+    "ShorterSide", "Speed", "Stretch", "Training", "WholePicture",
     "manifest_bytes", "parse_manifest", "read_manifest", "unique_keys",
 ]  # fmt: skip
 
@@ -89,6 +95,7 @@ class Manifest(Record):
     baseline: Baseline | None
     rejection: Rejection | None
     conformal: Conformal | None
+    whole: WholePicture | None
     card: BundlePath | None
     export: Export
     golden: Golden
@@ -128,6 +135,17 @@ class Manifest(Record):
                 if top.index >= len(self.labels) or self.labels[top.index] != top.label:
                     raise ValueError(f"golden.samples: {top.label!r} is not label {top.index}")
         return self
+
+    @property
+    def whole_input(self) -> Input:
+        """The geometry that brings the whole picture to the input, without its aspect ratio."""
+        stretch = Stretch(
+            rule="stretch",
+            height=self.input.height,
+            width=self.input.width,
+            interpolation=self.input.resize.interpolation,
+        )
+        return self.input.model_copy(update={"resize": stretch})
 
     @property
     def source(self) -> Artifact:

@@ -45,7 +45,7 @@ class Seen(TypedDict):
     image_height: int
     input_width: int  # that the part is scaled to
     input_height: int
-    crop: str  # the rule
+    crop: str  # the rule; whole: nothing is cut off
 
 
 def seen(info: ImageInfo, input: Input) -> Seen:  # noqa: A002
@@ -68,7 +68,7 @@ def seen(info: ImageInfo, input: Input) -> Seen:  # noqa: A002
         "image_height": height,
         "input_width": input.width,
         "input_height": input.height,
-        "crop": input.crop.rule,
+        "crop": "whole" if _is_whole(input) else input.crop.rule,
     }
 
 
@@ -115,6 +115,15 @@ def prepare(
         resized = canvas.resize((canvas.width, height), filter_, box=(0, 0, canvas.width, rows))
         pixels, left = np.asarray(resized), 0
     return pixels[top : top + input.crop.height, left : left + input.crop.width].copy(order="C")
+
+
+def _is_whole(input: Input) -> bool:  # noqa: A002
+    """Whether nothing is cut off."""
+    resize = input.resize
+    return not isinstance(resize, ShorterSide) and (resize.height, resize.width) == (
+        input.height,
+        input.width,
+    )
 
 
 def _rows(top: int, bottom: int, scale: float, filter_: Image.Resampling) -> slice:

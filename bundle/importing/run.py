@@ -221,6 +221,7 @@ def _record(request: Request, source: Source, findings: Findings) -> dict[str, A
         "baseline": None,
         "rejection": None,
         "conformal": None,
+        "whole": None,
         "card": None,
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }

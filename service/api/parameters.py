@@ -43,6 +43,13 @@ TopKQuery = Annotated[
     int | None,
     Query(ge=1, description="Number of predictions; default: 5, or all classes if fewer."),
 ]
+CropQuery = Annotated[
+    Literal["center", "whole"] | None,
+    Query(
+        description="`whole`: the whole picture, stretched to the input, where that was measured "
+        "(docs/explain.md); default: the crop that the model was trained with."
+    ),
+]
 LOWEST_COVERAGE, HIGHEST_COVERAGE = 0.5, 0.99
 CoverageQuery = Annotated[
     float | None,

@@ -58,6 +58,7 @@ PROBLEMS: dict[type[Failure], Kind] = {
     errors.InvalidParameter: Kind(422, "Invalid parameter"),
     errors.UnknownParameter: Kind(422, "Unknown parameter"),
     errors.NoPredictionSets: Kind(422, "No prediction sets"),
+    errors.NoWholePicture: Kind(422, "No whole pictures"),
     UnreadableImage: Kind(422, "Unreadable image"),
     errors.QueueFull: Kind(429, "Queue full", 1),
     errors.DeadlineUnreachable: Kind(429, "Deadline can't be met", 1),

@@ -32,6 +32,7 @@ PARAMETERS: dict[str, tuple[str, re.Pattern[str], Callable[[str], float | str]]]
     "model": ("name", re.compile(NAME_PATTERN), str),
     "version": ("version", re.compile(f"{NUMBER}|stable|canary"), _version),
     "top_k": ("top_k", re.compile(NUMBER), int),
+    "crop": ("crop", re.compile("center|whole"), str),
     # The range of `CoverageQuery`.
     "coverage": ("coverage", re.compile(r"0\.[5-9][0-9]?"), float),
 }

@@ -21,7 +21,7 @@ CACHE_NAME = "resnet-service"
 # Fields of the manifest that a model's record has unchanged.
 COPIED = (
     *("created", "description", "labels", "label_ids", "input", "heatmap", "training", "imported"),
-    *("metrics", "calibration", "export", "artifacts", "files"),
+    *("metrics", "calibration", "whole", "export", "artifacts", "files"),
 )
 # Where there is an admin port, these are for operators.
 PROVENANCE = (

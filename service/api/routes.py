@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Coroutine
 from contextlib import nullcontext
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.datastructures import State
 
 from bundle.errors import BundleError
-from bundle.format.manifest import NAME_PATTERN
 from bundle.imaging.geometry import seen
 from service.api import responses, schemas
 from service.api.disconnect import unless_gone
@@ -21,22 +21,30 @@ from service.api.openapi import BATCH_BODY, IMAGE_BODY, SUCCESS, problems
 from service.api.parameters import (
     KNOWN_PARAMETERS,
     CoverageQuery,
+    CropQuery,
     NameQuery,
     TopKQuery,
     Version,
     VersionQuery,
     check_coverage,
 )
-from service.api.problems import is_public, problem, request_id
+from service.api.problems import problem, request_id
 from service.api.quick_route import QuickRoute
 from service.api.uploads import read_image, read_images
-from service.errors import InternalError, InvalidParameter, ModelRefused, ModelUnavailable
+from service.classifier import Outcomes
+from service.errors import (
+    InternalError,
+    InvalidParameter,
+    ModelRefused,
+    ModelUnavailable,
+    NoWholePicture,
+)
 from service.models.model import ServedModel, Target
 from service.models.queued import Classification
 from service.monitoring.metrics import OPENMETRICS
-from service.repository.registry import Registry
 
 DEFAULT_TOP_K = 5
+WHOLE = "whole"
 NO_DEADLINE = nullcontext()
 
 # Of a batch without a result; other failures belong to one image.
@@ -67,23 +75,25 @@ async def predict(
     version: VersionQuery = None,
     top_k: TopKQuery = None,
     coverage: CoverageQuery = None,
+    crop: CropQuery = None,
 ) -> dict[str, Any]:
     """Send the image as the form field `file`, as the raw body, or as JSON in base64."""
     started = time.perf_counter()
     state: State = request.app.state
     timeout_s = requested_timeout(request) if HEADER in request.headers else None
-    target, k = _target(request, name, version, top_k, coverage, timeout_s)
+    target, k = _target(request, name, version, top_k, coverage, crop, timeout_s)
+    geometry = target.manifest.whole_input if crop == WHOLE else target.manifest.input
     async with within(timeout_s) if timeout_s else NO_DEADLINE:
         with target, state.budget.reserve() as reservation:
             upload = await read_image(request, reservation, state.settings.max_image_bytes)
-            outcomes = await unless_gone(request, state.classify(target, [upload.data]))
+            outcomes = await unless_gone(request, _run(state, target, [upload.data], crop))
     response.headers.update(responses.cache_status(outcomes.cache))
     (outcome,) = outcomes.images
     if not isinstance(outcome, Classification):
         raise outcome
     info = outcome.info
     assert info is not None  # noqa: S101 - it was a file
-    part = seen(info, target.manifest.input)
+    part = seen(info, geometry)
     answer = responses.answer(target.manifest, outcome, k, coverage)
     timing_ms = responses.timing([outcome], started)
     response.headers["Server-Timing"] = responses.server_timing(timing_ms)
@@ -115,12 +125,14 @@ async def predict_batch(
     version: VersionQuery = None,
     top_k: TopKQuery = None,
     coverage: CoverageQuery = None,
+    crop: CropQuery = None,
 ) -> dict[str, Any]:
     """Send each image as a form field `files`. A bad image gets an error in its place."""
     started = time.perf_counter()
     state: State = request.app.state
     timeout_s = requested_timeout(request) if HEADER in request.headers else None
-    target, k = _target(request, name, version, top_k, coverage, timeout_s)
+    target, k = _target(request, name, version, top_k, coverage, crop, timeout_s)
+    geometry = target.manifest.whole_input if crop == WHOLE else target.manifest.input
     async with within(timeout_s) if timeout_s else NO_DEADLINE:
         with target, state.budget.reserve() as reservation:
             uploads = await read_images(
@@ -130,7 +142,7 @@ async def predict_batch(
                 target.model.settings.batch_files,
             )
             images = [upload.data for upload in uploads]
-            outcomes = await unless_gone(request, state.classify(target, images))
+            outcomes = await unless_gone(request, _run(state, target, images, crop))
     response.headers.update(responses.cache_status(outcomes.cache))
     found = [each for each in outcomes.images if isinstance(each, Classification)]
     if not found and (failed := [e for e in outcomes.images if isinstance(e, OF_THE_MODEL)]):
@@ -147,7 +159,7 @@ async def predict_batch(
             best.append((first["score"], first["index"]))
             assert outcome.info is not None  # noqa: S101 - it was a file
             result["image"] = outcome.info
-            result["seen"] = seen(outcome.info, target.manifest.input)
+            result["seen"] = seen(outcome.info, geometry)
         else:
             state.metrics.problem(outcome.code)
             result = {"error": problem(outcome, identity)}
@@ -165,44 +177,6 @@ async def predict_batch(
 async def root(request: Request) -> RedirectResponse:
     """Lead people to the documentation."""
     return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
-
-
-@router.get(
-    "/models",
-    response_model=schemas.ModelList,
-    responses=problems(401, 422),
-    dependencies=KNOWN_PARAMETERS,
-    summary="The models and their states",
-    tags=["models"],
-)
-async def models(request: Request) -> dict[str, Any]:
-    """Every version that is loaded, being loaded or refused, the latter with the reason."""
-    registry: Registry = request.app.state.registry
-    return {
-        "default": registry.default_name,
-        "models": [responses.summary(model) for model in registry.all()],
-        "unloaded": sorted(registry.unloaded - registry.models.keys()),
-        "traffic": registry.traffic,
-        "repository_error": registry.error,
-    }
-
-
-@router.get(
-    "/models/{name}",
-    response_model=schemas.ModelRecord,
-    responses=problems(401, 404, 422, 503),
-    dependencies=KNOWN_PARAMETERS,
-    summary="The record of one model",
-    tags=["models"],
-)
-async def model_record(
-    request: Request,
-    name: Annotated[str, Path(pattern=rf"^{NAME_PATTERN}$", description="Name of the model.")],
-    version: VersionQuery = None,
-) -> dict[str, Any]:
-    """Labels, input, metrics, calibration and provenance, as the manifest has them."""
-    registry: Registry = request.app.state.registry
-    return responses.record(registry.find(name, version), provenance=not is_public(request))
 
 
 @router.get(
@@ -279,6 +253,7 @@ def _target(
     version: Version | None,
     top_k: int | None,
     coverage: float | None,
+    crop: str | None,
     timeout_s: float | None,
 ) -> tuple[Target, int]:
     """What the request is for, and the number of predictions.
@@ -296,4 +271,21 @@ def _target(
         )
     if coverage is not None:
         check_coverage(coverage, target)
+    if crop == WHOLE and target.manifest.whole is None:
+        raise NoWholePicture(
+            f"Whole pictures were not measured with {target.model.name}. Expected no crop, or "
+            "crop=center. Received: whole"
+        )
     return target, min(top_k or DEFAULT_TOP_K, classes)
+
+
+def _run(
+    state: State, target: Target, images: list[bytes], crop: str | None
+) -> Coroutine[Any, Any, Outcomes]:
+    """Classify images; the cache knows the model's own crop alone."""
+    found: Coroutine[Any, Any, Outcomes]
+    if crop == WHOLE:
+        found = state.classify_uncached(target, images, whole=True)
+    else:
+        found = state.classify(target, images)
+    return found

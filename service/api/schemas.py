@@ -20,6 +20,7 @@ from bundle.format.manifest import (
     NoCalibration,
     NoHeatmap,
     Training,
+    WholePicture,
 )
 from bundle.imaging.decode import ImageInfo
 from service.models.model import State
@@ -46,7 +47,7 @@ class Seen(BaseModel):
     image_height: int = Field(description="Of the image, upright, in pixels.")
     input_width: int = Field(description="That the part is scaled to, in pixels.")
     input_height: int = Field(description="That the part is scaled to, in pixels.")
-    crop: Literal["center"]
+    crop: Literal["center", "whole"]
 
 
 class PredictionSet(BaseModel):
@@ -211,6 +212,9 @@ class ModelRecord(ModelSummary):
     imported: Import | None
     metrics: list[Metric] | None
     calibration: Calibration | NoCalibration | None
+    whole: WholePicture | None = Field(
+        description="How well whole pictures do (`crop=whole`); null: not measured."
+    )
     export: Export | None
     artifacts: list[Artifact] | None
     files: dict[str, FileRecord] | None

@@ -153,6 +153,7 @@ def model_record(
         "baseline": None,
         "rejection": None,
         "conformal": None,
+        "whole": None,
         "card": None,
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }

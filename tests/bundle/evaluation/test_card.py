@@ -65,7 +65,7 @@ def test_the_card_of_few_images_says_what_is_not_known() -> None:
     )
 
     card = Card.model_validate_json(content)
-    assert changes == {"rejection": None, "conformal": None, "card": "card.json"}
+    assert changes == {"rejection": None, "conformal": None, "whole": None, "card": "card.json"}
     assert card.licence == "MIT"
     assert any("images of 1 of its 3 labels" in each for each in card.limits)
     assert any("too few images" in each for each in card.limits)

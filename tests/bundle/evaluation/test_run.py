@@ -63,6 +63,10 @@ def test_the_next_version_records_what_was_measured(bundle: Path, images: Path) 
     assert card.licence == "MIT"
     assert card.evaluations[0].confusion == [(0, 0, 40), (1, 1, 40), (2, 2, 40)]
     assert "all, 20 pictures: unsure 100.0%, AUROC 1.000" in output
+    assert manifest.whole is not None
+    # The images are square, so that the crop cuts nothing off them.
+    assert (manifest.whole.samples, manifest.whole.accuracy) == (120, 1.0)
+    assert "Whole pictures, stretched to the input: right for 100.0%" in output
     assert read_manifest(bundle).rejection is None
 
 

@@ -89,7 +89,7 @@ def test_a_stretched_image_is_seen_as_a_whole() -> None:
         "image_height": 10,
         "input_width": 8,
         "input_height": 8,
-        "crop": "center",
+        "crop": "whole",
     }
 
 
