@@ -48,15 +48,13 @@ def main(client: ServiceClient | None = None) -> None:
         ("models", language("Models"), models.draw),
         ("status", language("Status"), status.draw),
     ]
-    page = st.navigation(
-        [
-            st.Page(
-                partial(draw, visit), title=title, url_path=path or "classify", default=not path
-            )
-            for path, title, draw in views
-        ],
-        position="top",
-    )
+    pages = [
+        st.Page(partial(draw, visit), title=title, url_path=path or "classify", default=not path)
+        for path, title, draw in views
+    ]
+    # For a view that opens another one.
+    st.session_state["pages"] = pages
+    page = st.navigation(pages, position="top")
     with st.container(horizontal_alignment="center").container(width=1180):
         page.run()
         _corner(visit)

@@ -74,6 +74,7 @@ def test_two_hundred_files_are_answered_filtered_and_downloaded(
         page.get_by_role("button", name="Download CSV").click()
     assert len(download.value.path().read_text().splitlines()) == 201
     page.get_by_text("all 200", exact=True).click()
+    expect(page.locator(".tile")).to_have_count(48)
     page.locator(".tile").first.click()
     expect(page.get_by_alt_text("0.png")).to_be_visible()
 
