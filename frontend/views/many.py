@@ -82,8 +82,9 @@ def draw(visit: Visit) -> None:
         if "open-classify" in st.session_state:
             st.rerun()
         run: Run = st.session_state["many-run"]
-        # The models of the first batch answer all others too.
-        run.models = run.models or chosen
+        if run.total and run.models is None:
+            # The models of the first batch answer all others too.
+            run.models = chosen
         _intake(run, words)
         _progress(run, words)
         if run.busy:
@@ -206,7 +207,7 @@ def _progress(run: Run, words: Words) -> None:
         return
     done = len(run.pictures)
     if not run.busy:
-        st.subheader(
+        st.header(
             words.count(
                 "{n} picture, {time}", "{n} pictures, {time}", done, time=_time(run.took, words)
             ),

@@ -28,7 +28,7 @@ def draw(visit: Visit) -> None:
         st.success(words("The service is ready: it answers."), icon=":material/check_circle:")
     if visit.model_list is None:
         return
-    st.subheader(words("Models"), anchor=False)
+    st.header(words("Models"), anchor=False)
     for model in visit.model_list.models:
         _model(model, words, default=model.name == visit.model_list.default)
 
@@ -57,7 +57,7 @@ def _model(model: ModelSummary, words: Words, *, default: bool) -> None:
 
 def _figures(visit: Visit) -> None:
     words = visit.words
-    st.subheader(words("Since its start"), anchor=False)
+    st.header(words("Since its start"), anchor=False)
     try:
         found = samples(visit.client.metrics())
     except ServiceError:

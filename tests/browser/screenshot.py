@@ -94,7 +94,7 @@ def _save(page: Page, path: Path) -> None:
     # A palette of 256 colours is a third of the size and looks the same.
     with Image.open(path) as image:
         palette = image.convert("RGB").quantize(
-            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.FLOYDSTEINBERG
+            256, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG
         )
     palette.save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201

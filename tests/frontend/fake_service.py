@@ -13,9 +13,9 @@ import requests
 from requests.adapters import BaseAdapter
 
 from frontend.client import ServiceClient
+from tests.frontend.fake_records import LABELS, METRICS, card
 
 URL = "http://service.invalid:8000"
-LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 NEW_ROUTES = frozenset({"/explain", "/compare", "/embed", "/feedback", "card"})
 SEEN = {
     "left": 43.0,
@@ -86,16 +86,6 @@ SCORES = {
     TORCH["name"]: [0.9312, 0.0004, 0.0101, 0.0003, 0.0021, 0.0002, 0.0001, 0.0006, 0.0498, 0.0052],
     KERAS["name"]: [0.4873, 0.0007, 0.0096, 0.0011, 0.0013, 0.0004, 0.0003, 0.0005, 0.4911, 0.0077],
 }
-METRICS = """\
-http_requests_total{method="POST",route="/predict",status="200"} 40
-http_requests_total{method="POST",route="/predict",status="422"} 2
-http_request_duration_seconds_bucket{method="POST",route="/predict",le="0.01"} 20
-http_request_duration_seconds_bucket{method="POST",route="/predict",le="0.1"} 40
-http_request_duration_seconds_bucket{method="POST",route="/predict",le="+Inf"} 42
-resnet_queue_images{model="cifar10-resnet20-pytorch",version="1"} 3
-resnet_queue_max_images{model="cifar10-resnet20-pytorch",version="1"} 64
-resnet_worker_restarts_total{model="cifar10-resnet20-pytorch",version="1",reason="killed"} 1
-"""
 
 
 @dataclass
@@ -272,81 +262,3 @@ class FakeService(BaseAdapter):
         if "right" not in json.loads(body or "{}"):
             return problem(400, "malformed_request", "right: it is missing.")
         return respond(204, b"")
-
-
-def card(name: str) -> dict[str, Any]:
-    """The card of a model."""
-    return {
-        "name": name,
-        "version": 1,
-        "description": "ResNet-20 for photos of ten things, at 32 by 32 pixels.",
-        "licence": "Apache-2.0",
-        "limits": ["Trained on tiny pictures: photos from elsewhere do worse."],
-        "data": {
-            "trained_on": "49,000 images of CIFAR-10",
-            "evaluated_on": ["its 10,000 test images"],
-        },
-        "evaluations": [
-            {
-                "split": "test",
-                "samples": 10000,
-                "artifact": "source",
-                "accuracy": 0.8871,
-                "interval_95": [0.8801, 0.8926],
-                "per_class": [
-                    {
-                        "label": label,
-                        "samples": 1000,
-                        "correct": 850 + 10 * index,
-                        "interval_95": [0.82 + index / 100, 0.88 + index / 100],
-                    }
-                    for index, label in enumerate(LABELS)
-                ],
-                "confusion": [
-                    [true, predicted, 850 + 10 * true if true == predicted else 7]
-                    for true in range(10)
-                    for predicted in range(10)
-                ],
-                "reliability": [
-                    {
-                        "low": step / 10,
-                        "high": (step + 1) / 10,
-                        "samples": 100 + 80 * step,
-                        "mean_score": step / 10 + 0.05,
-                        "accuracy": step / 10 + 0.02,
-                    }
-                    for step in range(10)
-                ],
-                "calibration_error": 0.0084,
-            }
-        ],
-        "artifacts": [
-            {
-                "id": "source",
-                "precision": "fp32",
-                "accuracy": 0.8871,
-                "interval_95": [0.8801, 0.8926],
-                "latency_ms": 3.4,
-                "images_per_second": 900.0,
-                "bytes": 1_100_000,
-            },
-            {
-                "id": "openvino-int8",
-                "precision": "int8",
-                "accuracy": 0.8864,
-                "interval_95": [0.88, 0.8925],
-                "latency_ms": 0.86,
-                "images_per_second": 4000.0,
-                "bytes": 300_000,
-            },
-        ],
-        "comparisons": [
-            {
-                "model": KERAS["name"] if name == TORCH["name"] else TORCH["name"],
-                "samples": 10000,
-                "agreement": 0.91,
-                "right_when_disagree": [0.41, 0.43],
-                "p_value": 0.31,
-            }
-        ],
-    }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from frontend.metrics import by, quantile, samples, total
-from tests.frontend.fake_service import METRICS
+from tests.frontend.fake_records import METRICS
 
 
 def test_samples_have_names_labels_and_values() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 from frontend.cards import Card
 from frontend.views.charts import confusion_chart, reliability_chart
 from frontend.words import ENGLISH, words
-from tests.frontend.fake_service import LABELS, TORCH, card
+from tests.frontend.fake_records import LABELS, card
+from tests.frontend.fake_service import TORCH
 
 TESTED = Card.model_validate(card(TORCH["name"])).evaluations[0]
 

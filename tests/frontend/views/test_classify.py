@@ -10,7 +10,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from frontend.samples import SAMPLES
-from tests.frontend.fake_service import KERAS, LABELS, FakeService, listed, problem, respond
+from tests.frontend.fake_service import KERAS, FakeService, listed, problem, respond
 from tests.frontend.pages import drawn, opened, panel, sent, upload
 
 
@@ -22,12 +22,6 @@ def tiff() -> bytes:
 
 def broken() -> requests.Response:
     raise requests.ConnectionError("refused")
-
-
-def act(app: AppTest, action: str) -> AppTest:
-    """Press a button of the panel."""
-    app.session_state["dialog"] = action
-    return app.run()
 
 
 def test_the_answer_stands_first_with_bars_for_all_and_what_its_score_means() -> None:
@@ -245,39 +239,6 @@ def test_of_a_model_with_three_classes_three_labels_are_asked_for() -> None:
     assert app.number_input[0].value == 3
     query = parse_qs(urlsplit(str(fake.requests_to("/predict")[0].url)).query)
     assert query["top_k"] == ["3"]
-
-
-def test_right_is_told_to_the_service_once() -> None:
-    fake = FakeService()
-    app = opened(fake.client())
-
-    act(app, "right")
-
-    body = fake.requests_to("/feedback")[-1].body
-    assert b'"right": true' in (body or b"")
-    assert b'"predicted": "airplane"' in (body or b"")
-    assert [action["id"] for action in panel(app)["actions"]] == ["link", "code"]
-
-
-def test_wrong_asks_which_of_the_labels_is_right() -> None:
-    app = act(opened(FakeService().client()), "wrong")
-
-    assert app.selectbox[-1].options == ["Something else", *LABELS]
-
-
-def test_without_feedback_nobody_is_asked() -> None:
-    app = opened(FakeService(feedback=False).client())
-
-    assert [action["id"] for action in panel(app)["actions"]] == ["link", "code"]
-
-
-def test_the_code_has_the_model_and_the_file_of_the_answer() -> None:
-    app = act(opened(FakeService().client(), sample="coffee"), "code")
-
-    curl, python, javascript = (block.value for block in app.code)
-    for code in (curl, python, javascript):
-        assert "cifar10-resnet20-pytorch" in code
-        assert "coffee.jpg" in code
 
 
 @pytest.mark.parametrize("data", [b"\xff\xd8", b""], ids=["bytes", "empty"])
