@@ -48,7 +48,7 @@ def test_the_whole_picture_is_seen_and_classified(shipped: Server) -> None:
 def test_what_is_classified_is_the_picture_stretched_to_the_input(shipped: Server) -> None:
     data = beside_a_wide_wall()
     manifest = read_manifest(MODELS / "imagenet-resnet50" / "1")
-    stretched = encode(read_input(data, manifest.whole_input).pixels)
+    stretched = encode(Image.fromarray(read_input(data, manifest.whole_input).pixels))
 
     found = [shipped.predict(each, crop="whole").json() for each in (data, stretched)]
 
