@@ -154,12 +154,20 @@ class InputSize(ResponseBody):
     width: int
 
 
+class WholePicture(ResponseBody):
+    """How often the model is right with whole pictures, and with its own crop of the same ones."""
+
+    accuracy: Score
+    accuracy_of_crop: Score
+
+
 class ModelRecord(ResponseBody):
     """`GET /models/{name}`: as far as the page uses it; None until the model is loaded."""
 
     description: str | None = None
     labels: list[str] | None = None
     input: InputSize | None = None
+    whole: WholePicture | None = None
 
 
 class Problem(ResponseBody):

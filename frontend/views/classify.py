@@ -18,6 +18,7 @@ from frontend.visit import Visit, described, is_kept, kept, try_again
 KEY = "classify"
 TOP_K = 5  # labels shown at first
 VIEWS = ("picture", "seen", "heat")
+WHOLE = "whole"
 
 
 def draw(visit: Visit) -> None:
@@ -30,21 +31,24 @@ def draw(visit: Visit) -> None:
             picture.draw(KEY, image, visit.words, picture.trouble_panel(trouble))
         try_again(visit, trouble.wait_s)
         return
-    model, shown = _options(visit)
+    model, shown, whole = _options(visit)
     _address(image)
     with place:
         if image is None:
             picture.draw(KEY, None, visit.words, picture.empty_panel(visit.words))
         else:
-            _answered(visit, image, model, shown)
+            _answered(visit, image, model, shown, whole=whole)
 
 
-def _answered(visit: Visit, image: InputImage, model: ModelSummary, shown: int) -> None:
+def _answered(
+    visit: Visit, image: InputImage, model: ModelSummary, shown: int, *, whole: bool
+) -> None:
     words = visit.words
     query: dict[str, str | int] = {
         "model": model.name,
         "version": model.version,
         "top_k": _asked(model, shown),
+        **({"crop": WHOLE} if whole else {}),
     }
     key = f"answer {image.digest} {query}"
     found = picture.answer(
@@ -103,6 +107,9 @@ def _views(
         return {}
     words = visit.words
     views = {"picture": words("Picture"), "seen": words("What it sees")}
+    if "crop" in query:  # heat maps are of the model's own crop
+        view = "seen" if option("view") == "seen" else "picture"
+        return {"view": view, "views": views, "seen": seen.model_dump(), "heat": None}
     key = f"heat {image.digest} {query['model']} {query['version']}"
     explained = explain(visit, image, query, key) if option("view") == "heat" else None
     if not is_kept(key) or explained is not None:
@@ -166,13 +173,14 @@ def _address(image: InputImage | None) -> None:
             # A picture of the visitor is not kept, so no link has it.
             "sample": image.sample.name if image is not None and image.sample else "",
             "view": option("view") if option("view") in VIEWS[1:] else "",
+            "crop": option("crop"),
             "lang": option("lang"),
         }
     )
 
 
-def _options(visit: Visit) -> tuple[ModelSummary, int]:
-    """The model and the number of labels, chosen below the answer."""
+def _options(visit: Visit) -> tuple[ModelSummary, int, bool]:
+    """The model, the number of labels, and whether the whole picture counts; below the answer."""
     words = visit.words
     by_key = {model.key: model for model in visit.ready}
     asked = f"{option('model')} v{option('version')}"
@@ -192,7 +200,27 @@ def _options(visit: Visit) -> tuple[ModelSummary, int]:
         set_option("model", model.name)
         set_option("version", str(model.version))
     st.caption(described(model, words))
-    return model, int(shown)
+    return model, int(shown), _whole(visit, model)
+
+
+def _whole(visit: Visit, model: ModelSummary) -> bool:
+    """Whether the whole picture counts; asked for where the model was measured with it."""
+    record = visit.record(model)
+    if record is None or record.whole is None:
+        return False
+    words, measured = visit.words, record.whole
+    chosen = st.toggle(
+        words("Use the whole picture"),
+        value=option("crop") == WHOLE,
+        help=words(
+            "It is squeezed into a square. On test pictures the model is right for {whole} of "
+            "them so, and for {crop} with the middle alone.",
+            whole=words.percent(measured.accuracy),
+            crop=words.percent(measured.accuracy_of_crop),
+        ),
+    )
+    set_option("crop", WHOLE if chosen else "")
+    return bool(chosen)
 
 
 def _asked(model: ModelSummary, shown: int) -> int:

@@ -153,9 +153,9 @@ class FakeService(BaseAdapter):
             name = unquote(path.split("/")[2])
             if path.endswith("/card"):
                 return respond(200, card(name))
-            return respond(
-                200, {"name": name, "labels": LABELS, "input": {"height": 32, "width": 32}}
-            )
+            record = {"name": name, "labels": LABELS, "input": {"height": 32, "width": 32}}
+            whole = {"accuracy": 0.5, "accuracy_of_crop": 0.75}
+            return respond(200, record if self.older else record | {"whole": whole})
         if path == "/feedback":
             return self.take_feedback(body)
         if path == "/compare":

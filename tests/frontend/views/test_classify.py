@@ -266,3 +266,19 @@ def test_each_sample_can_be_chosen_by_its_name() -> None:
     samples = drawn(opened(FakeService().client()))["samples"]
 
     assert [sample["name"] for sample in samples] == [sample.name for sample in SAMPLES]
+
+
+def test_the_whole_picture_is_asked_for_where_that_was_measured() -> None:
+    service = FakeService()
+    app = opened(service.client())
+    assert "crop" not in str(service.requests_to("/predict")[-1].url)
+    assert "right for 50.0 % of them so, and for 75.0 % with the middle" in app.toggle[0].help
+
+    app.toggle[0].set_value(True).run()
+
+    assert "crop=whole" in str(service.requests_to("/predict")[-1].url)
+    assert list(drawn(app)["views"]) == ["picture", "seen"]
+    assert app.query_params["crop"] == "whole"
+    again = opened(service.client(), crop="whole")
+    assert again.toggle[0].value is True
+    assert not opened(FakeService(older=True).client()).toggle
