@@ -2,7 +2,7 @@
 
 A part lies between `<!-- NAME -->` and `<!-- /NAME -->`. README.md has the response to its curl
 example (from the shipped models, if they are present) and the tree of folders; docs/ has the tree
-of files, the settings and the routes. docs/openapi.json is generated as a whole.
+of files, the settings and the routes. docs/openapi.json and .env.example are generated as a whole.
 
 A line of a tree is the first line of the file's docstring or comment, or of the docstring in the
 folder's `__init__.py`. Files and folders without one are described here.
@@ -24,11 +24,13 @@ import requests
 
 from service.app import create_app
 from service.settings import Settings, settings_table
+from tests import env_example
 from tests.frontend.servers import serve_models
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 OPENAPI = ROOT / "docs/openapi.json"
+ENV_EXAMPLE = ROOT / ".env.example"
 SAMPLE = ROOT / "frontend/samples/coffee.jpg"
 TOP_K = 2
 # Requests for the example; the fastest response is shown: that of a warm service.
@@ -44,7 +46,7 @@ OTHERS = {
     "tests": "Tests, folder by folder as the packages are; the browser tests.",
     "benchmarks": "Measurements of the service, of its peers and of the machine's limits.",
     "scripts": "The programs behind the make verbs.",
-    "docker": "Images of the service and of the page.",
+    "docker": "Images, by need.",
 }
 # Folders that one line of docs/tree.md stands for.
 FOLDERS = {
@@ -65,6 +67,7 @@ FILES = {
     ".github/workflows/ci.yml": "runs .ci/run on GitHub",
     ".ci/run": "what CI runs: make check, make test",
     ".dockerignore": "what the image builds may see",
+    ".env.example": "every variable of the containers, generated",
     ".editorconfig": "indentation and line endings, for editors",
     ".gitignore": "what git leaves out",
     ".streamlit/config.toml": "settings of the page's server",
@@ -77,14 +80,17 @@ FILES = {
     "benchmarks/RESULTS.md": "the last run of make bench, with every target",
     "benchmarks/page.md.jinja": "the template of RESULTS.md",
     "benchmarks/results.svg": "the plot of RESULTS.md",
+    "deploy/haproxy/compose.cfg": "the containers of the service, as many as there are",
     "deploy/haproxy/haproxy.cfg": "two instances that are replaced in turn",
     "docker-compose.yml": "both containers on one machine",
+    "docker-bake.hcl": "all images, for both platforms",
+    "docker/Dockerfile": "all images, by target",
     "docker/compose.gpu.yml": "on top of it, for an NVIDIA GPU",
+    "docker/compose.proxy.yml": "on top of it, for several containers of the service",
     "docker/compose.tls.yml": "on top of it, for HTTPS",
     "docker/cpu-excludes.txt": "what an image for CPUs leaves out",
-    "docker/frontend.Dockerfile": "image of the page",
-    "docker/install.sh": "what both images install",
-    "docker/service.Dockerfile": "image of the service",
+    "docker/install.sh": "what an image installs",
+    "docker/trim.sh": "what an image does not load",
     "docs/openapi.json": "the OpenAPI document of the service, generated",
     "docs/tour.ipynb": "a notebook: training, transfer, a bundle and the shipped models",
     "pyproject.toml": "dependencies by extra; settings of ruff, mypy and pytest",
@@ -252,6 +258,7 @@ def compact(body: dict[str, Any]) -> str:
 def main() -> None:
     document = openapi()
     OPENAPI.write_text(json.dumps(document, indent=1) + "\n")
+    ENV_EXAMPLE.write_text(env_example.content())
     write(ROOT / "docs/settings.md", "settings", settings_table())
     write(ROOT / "docs/api.md", "routes", routes_table(document))
     write(ROOT / "docs/tree.md", "tree", f"```text\n{tree(tracked())}\n```")

@@ -66,6 +66,12 @@ _MODULES = {
     "savedmodel": "bundle.runtimes.savedmodel",
     "openvino": "bundle.runtimes.openvino",
 }
+# The extra of pyproject.toml with the framework, and the target of docker/Dockerfile that has it.
+_PROVIDERS = {
+    "torchscript": ("torch", "service-torch"),
+    "savedmodel": ("tensorflow", "service-tensorflow"),
+    "openvino": ("openvino", "service"),
+}
 
 
 def load_model(
@@ -96,9 +102,10 @@ def load_model(
     except RuntimeUnavailable:
         raise
     except ImportError as exc:
+        extra, image = _PROVIDERS[artifact.format]
         raise RuntimeUnavailable(
-            f"The framework for {artifact.format} is not installed. Install the matching extra "
-            f"(torch, tensorflow or openvino). Received: {describe(exc, bundle)}"
+            f"The framework for {artifact.format} is not installed. Install the extra {extra}, or "
+            f"run the image {image}. Received: {describe(exc, bundle)}"
         ) from exc
     except Exception as exc:  # the frameworks raise any type, mostly RuntimeError and ValueError
         raise RuntimeUnavailable(
