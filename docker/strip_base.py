@@ -6,7 +6,9 @@ read it and the bill of materials is made from it. What serves is Python and sha
 
 from __future__ import annotations
 
+import compileall
 import contextlib
+import py_compile
 import re
 import shutil
 import sysconfig
@@ -58,7 +60,7 @@ ID = 10001
 
 
 def main() -> None:
-    """Remove the packages and files, and add the user that the containers run as."""
+    """Remove the packages and files, compile the rest, add the user that the containers run as."""
     remove_packages()
     for pattern in UNUSED:
         for path in Path("/").glob(pattern.format(**sysconfig.get_paths()).lstrip("/")):
@@ -67,6 +69,12 @@ def main() -> None:
         for path in Path(folder).iterdir():
             if path.is_symlink() and not path.exists():
                 path.unlink()
+    # The official image has none of the standard library's bytecode; on a read-only file system every
+    # process would compile what it imports.
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(
+        sysconfig.get_path("stdlib"), quiet=2, force=True, invalidation_mode=mode
+    )
     with Path("/etc/passwd").open("a") as file:
         file.write(f"app:x:{ID}:{ID}::/tmp:/usr/sbin/nologin\n")
     with Path("/etc/group").open("a") as file:
