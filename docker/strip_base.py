@@ -69,11 +69,13 @@ def main() -> None:
         for path in Path(folder).iterdir():
             if path.is_symlink() and not path.exists():
                 path.unlink()
-    # The official image has none of the standard library's bytecode; on a read-only file system every
-    # process would compile what it imports.
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    # Base images have the standard library without bytecode; on a read-only file system every
+    # process would compile what it imports: 28 s until the service is ready, instead of 7 s.
     compileall.compile_dir(
-        sysconfig.get_path("stdlib"), quiet=2, force=True, invalidation_mode=mode
+        sysconfig.get_path("stdlib"),
+        quiet=2,
+        force=True,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
     with Path("/etc/passwd").open("a") as file:
         file.write(f"app:x:{ID}:{ID}::/tmp:/usr/sbin/nologin\n")
