@@ -44,6 +44,10 @@ PROFILES = {
 }
 OTHERS = {
     "FRONTEND_API_KEY": ("", "API key of the page, if the service needs one."),
+    "FRONTEND_PUBLIC_SERVICE_URL": (
+        "http://127.0.0.1:8000",
+        "URL by which visitors reach the service, for the code that the page shows.",
+    ),
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("", "Where traces go; unset: none are made."),
     "OTEL_EXPORTER_OTLP_HEADERS": ("", "Headers for it, as name=value, with commas."),
     "OTEL_TRACES_EXPORTER": ("", "`none` makes no traces."),
