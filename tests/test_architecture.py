@@ -94,7 +94,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "classifier": {"errors", "decoding", "models"},
         "cache": {"models", "classifier"},
         "monitoring": {"errors", "settings", "access", "decoding", "models", "repository", "cache"},
-        "api": {"errors", "access", "traffic", "models", "repository", "classifier", "monitoring"},
+        "api": {"errors", "access", "traffic", "models", "classifier", "monitoring"},
         "analysis": {"errors", "models", "repository", "api"},
         "protocols": {"errors", "access", "models", "repository", "monitoring", "api"},
         "rpc": {

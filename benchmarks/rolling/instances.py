@@ -1,6 +1,6 @@
 """Two instances behind HAProxy are replaced in turn under load; no request may fail.
 
-    .venv/bin/python -m benchmarks.rollover                    # 5,000 requests
+    .venv/bin/python -m benchmarks.rolling.instances                    # 5,000 requests
 
 It needs `haproxy` and runs it with deploy/haproxy/haproxy.cfg. Clients send requests all the time;
 the instance that does not serve is started, the one that serves gets SIGTERM when the new one is

@@ -1,6 +1,6 @@
 """Three containers behind HAProxy get a new model version and a new image under load.
 
-    .venv/bin/python -m benchmarks.rollout                    # 5,000 requests
+    .venv/bin/python -m benchmarks.rolling.containers                    # 5,000 requests
 
 It needs a Docker engine with compose and the images of `make containers`; BIND_HOST, SERVICE_PORT
 and the other variables of docker-compose.yml apply. Clients send requests all the time. First the
@@ -28,7 +28,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.models import ROOT, resnet20
-from benchmarks.rollover import Clients
+from benchmarks.rolling.instances import Clients
 
 CONTAINERS = 3
 CLIENTS = 4

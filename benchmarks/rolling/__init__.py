@@ -1,0 +1,1 @@
+"""A new version and new processes under load, without a failed request."""
