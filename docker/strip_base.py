@@ -69,8 +69,8 @@ def main() -> None:
         for path in Path(folder).iterdir():
             if path.is_symlink() and not path.exists():
                 path.unlink()
-    # Base images have the standard library without bytecode; on a read-only file system every
-    # process would compile what it imports: 28 s until the service is ready, instead of 7 s.
+    # A base image may have the standard library without bytecode. On a read-only file system every
+    # process then compiles what it imports: 7.5 s of CPU time until the service is ready, not 5.2.
     compileall.compile_dir(
         sysconfig.get_path("stdlib"),
         quiet=2,
