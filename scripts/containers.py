@@ -42,7 +42,7 @@ def main() -> int:
         return 2
     if "--no-build" not in sys.argv:
         timed("build", build)
-    failed = not passed(checks.images_are_small)
+    failed = int(not passed(checks.images_are_small))
     failed += not passed(life.an_image_with_models_answers_alone)
     failed += not passed(life.missing_frameworks_are_named)
     try:

@@ -33,7 +33,12 @@ class ComposeLoader(yaml.SafeLoader):
     """Reads the tag `!reset` of compose as the value that it resets to."""
 
 
-ComposeLoader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
+def reset(loader: ComposeLoader, node: yaml.Node) -> list[Any]:
+    assert isinstance(node, yaml.SequenceNode)
+    return loader.construct_sequence(node)
+
+
+ComposeLoader.add_constructor("!reset", reset)
 
 
 def compose_file(name: str) -> dict[str, Any]:
