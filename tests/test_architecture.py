@@ -137,6 +137,32 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "__main__": {"errors", "commands"},
     },
+    "frontend": {
+        **{name: set() for name in ("components", "metrics", "preview", "responses", "samples")},
+        **{name: set() for name in ("settings", "tracing", "words")},
+        "cards": {"responses"},
+        "choice": {"samples"},
+        "errors": {"responses"},
+        "image": {"responses", "words"},
+        "client": {"cards", "errors", "responses"},
+        "messages": {"errors", "words"},
+        "visit": {"cards", "client", "errors", "messages", "responses", "words"},
+        "views": {
+            *("cards", "choice", "client", "components", "errors", "image", "messages", "metrics"),
+            *("preview", "responses", "samples", "visit", "words"),
+        },
+        "app": {
+            *("choice", "client", "components", "samples", "settings", "tracing", "views", "visit"),
+            "words",
+        },
+    },
+    "classify": {
+        **{name: set() for name in ("answers", "errors", "files")},
+        "local": {"answers", "errors"},
+        "service": {"answers", "errors"},
+        "command": {"answers", "errors", "files", "local", "service"},
+        "__main__": {"command"},
+    },
 }
 
 
