@@ -33,6 +33,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend", "otel"}),
     "classify": ({"bundle"}, {"classify"}),
+    "deploy": (set(), {"dev"}),
     "scripts": (SCRIPTS, set()),
     "benchmarks": (
         {"bundle", "environment"},
