@@ -17,7 +17,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "service,grpc,otel,torch,tensorflow,openvino,accelerate,signing,frontend,training,docs,dev"
+EXTRAS = (
+    "service,grpc,otel,remote,torch,tensorflow,openvino,accelerate,signing,frontend,training,"
+    "docs,dev"
+)
 OLDEST, NEWEST = (3, 11), (3, 13)  # TensorFlow has no wheels outside this range
 
 LOCK = ["-c", "requirements.lock"]  # pip and uv both know the short form

@@ -31,6 +31,7 @@ from service.monitoring.tracing import Tracer
 from service.network.browsers import STATIC, documentation
 from service.protocols import repository
 from service.protocols.routes import ROUTES
+from service.remote.follow import follow
 from service.repository.lifecycle import Lifecycle
 from service.repository.registry import Registry
 from service.settings import Settings
@@ -47,7 +48,7 @@ Every failure is `application/problem+json` (RFC 9457) with a stable `code`."""
 
 
 def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
-    """The service over the model repository `settings.models_dir`, whose requests `tracer` traces.
+    """The service over a model repository, `settings.models_folder`; `tracer` traces its requests.
 
     Models load in the background once the application starts; `/readyz` says when they are ready.
 
@@ -58,7 +59,7 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        registry, decoder = Registry(settings.models_dir), Decoder(settings)
+        registry, decoder = Registry(settings.models_folder), Decoder(settings)
         app.state.lifecycle = lifecycle = Lifecycle(settings, registry)
         classifier = Classifier(decoder)
         classify = classifier.classify
@@ -71,7 +72,9 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
         app.state.metrics.watch(registry, decoder, cache)
         await lifecycle.start()
         decoder.start()
-        watching = asyncio.create_task(keys.poll.run()) if keys.poll else None
+        app.state.remote = remote = follow(settings, registry, lifecycle.look)
+        polls = [poll for poll in (keys.poll, remote) if poll is not None]
+        watching = [asyncio.create_task(poll.run()) for poll in polls]
         grpc_server = None
         if settings.grpc_port is not None:
             from service.rpc.server import GrpcServer  # noqa: PLC0415 - an extra
@@ -84,8 +87,10 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
             with suppress(asyncio.CancelledError):
                 yield
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in watching:
+                task.cancel()
+            # Of a look at models that lie elsewhere: its process ends with it.
+            await asyncio.gather(*watching, return_exceptions=True)
             if grpc_server is not None:
                 with suppress(asyncio.CancelledError):
                     await grpc_server.end()

@@ -46,7 +46,7 @@ def read_model_settings(settings: Settings) -> dict[str, OwnSettings]:
     Raises:
         SettingsError: the file can't be read, or a value is invalid; the text names it.
     """
-    path = settings.models_dir / FILE
+    path = settings.models_folder / FILE
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def read_model_settings(settings: Settings) -> dict[str, OwnSettings]:
 
 
 def _of_model(settings: Settings, name: str, table: object) -> OwnSettings:
-    file = settings.models_dir / FILE
+    file = settings.models_folder / FILE
     if not isinstance(table, dict):
         raise SettingsError(
             f"{file}: expected tables that are named after models, as [flowers], with the keys "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import math
 import os
 import resource
 import socket
 import sys
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -26,6 +28,7 @@ from service.monitoring.logs import configure_logging
 from service.network.browsers import security_headers
 from service.network.draining import DrainingServer
 from service.network.tls import read_certificate
+from service.options.address import PACKAGES, Address
 from service.settings import Settings, SettingsError, ignored_variables, read_settings
 
 OPEN_FILES = 65_536
@@ -91,8 +94,11 @@ def usable_settings() -> Settings:
         SettingsError: a setting is invalid or cannot be used here; the message names it.
     """
     settings = read_settings()
-    _check_readable(settings)
-    read_model_settings(settings)
+    if isinstance(settings.models_dir, Address):
+        _check_remote(settings, settings.models_dir)
+    else:
+        _check_readable(settings.models_dir)
+        read_model_settings(settings)
     read_entries(settings)
     _check_writable(settings)
     _check_signers(settings)
@@ -104,19 +110,49 @@ def usable_settings() -> Settings:
     return settings
 
 
-def _check_readable(settings: Settings) -> None:
+def _check_remote(settings: Settings, address: Address) -> None:
+    """Check that models at an address can be copied here; whether they are there is no condition.
+
+    Raises:
+        SettingsError: a package is missing, the bytes could be altered, or the folder for the copy
+            can't be written to.
+    """
+    packages = ("fsspec", PACKAGES[address.scheme])
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise SettingsError(
+            "SERVICE_MODELS_DIR: an address needs libraries that are not installed. Expected the "
+            "extra `remote` of this package (pip install '.[service,remote]'), or a folder. "
+            f"Received: '{address}', and no package {missing[0]}"
+        )
+    if address.can_be_altered and settings.signers is None:
+        raise SettingsError(
+            "SERVICE_MODELS_DIR: over plain HTTP others can change the models on their way. "
+            f"Expected https://, or SERVICE_SIGNERS. Received: '{address}'"
+        )
+    folder = settings.models_folder
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.check_writable(folder)
+    except OSError as exc:
+        raise SettingsError(
+            "SERVICE_MODELS_CACHE: the folder can't be written to. Expected a writable folder for "
+            f"the copy of the models. Received: '{folder}': {exc.strerror}"
+        ) from exc
+
+
+def _check_readable(folder: Path) -> None:
     """Check that the model repository can be listed.
 
     Raises:
         SettingsError: it does not exist, or its permissions forbid it.
     """
     try:
-        with os.scandir(settings.models_dir):
+        with os.scandir(folder):
             pass
     except OSError as exc:
         raise SettingsError(
             "SERVICE_MODELS_DIR: the folder can't be read. Expected a model repository. "
-            f"Received: '{settings.models_dir}': {exc.strerror}"
+            f"Received: '{folder}': {exc.strerror}"
         ) from exc
 
 

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service import neighbours
 from service.options.access import AccessOptions
+from service.options.address import without_secrets
 from service.options.isolation import IsolationOptions
 from service.options.limits import LimitOptions
 from service.options.log import LogOptions
@@ -58,7 +59,11 @@ def read_settings() -> Settings:
         for error in exc.errors():
             name = PREFIX + "_".join(map(str, error["loc"])).upper()
             secret = error["loc"][0] in SECRETS
-            received = f"{len(error['input'])} characters" if secret else repr(error["input"])
+            received = (
+                f"{len(error['input'])} characters"
+                if secret
+                else without_secrets(repr(error["input"]))
+            )
             expected = error["msg"].removeprefix("Value error, ")
             if error["type"] == "string_pattern_mismatch":
                 # In place of a regular expression.

@@ -11,7 +11,7 @@ import textwrap
 from service.settings import PREFIX, Settings
 
 # Set in the image; `SERVICE_PORT` is the port on the host here.
-FIXED = {"host", "port", "models_dir"}
+FIXED = {"host", "port"}
 WIDTH = 100
 
 # The default and the help of each variable.

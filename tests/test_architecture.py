@@ -29,7 +29,7 @@ SCRIPTS = {
 # package: (our packages that it may import, the extras it is installed with)
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bundle": (set(), {"torch", "tensorflow", "openvino", "accelerate", "import", "signing"}),
-    "service": ({"bundle"}, {"service", "grpc", "otel"}),
+    "service": ({"bundle"}, {"service", "grpc", "otel", "remote"}),
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend", "otel"}),
     "classify": ({"bundle"}, {"classify"}),
@@ -92,6 +92,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "decoding": {"errors", "settings", "access"},
         "models": {"errors", "settings", "access"},
         "repository": {"errors", "settings", "traffic", "model_settings", "models"},
+        "remote": {"options", "settings", "traffic", "model_settings", "models", "repository"},
         "classifier": {"errors", "decoding", "models"},
         "cache": {"models", "classifier"},
         "monitoring": {"errors", "settings", "access", "decoding", "models", "repository", "cache"},
@@ -104,10 +105,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "app": {
             *("settings", "access", "decoding", "repository", "classifier", "cache"),
-            *("monitoring", "analysis", "api", "network", "protocols", "rpc"),
+            *("monitoring", "analysis", "api", "network", "protocols", "rpc", "remote"),
         },
         "server": {
-            *("settings", "access", "model_settings", "monitoring", "network", "api", "rpc", "app"),
+            *("options", "settings", "access", "model_settings", "monitoring", "network", "api"),
+            *("rpc", "app"),
         },
         "__main__": {"settings", "access", "server"},
     },

@@ -74,6 +74,11 @@ def scan(root: Path) -> tuple[list[BundleRef], list[IgnoredFolder]]:
     return sorted(bundles), sorted(ignored)
 
 
+def is_bundle_path(name: str, version: str) -> bool:
+    """Whether folders of these names can be those of a bundle."""
+    return bool(_NAME.fullmatch(name) and _VERSION.fullmatch(version))
+
+
 def default_model(root: Path) -> str | None:
     """The model for requests that name none, as the file `default` says; None: there is no file.
 

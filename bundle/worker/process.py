@@ -31,6 +31,11 @@ Reason = Literal[
 
 # Of the service, of its traces and of the page.
 _SETTINGS = ("SERVICE_", "OTEL_", "FRONTEND_")
+STORES = (
+    *("AWS_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "AZURE_", "FSSPEC_", "NETRC"),
+    *("HF_TOKEN", "HUGGING_FACE_", "HUGGINGFACE_"),
+)
+"""How the variables begin that have the credentials of stores of files, or say where they lie."""
 _PARENT_CHECK_S = 0.5
 _KEPT_LINES = 40
 # Lines examined of one read; some of them can be empty.
@@ -195,8 +200,9 @@ def environment(
         gpu: The only CUDA device that the child sees, counted among those that this process sees;
             None: all of them.
     """
-    # Without settings, some of which are secrets: a child gets what it needs as arguments.
-    variables = {k: v for k, v in os.environ.items() if not k.upper().startswith(_SETTINGS)}
+    # Without settings and credentials: a child gets what it needs as arguments.
+    secret = (*_SETTINGS, *STORES)
+    variables = {k: v for k, v in os.environ.items() if not k.upper().startswith(secret)}
     paths = [str(Path(__file__).resolve().parents[2]), variables.get("PYTHONPATH", "")]
     variables["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     variables.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only

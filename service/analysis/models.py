@@ -33,7 +33,7 @@ async def models(request: Request) -> dict[str, Any]:
         "models": [responses.summary(model) for model in registry.all()],
         "unloaded": sorted(registry.unloaded - registry.models.keys()),
         "traffic": registry.traffic,
-        "repository_error": registry.error,
+        "repository_error": registry.trouble,
     }
 
 

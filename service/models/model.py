@@ -251,7 +251,7 @@ class ServedModel:
         return info if self._alive and info and info["digest"] == digest else None
 
     def _refuse(self, code: str, reason: str) -> None:
-        self.code, self.reason = code, for_clients(reason, self.settings.models_dir)
+        self.code, self.reason = code, for_clients(reason, self.settings.models_folder)
         log.error("model %s is refused (%s): %s", self._id, code, reason)
         self.queue.close(self._refusal())
         self._changed()

@@ -132,9 +132,10 @@ class DrainingServer(uvicorn.Server):
             sys.exit(STARTUP_FAILURE)
 
     def _look(self) -> None:
-        """Look at everything on disk that is read again."""
+        """Look at everything that is read again."""
         self._application.state.lifecycle.look()
-        for poll in (self._application.state.keys.poll, self._poll):
+        state = self._application.state
+        for poll in (state.keys.poll, self._poll, state.remote):
             if poll is not None:
                 poll.ask()
 

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, PlainValidator, field_validator
 
 from bundle.format.manifest import NAME_PATTERN
+from service.options.address import Address, default_cache, folder_or_address
 from service.options.types import Positive, Seconds
 
 
 class ModelOptions(BaseModel):
     """What is served, and by what."""
 
-    models_dir: Path = Field(
+    models_dir: Annotated[Path | Address, PlainValidator(folder_or_address)] = Field(
         default=Path("models"),
-        description="Model repository: `<name>/<version>/manifest.json`.",
+        description="Model repository: `<name>/<version>/manifest.json`. A folder, or an address "
+        "that is copied into one: `s3://`, `gs://`, `az://`, `hf://` or `https://`.",
+    )
+    models_cache: Path | None = Field(
+        default=None,
+        description="Folder for copies of models that lie elsewhere; unset: `resnet-service` in "
+        "the user's cache folder.",
+    )
+    models_refresh_s: float = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How often to look for changes in a model repository that lies elsewhere, in "
+        "seconds; 0: only on SIGHUP.",
     )
     default_model: str | None = Field(
         default=None,
@@ -73,6 +87,13 @@ class ModelOptions(BaseModel):
         default=120,
         description="Model load timeout, including verification and self-test, in seconds.",
     )
+
+    @property
+    def models_folder(self) -> Path:
+        """The folder of the model repository: itself, or its copy."""
+        if isinstance(self.models_dir, Path):
+            return self.models_dir
+        return self.models_dir.folder(self.models_cache or default_cache())
 
     @field_validator("default_model")
     @classmethod

@@ -185,7 +185,7 @@ class Lifecycle:
 
     def _report(self, error: str | None) -> None:
         """Say what stays as it was, where clients and the log see it."""
-        shown = error and for_clients(error, self._settings.models_dir)
+        shown = error and for_clients(error, self._settings.models_folder)
         if shown != self._registry.error and shown is not None:
             log.error("the repository stays as it was: %s", error)
         elif shown is None and self._registry.error is not None:

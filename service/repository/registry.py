@@ -45,6 +45,10 @@ class Registry:
         self.last_stable: dict[str, int] = {}
         # What the last look at the repository could not use.
         self.error: str | None = None
+        # What went wrong with copying it, where it lies elsewhere, and that it is being copied for
+        # the first time.
+        self.remote_error: str | None = None
+        self.fetching: str | None = None
         # What is loaded at the start; the service is not ready before.
         self.first: list[ServedModel] = []
         # Models that an operator has unloaded; their bundles stay in the repository.
@@ -60,6 +64,11 @@ class Registry:
             for name in sorted(self.models)
             for version in sorted(self.models[name])
         ]
+
+    @property
+    def trouble(self) -> str | None:
+        """What of the repository can't be read, copied or used."""
+        return "; ".join(each for each in (self.error, self.remote_error) if each) or None
 
     def find(
         self, name: str | None, version: int | str | None, session: str | None = None
@@ -141,6 +150,8 @@ class Registry:
         models = self.all()
         if self.default_name in self.unloaded:
             raise NotReady(_unloaded(self.default_name))
+        if not models and self.fetching:
+            raise NotReady(" ".join(each for each in (self.fetching, self.remote_error) if each))
         if not models:
             raise NotReady(
                 "The model repository (SERVICE_MODELS_DIR) has no model. Expected "

@@ -45,7 +45,7 @@ class Snapshot(NamedTuple):
 
 
 def take_snapshot(settings: Settings, before: Snapshot) -> Snapshot:
-    """Read the repository `settings.models_dir`.
+    """Read the repository `settings.models_folder`.
 
     Args:
         settings: of the service.
@@ -60,7 +60,7 @@ def take_snapshot(settings: Settings, before: Snapshot) -> Snapshot:
         own = read_model_settings(settings)
     except SettingsError as exc:
         error = str(exc)
-    refs, ignored = scan(settings.models_dir)
+    refs, ignored = scan(settings.models_folder)
     bundles: dict[str, dict[int, Bundle]] = {}
     for ref in refs:
         bundles.setdefault(ref.name, {})[ref.version] = Bundle(ref, _files(ref.path))
@@ -80,7 +80,7 @@ def _default(settings: Settings, names: list[str]) -> str | None:
     if settings.default_model:
         return settings.default_model
     try:
-        if name := default_model(settings.models_dir):
+        if name := default_model(settings.models_folder):
             return name
     except (OSError, UnicodeDecodeError) as exc:
         log.warning("the file %s can't be read: %s", DEFAULT_FILE, exc)

@@ -177,7 +177,7 @@ class Transitions:
                 log.info("model %s/%d can be loaded again", model.name, model.version)
             model.update_error = None
             if damage is not None:
-                detail = for_clients(str(damage), model.settings.models_dir).removesuffix(".")
+                detail = for_clients(str(damage), model.settings.models_folder).removesuffix(".")
                 model.update_error = (
                     f"{damage.code}: {detail}. The model serves on until its process ends: it "
                     "could not be loaded again."

@@ -28,3 +28,11 @@ def test_the_wait_policy_of_the_operator_wins(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
 
     assert environment("cpu", 1, "passive")["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_credentials_of_stores_stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_CONNECTION_STRING", "HF_TOKEN", "FSSPEC_S3")
+    for name in (*names, "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.setenv(name, "secret")
+
+    assert "secret" not in environment("cpu", 1).values()

@@ -1,0 +1,1 @@
+"""A model repository that lies elsewhere, copied into a folder that is read as any other."""
