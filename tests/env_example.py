@@ -11,7 +11,7 @@ import textwrap
 from service.settings import PREFIX, Settings
 
 # Set in the image; `SERVICE_PORT` is the port on the host here.
-FIXED = {"host", "port"}
+FIXED = {"host", "port", "models_dir"}
 WIDTH = 100
 
 # The default and the help of each variable.
@@ -24,6 +24,10 @@ COMPOSE = {
         "Image of the service: `service`, `service-torch` or `service-tensorflow`.",
     ),
     "MODELS_DIR": ("./models", "Model repository, mounted read-only."),
+    "SERVICE_MODELS_DIR": (
+        "/models",
+        "Address of a model repository elsewhere (docs/remote-models.md); /models: the one above.",
+    ),
     "MEMORY": ("8g", "Memory limit of the service with its model processes."),
     "BASE_IMAGE": (
         "python:3.11-slim-bookworm",

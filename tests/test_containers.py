@@ -64,7 +64,8 @@ def test_compose_passes_all_settings_of_the_service_and_no_others() -> None:
     assert given == {"SERVICE_MODELS_DIR": "${SERVICE_MODELS_DIR:-/models}"}
 
     assert {name for name in passed if name.startswith(PREFIX)} == {
-        PREFIX + name.upper() for name in Settings.model_fields if name not in env_example.FIXED
+        *given,
+        *(PREFIX + name.upper() for name in Settings.model_fields if name not in env_example.FIXED),
     }
 
 
@@ -112,8 +113,10 @@ def test_each_image_installs_its_own_extras_only(name: str) -> None:
     wanted = set(RULES[package][1])
     for imported in RULES[package][0]:
         wanted |= RULES[imported][1]
-    # A container of the service makes no bundles; stores are for images of one's own.
-    wanted -= FRAMEWORKS | {"remote"} | (set() if name == "training" else {"accelerate", "import"})
+    # A container of the service makes no bundles.
+    wanted -= FRAMEWORKS | (set() if name == "training" else {"accelerate", "import"})
+    # The libraries of stores are for images of one's own.
+    wanted -= {"remote"}
     assert set(installed[2].split(",")) == wanted | TARGETS[name]
     assert (installed[1] == "yes") == (name == "service-gpu")
 

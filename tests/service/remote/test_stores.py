@@ -86,10 +86,10 @@ def test_names_of_files_are_no_queries(origin: Origin, web: Web) -> None:
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     # No test opens this store, which fsspec would remember.
-    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.setitem(sys.modules, "adlfs", None)
 
     with pytest.raises(StoreError, match="the extra `remote`"):
-        store("gs://models/prod")
+        store("az://models/prod")
 
 
 def test_errors_are_shown_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
