@@ -66,13 +66,20 @@ class TableWriter:
             self._table.add_row(
                 Text(answer.file if first else ""),
                 Text(prediction.label),
-                f"{prediction.score * 100:.1f} %",
+                _percent(prediction.score),
                 Text("not sure" if first and answer.uncertain else "", "yellow"),
             )
 
     def close(self) -> None:
         """Print it."""
         self._console.print(self._table)
+
+
+def _percent(score: float) -> str:
+    """Never rounded to 0 % or 100 %, which a model does not claim."""
+    if 0.999 < score < 1:
+        return "> 99.9 %"
+    return f"{score * 100:.1f} %" if score >= 0.001 or not score else "< 0.1 %"
 
 
 class JsonWriter:
