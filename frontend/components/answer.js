@@ -32,7 +32,7 @@ function strong(text) {
 // Labels as rows, models as columns, one scale.
 function comparePanel(panel) {
   const head = el("tr", {}, el("td"), panel.models?.map((model) => el("th", { scope: "col" },
-    el("span", { class: "name" }, model.name), model.accuracy ? el("span", { class: "small" }, model.accuracy) : null)));
+    el("span", { class: "name" }, model.name), model.doubt ? el("strong", { class: "doubt" }, model.doubt) : null, model.accuracy ? el("span", { class: "small" }, model.accuracy) : null)));
   const rows = panel.rows?.map((row) => el("tr", {}, el("th", { scope: "row" }, row.label),
     row.cells.map((cell, index) => el("td", {}, cell === null ? "–" : el("span", { class: "cell" },
       bar(cell.score, `m${index % 4}`), el("span", { class: "value" }, cell.text))))));

@@ -111,7 +111,11 @@ def panel(
         **_headline(found, cards, words),
         "caption": words("Scores of each model"),
         "models": [
-            {"name": each.key, "accuracy": _accuracy(by_key.get(each.key), cards, words)}
+            {
+                "name": each.key,
+                "accuracy": _accuracy(by_key.get(each.key), cards, words),
+                "doubt": words("not sure") if each.uncertain else "",
+            }
             for each in answers
         ],
         "rows": _rows(answers, words),
@@ -136,18 +140,19 @@ def _headline(found: Comparison, cards: dict[str, Card | None], words: Words) ->
             if len(answers) == 2
             else words("All {n} say {label}", n=len(answers), label=labels[0])
         )
-        unsure = [each.key for each in answers if each.uncertain]
-        text = words("{models} is not sure.", models=words.several(unsure)) if unsure else ""
-        return {"state": "answer", "title": title, "text": text}
+        return {"state": "answer", "title": title, "text": _doubt(answers, words)}
     said = [
-        words(
+        words.count(
             "{models} says **{label}**",
-            models=words.several([a.key for a in answers if a.predictions[0].label == label]),
+            "{models} say **{label}**",
+            len(keys),
+            models=words.several(keys),
             label=label,
         )
         for label in labels
+        for keys in [[a.key for a in answers if a.predictions[0].label == label]]
     ]
-    text = ", ".join(said) + "."
+    text = f"{', '.join(said)}. {_doubt(answers, words)}".strip()
     if not found.agreement.comparable:
         # "Cat" and "Egyptian cat" may both be right.
         return {"state": "unsure", "title": words("They know different things"), "text": text}
@@ -160,6 +165,19 @@ def _headline(found: Comparison, cards: dict[str, Card | None], words: Words) ->
             other=words.percent(pair.right_when_disagree[1], 0),
         )
     return {"state": "unsure", "title": words("They disagree"), "text": text}
+
+
+def _doubt(answers: list[Compared], words: Words) -> str:
+    """Which models are not sure, as their columns say too; empty if none is."""
+    unsure = [each.key for each in answers if each.uncertain]
+    if not unsure:
+        return ""
+    return words.count(
+        "{models} is not sure.",
+        "{models} are not sure.",
+        len(unsure),
+        models=words.several(unsure),
+    )
 
 
 def _pair(answers: list[Compared], cards: dict[str, Card | None]) -> ModelComparison | None:

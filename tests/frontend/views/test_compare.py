@@ -41,6 +41,21 @@ def test_models_that_agree_are_said_to() -> None:
     assert (shown["state"], shown["title"]) == ("answer", "All 3 say airplane")
 
 
+def test_a_model_that_is_not_sure_says_so_in_its_column_even_where_they_disagree() -> None:
+    models = [TORCH, KERAS, listed("third", "pytorch")]
+    shown = panel(opened(FakeService(models=models, uncertain="low_score").client(), "compare"))
+
+    assert [model["doubt"] for model in shown["models"]] == ["not sure"] * 3
+    assert shown["title"] == "They disagree"
+    # Two of them say the same, so the verbs are in the plural.
+    assert "cifar10-resnet20-pytorch v1 and third v1 say **airplane**, " in shown["text"]
+    assert "cifar10-resnet20-keras v1 says **ship**." in shown["text"]
+    assert "cifar10-resnet20-keras v1 and third v1 are not sure." in shown["text"]
+    sure = panel(opened(FakeService().client(), "compare"))
+    assert [model["doubt"] for model in sure["models"]] == ["", ""]
+    assert "not sure" not in sure["text"]
+
+
 def test_a_model_that_fails_is_named_and_does_not_hide_the_others() -> None:
     fake = FakeService(
         models=[TORCH, KERAS, listed("third", "pytorch")],
