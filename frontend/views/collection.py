@@ -20,6 +20,7 @@ from PIL import Image
 
 SAME_BITS = 6  # of 64; a smaller, recompressed or slightly brighter copy differs in fewer
 Z_95 = 1.959964
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a cell that begins so is one in a spreadsheet
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,24 @@ def truth(path: str, labels: Iterable[str]) -> str:
 
     Case, underscores and a wordnet id in front do not count, and one of several synonyms is enough.
     """
-    folders = path.replace("\\", "/").split("/")[:-1]
-    if not folders:
+    name = _plain(re.sub(r"^n\d{8}[_ -]", "", folder(path)))
+    if not name:
         return ""
-    name = _plain(re.sub(r"^n\d{8}[_ -]", "", folders[-1]))
     for label in labels:
         if name in {_plain(label), *(_plain(part) for part in label.split(","))}:
             return label
     return ""
+
+
+def folder(path: str) -> str:
+    """Name of the folder that the picture is in; empty if none is known."""
+    return "/".join(path.replace("\\", "/").split("/")[-2:-1])
+
+
+def other_folders(pictures: Iterable[Picture]) -> list[str]:
+    """The folders of pictures that were not taken as labels, in alphabetical order."""
+    found = {folder(each.path) for each in pictures if not each.truth and not each.refused}
+    return sorted(found - {""})
 
 
 def _plain(text: str) -> str:
@@ -162,13 +173,19 @@ def as_rows(pictures: Iterable[Picture]) -> list[dict[str, Any]]:
 
 
 def as_csv(pictures: Iterable[Picture]) -> str:
-    """The rows with a header."""
+    """The rows with a header; text that a spreadsheet would take for a formula has a ' in front."""
     rows = as_rows(pictures)
     out = StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else ["path"])
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    # A spreadsheet would run a file's name that looks like one (OWASP: CSV Injection).
+    risky = isinstance(value, str) and value.startswith(FORMULA)
+    return f"'{value}" if risky else value
 
 
 def as_json(pictures: Iterable[Picture]) -> str:

@@ -10,13 +10,22 @@ from typing import Any
 import streamlit as st
 
 from frontend import components
-from frontend.views.collection import Picture, accuracy, as_csv, as_json, confusions
+from frontend.messages import escaped
+from frontend.views.collection import (
+    Picture,
+    accuracy,
+    as_csv,
+    as_json,
+    confusions,
+    other_folders,
+)
 from frontend.views.picture import data_url
 from frontend.words import Words
 
 PER_PAGE = 48
 LABELS = 8  # most frequent ones that get a filter
 CONFUSIONS = 10
+FOLDERS = 5  # names of folders that were not taken as labels
 
 
 def draw(
@@ -112,8 +121,30 @@ def _ordered(pictures: list[Picture], words: Words) -> list[Picture]:
 
 
 def _accuracy(pictures: list[Picture], labels: Sequence[str], words: Words) -> None:
+    if not labels:
+        return
+    _accuracy_of(pictures, words)
+    others = other_folders(pictures)
+    if others:
+        names = [f"“{escaped(name)}”" for name in others[:FOLDERS]]
+        if len(others) > FOLDERS:
+            left = len(others) - FOLDERS
+            names.append(words.count("{n} other", "{n} others", left))
+        st.caption(
+            words.count(
+                "This folder is not named like a label of the model, so it says nothing about "
+                "what is right: {names}.",
+                "These folders are not named like a label of the model, so they say nothing about "
+                "what is right: {names}.",
+                len(others),
+                names=words.several(names),
+            )
+        )
+
+
+def _accuracy_of(pictures: list[Picture], words: Words) -> None:
     found = accuracy(pictures)
-    if found is None or not labels:
+    if found is None:
         return
     st.markdown(
         words(

@@ -17,6 +17,7 @@ from frontend.views.collection import (
     confusions,
     difference_hash,
     grouped,
+    other_folders,
     truth,
 )
 
@@ -98,3 +99,28 @@ def test_downloads_have_every_picture_with_what_is_known_of_it() -> None:
         "label": "",
         "refused": "not a picture",
     }
+
+
+def test_a_cell_that_a_spreadsheet_would_run_has_a_quote_in_front_in_the_csv_alone() -> None:
+    names = ["=1+1.jpg", "+1.jpg", "-1.jpg", "@a.jpg", "\t=1.jpg", "a=1.jpg"]
+    pictures = [Picture(name, label="-cat", score=0.5) for name in names]
+
+    rows = list(csv.DictReader(StringIO(as_csv(pictures))))
+
+    assert [row["path"] for row in rows] == [*(f"'{name}" for name in names[:5]), "a=1.jpg"]
+    assert {row["label"] for row in rows} == {"'-cat"}
+    assert rows[0]["score"] == "0.5"
+    assert [each["path"] for each in json.loads(as_json(pictures))] == names
+
+
+def test_folders_that_are_no_label_are_known_by_name() -> None:
+    pictures = [
+        Picture("dogs/boxer/1.jpg", label="cat"),
+        Picture("dogs/boxer/2.jpg", label="cat"),
+        Picture("all\\Birds\\1.jpg", label="cat"),
+        Picture("dogs/cat/1.jpg", label="cat", truth="cat"),
+        Picture("notes/1.txt", refused="not a picture"),
+        Picture("1.jpg", label="cat"),
+    ]
+
+    assert other_folders(pictures) == ["Birds", "boxer"]

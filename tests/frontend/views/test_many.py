@@ -45,6 +45,18 @@ def test_each_picture_has_its_answer_and_only_a_thumbnail_is_kept() -> None:
     assert [tile["kind"] for tile in drawn(app, "grid")["pictures"]] == ["wrong", ""]
 
 
+def test_a_folder_that_is_no_label_is_named() -> None:
+    photo = SAMPLES[0].read()
+    app = opened(FakeService().client(), "many")
+
+    batch(app, ("dogs/boxer/1.jpg", photo), ("dogs/cat/2.jpg", photo))
+
+    (caption,) = app.caption
+    assert caption.value.endswith("so it says nothing about what is right: “boxer”.")
+    app.session_state["many-run"].pictures = app.session_state["many-run"].pictures[1:]
+    assert not app.run().caption
+
+
 def test_a_file_that_is_refused_does_not_stop_the_others() -> None:
     fake = FakeService()
     fake.fail["/predict"] = lambda: problem(415, "unsupported_image_type", "No.")
