@@ -3,10 +3,11 @@
 function tile(each, component) {
   const file = globalThis.pagePictures?.get(each.path);
   const open = async () => component.setTriggerValue("open", { name: file.name, data: await base64(file) });
-  return el(file ? "button" : "div", { class: `tile ${each.kind}`, "data-id": each.path, title: each.path, onclick: file ? open : null },
+  return el(file ? "button" : "div", { class: `tile ${each.kind}`, "data-id": each.path, title: [each.path, each.note].filter(Boolean).join("\n"), onclick: file ? open : null },
     each.src ? el("img", { src: each.src, alt: "" }) : el("span", { class: "blank", "aria-hidden": "true" }, "⬚"),
     el("span", { class: "caption" }, el("strong", {}, each.label), el("span", {}, each.text)),
-    el("span", { class: "caption small" }, each.note || each.path));
+    each.note ? el("span", { class: "caption small" }, each.note) : null,
+    el("span", { class: "caption small path" }, each.path.split("/").at(-1)));
 }
 
 export default function (component) {

@@ -70,6 +70,8 @@ def test_two_hundred_files_are_answered_filtered_and_downloaded(
     page.get_by_text("refused 1", exact=True).click()
     expect(page.locator(".tile")).to_have_count(1)
     expect(page.locator(".tile")).to_contain_text("not a picture")
+    expect(page.locator(".tile .path")).to_have_text("notes.txt")
+    expect(page.locator(".tile")).to_have_attribute("title", re.compile("^notes.txt\nThis is not"))
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     assert len(download.value.path().read_text().splitlines()) == 201
