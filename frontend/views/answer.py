@@ -37,10 +37,11 @@ def panel(
     response = timed.response
     best = response.predictions[0]
     right = card.right_of_100(best.score) if card else None
+    counted = bool(card and card.tested and card.tested.reliability)
     return {
         **_headline(best, response.uncertain, response.uncertain_reason, right, words),
         "bars": bars(response.predictions, shown, len(labels), words),
-        "meaning": _meaning(right, words),
+        "meaning": _meaning(right, words, counted=counted),
         "knows": knows(labels, words),
         "summary": _summary(timed, card, words),
         "details": _details(timed, size, words),
@@ -78,9 +79,10 @@ def _sure(right: int, words: Words) -> str:
     return words("fairly sure") if right >= 60 else words("a guess")
 
 
-def _meaning(right: int | None, words: Words) -> str:
+def _meaning(right: int | None, words: Words, *, counted: bool) -> str:
     if right is None:
-        return ""
+        few = words("Too few test pictures had such a score to say how often it is right.")
+        return few if counted else ""
     return words(
         "Of 100 test pictures with this score, about {right} are right. Pictures from elsewhere "
         "do worse.",
