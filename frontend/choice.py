@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from uuid import uuid4
 
 import streamlit as st
 
@@ -52,6 +53,11 @@ def chosen() -> InputImage | None:
 def serial() -> int:
     """Number of the picture that the browser sent last."""
     return int(st.session_state.get("serial", 0))
+
+
+def session() -> str:
+    """Name of this session, by which the browser sees that the server has forgotten the last."""
+    return str(st.session_state.setdefault("session", uuid4().hex))
 
 
 def take_sample(name: str) -> None:

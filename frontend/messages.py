@@ -62,8 +62,7 @@ def message(error: ServiceError, words: Words) -> Message:
                 words("It is under load.") + f" {again}",
             )
         case ServiceUnreachable():
-            kept = words("Your picture is kept.")
-            return Message("wait", words("The service is away"), f"{kept} {again}", str(error))
+            return Message("wait", words("The service is away"), again, str(error))
         case _:
             return Message(
                 "service",

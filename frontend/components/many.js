@@ -27,7 +27,7 @@ class ManyFiles {
     this.drop = el("div", { class: "drop" });
     this.status = el("p", { class: "away", role: "status" });
     this.queue = [];
-    this.sent = -1;
+    [this.sent, this.received] = [-1, -1];
     const chooser = (folder) => {
       const input = el("input", { type: "file", multiple: true, class: "away", tabindex: "-1", "aria-hidden": "true" });
       if (folder) input.webkitdirectory = true;
@@ -46,6 +46,16 @@ class ManyFiles {
     this.component = component;
     const { data } = component;
     this.root.classList.toggle("dark", isDark(this.root));
+    if (this.session !== data.session) {
+      // The server was restarted and knows none of these pictures: if some had no answer, all begin again.
+      if (this.sent > this.received || this.queue.length) {
+        this.queue = [...globalThis.pagePictures].map(([path, file]) => ({ file, path }));
+        this.first = true;
+      }
+      this.sent = -1;
+      this.session = data.session;
+    }
+    this.received = data.received;
     const busy = this.queue.length > 0 || data.busy;
     redraw(this.drop,
       el("button", { class: "primary", "data-id": "some", disabled: busy, onclick: () => this.some.click() }, data.words.some),

@@ -2,6 +2,13 @@
 
 const scenes = new WeakMap();
 
+// The visitor's own picture, in whatever view it was brought in: the server may lose it, by a restart, and while
+// the service is away only the browser can draw it. A sample takes its place.
+function keep(own) {
+  if (globalThis.pageOwn?.url) URL.revokeObjectURL(globalThis.pageOwn.url);
+  globalThis.pageOwn = own;
+}
+
 class Scene {
   constructor(parent) {
     this.root = el("div", { class: "scene" });
@@ -23,23 +30,18 @@ class Scene {
       this.note, this.status, this.intake.chooser);
     parent.append(this.root);
     this.serial = 0;
-    this.pending = null; // a picture that this page shows and the server has not answered yet
   }
 
   update(component) {
     this.component = component;
     const { data } = component;
-    if (this.pending && (data.serial ?? 0) >= this.pending.serial) {
-      // The browser's own drawing stays until the page's copy is there.
-      if (data.src || data.refusal) this.forget();
-    }
+    const own = globalThis.pageOwn;
+    // A picture of another component, such as the grid's, came later.
+    if (own?.session === data.session && data.serial > own.serial) keep(null);
+    // The server knows nothing of this visit: it was restarted, or the connection was lost for too long.
+    if (own && own.session !== data.session) this.send(own);
     this.view = data.view;
     this.draw();
-  }
-
-  forget() {
-    if (this.pending?.url) URL.revokeObjectURL(this.pending.url);
-    this.pending = null;
   }
 
   draw() {
@@ -49,9 +51,12 @@ class Scene {
     this.title.textContent = data.words.title;
     this.skip.textContent = data.words.skip;
     this.panel.setAttribute("aria-label", data.words.panel);
-    const sending = this.pending && (data.serial ?? 0) < this.pending.serial;
+    const own = globalThis.pageOwn;
+    const sending = own && data.serial < own.serial;
+    // The browser's own drawing stays until the page's copy is there.
+    this.pending = sending || (own && !data.src && !data.refusal) ? own : null;
     const shown = this.pending
-      ? { src: this.pending.url, alt: this.pending.name, refusal: this.pending.refusal, words: data.words,
+      ? { src: own.url, alt: own.name, refusal: own.refusal, words: data.words,
         undrawn: sending ? null : data.undrawn, view: "picture" }
       : { ...data, view: this.view };
     if (!this.intake.stream) this.picture.draw(shown, (view) => this.look(view));
@@ -111,7 +116,7 @@ class Scene {
 
   sample(name) {
     this.note.textContent = "";
-    this.forget();
+    keep(null);
     this.component.setTriggerValue("sample", name);
   }
 
@@ -120,19 +125,27 @@ class Scene {
     this.intake.camera(this.frame, this.component.data.words, () => { this.picture.source = null; this.draw(); });
   }
 
-  async take(file) {
+  take(file) {
     const { data } = this.component;
     this.note.textContent = "";
-    this.forget();
-    this.serial = Math.max(this.serial, data.serial ?? 0) + 1;
-    this.pending = { serial: this.serial, name: file.name, url: URL.createObjectURL(file) };
-    if (file.size > data.most_bytes) {
-      this.pending.refusal = { title: data.words.too_large, text: data.words.too_large_text };
-    }
+    const refusal = file.size > data.most_bytes
+      ? { title: data.words.too_large, text: data.words.too_large_text } : null;
+    keep({ file, name: file.name, url: URL.createObjectURL(file), refusal, serial: globalThis.pageOwn?.serial ?? 0 });
+    this.send(globalThis.pageOwn);
     this.draw();
+  }
+
+  async send(own) {
+    const { data } = this.component;
+    // Another session counts from its own beginning.
+    own.serial = (own.session === undefined || own.session === data.session ? Math.max(own.serial, data.serial) : data.serial) + 1;
+    own.session = data.session;
+    const { serial, session, name } = own;
     // What the server still holds is another picture, so it has to forget it.
-    const text = this.pending.refusal ? null : await base64(file);
-    this.component.setTriggerValue("file", { serial: this.serial, name: file.name, data: text });
+    const text = own.refusal ? null : await base64(own.file).catch(() => null);
+    // Another picture or another session may have come meanwhile.
+    if (globalThis.pageOwn !== own || own.session !== session) return;
+    this.component.setTriggerValue("file", { serial, name, data: text });
   }
 }
 

@@ -28,7 +28,8 @@ def draw(visit: Visit) -> None:
     trouble = visit.trouble()
     if trouble is not None:
         with place:
-            picture.draw(KEY, image, visit.words, picture.trouble_panel(trouble))
+            panel = picture.trouble_panel(trouble, image, visit.words)
+            picture.draw(KEY, image, visit.words, panel)
         try_again(visit, trouble.wait_s)
         return
     model, shown, whole = _options(visit)
@@ -63,7 +64,7 @@ def _answered(
         refusal = picture.refusal(found)
         picture.draw(KEY, image, words, picture.empty_panel(words), refusal=refusal)
     else:
-        picture.draw(KEY, image, words, picture.trouble_panel(found))
+        picture.draw(KEY, image, words, picture.trouble_panel(found, image, words))
         try_again(visit, found.wait_s, then=partial(picture.forget_failure, key))
 
 

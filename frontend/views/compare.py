@@ -28,7 +28,7 @@ def draw(visit: Visit) -> None:
     trouble = visit.trouble()
     if trouble is not None:
         with place:
-            picture.draw(KEY, image, words, picture.trouble_panel(trouble))
+            picture.draw(KEY, image, words, picture.trouble_panel(trouble, image, words))
         try_again(visit, trouble.wait_s)
         return
     models, heat = _options(visit)
@@ -93,7 +93,7 @@ def _compared(visit: Visit, image: InputImage, models: list[ModelSummary], *, he
         refusal = picture.refusal(found)
         picture.draw(KEY, image, words, picture.empty_panel(words), refusal=refusal)
     else:
-        picture.draw(KEY, image, words, picture.trouble_panel(found))
+        picture.draw(KEY, image, words, picture.trouble_panel(found, image, words))
         if found.about == "wait":
             try_again(visit, found.wait_s, then=partial(picture.forget_failure, key))
 

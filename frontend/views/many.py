@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from frontend import components, preview
-from frontend.choice import MOST_BYTES, take_file
+from frontend.choice import MOST_BYTES, serial, session, take_file
 from frontend.errors import Refused, ServiceError
 from frontend.messages import message
 from frontend.responses import ModelSummary
@@ -130,7 +130,8 @@ def _stop(_: object) -> None:
 
 
 def _open(sent: dict[str, Any]) -> None:
-    take_file({**sent, "serial": int(st.session_state.get("serial", 0))})
+    # A number of its own: it takes the place of a picture that was brought in elsewhere.
+    take_file({**sent, "serial": serial() + 1})
     st.session_state["open-classify"] = True
 
 
@@ -235,6 +236,7 @@ def _intake(run: Run, words: Words) -> None:
     components.many(
         KEY,
         {
+            "session": session(),
             "received": run.received,
             "busy": run.busy,
             "most_bytes": MOST_BYTES,

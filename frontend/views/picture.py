@@ -14,6 +14,7 @@ from frontend.choice import (
     MOST_BYTES,
     InputImage,
     serial,
+    session,
     set_option,
     take_file,
     take_sample,
@@ -50,6 +51,11 @@ def draw(
         act: called with the id of a button of the panel.
         extra: more data of the component: `kind`, `view`, `views`, `seen`, `heat`, `refusal`.
     """
+    if image is not None and accepted:
+        st.session_state["accepted"] = image.digest
+    elif image is not None:
+        # In another view, or before an outage.
+        accepted = st.session_state.get("accepted") == image.digest
     components.scene(
         key,
         {**shown(image, words, accepted=accepted), **extra, "panel": panel},
@@ -86,9 +92,12 @@ def forget_failure(key: str) -> None:
     st.session_state.get("failed", {}).pop(key, None)
 
 
-def trouble_panel(trouble: Message) -> dict[str, Any]:
-    """Why there is no answer, and what the page does about it."""
-    return {"state": "trouble", "title": trouble.title, "text": trouble.advice}
+def trouble_panel(trouble: Message, image: InputImage | None, words: Words) -> dict[str, Any]:
+    """Why there is no answer, and what the page does about it and about the visitor's picture."""
+    own = image is not None and image.sample is None
+    kept = words("Your picture is kept.") if own and trouble.about == "wait" else ""
+    text = f"{kept} {trouble.advice}".strip()
+    return {"state": "trouble", "title": trouble.title, "text": text}
 
 
 def empty_panel(words: Words) -> dict[str, Any]:
@@ -117,6 +126,7 @@ def shown(image: InputImage | None, words: Words, *, accepted: bool) -> dict[str
         "kind": "answer",
         "language": words.language,
         "serial": serial(),
+        "session": session(),
         "view": "picture",
         "views": {},
         "words": _words(words),

@@ -40,13 +40,15 @@ def serve_models(models: Path, logs: Path, url: str | None = None) -> Iterator[s
 
 
 @contextmanager
-def serve_page(service: str, logs: Path) -> Iterator[str]:
-    """Run the page for the service at `service`, which need not exist; yields the page's URL.
+def serve_page(service: str, logs: Path, url: str | None = None) -> Iterator[str]:
+    """Run the page for the service at `service`, which need not exist, at a free URL or at `url`.
+
+    It yields the page's URL.
 
     Raises:
         RuntimeError: as `serve_models`.
     """
-    url = free_url()
+    url = url or free_url()
     with _process(
         [
             sys.executable,

@@ -10,6 +10,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from frontend.samples import SAMPLES
+from tests.frontend import fake_service
+from tests.frontend.fake_records import card
 from tests.frontend.fake_service import KERAS, FakeService, listed, problem, respond
 from tests.frontend.pages import drawn, opened, panel, sent, upload
 
@@ -39,6 +41,22 @@ def test_the_answer_stands_first_with_bars_for_all_and_what_its_score_means() ->
     assert "Of 100 test pictures with this score, about 92 are right" in shown["meaning"]
     assert "knows 10 things: airplane, automobile" in shown["knows"]
     assert "10.3 ms · cifar10-resnet20-pytorch v1" in shown["summary"]
+
+
+def test_too_few_test_pictures_with_such_a_score_are_said_to_be_too_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def few(name: str) -> dict[str, Any]:
+        found = card(name)
+        found["evaluations"][0]["reliability"][9]["samples"] = 29
+        return found
+
+    monkeypatch.setattr(fake_service, "card", few)
+
+    shown = panel(opened(FakeService().client()))
+
+    assert shown["text"] == "**93.1 %**"
+    assert shown["meaning"].startswith("Too few test pictures had such a score")
 
 
 def test_an_older_service_gives_the_answer_without_what_it_does_not_know() -> None:
@@ -154,6 +172,7 @@ def test_an_outage_keeps_the_picture_and_has_a_sentence_of_its_own(fail: Any, ti
 
     assert not app.exception
     assert title in panel(app)["title"]
+    assert panel(app)["text"].startswith("Your picture is kept. ")
     assert "again by itself" in panel(app)["text"]
     assert "make" not in panel(app)["text"].split()
     fake.fail.clear()
@@ -161,6 +180,20 @@ def test_an_outage_keeps_the_picture_and_has_a_sentence_of_its_own(fail: Any, ti
     app.run()
     assert fake.requests_to("/predict")[-1].body == tiff()
     assert panel(app)["title"] == "airplane"
+
+
+def test_a_picture_that_was_accepted_is_still_drawn_in_an_outage() -> None:
+    fake = FakeService()
+    app = upload(opened(fake.client()), "scan.tiff", tiff())
+    fake.fail["/readyz"] = broken
+
+    app.run()
+
+    assert drawn(app)["src"]
+    # Not another one: the service's limits protect the page too.
+    upload(app, "other.tiff", b"not accepted yet")
+    assert "src" not in drawn(app)
+    assert "undrawn" not in drawn(app)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +213,7 @@ def test_without_the_service_the_sample_is_drawn_beside_the_reason(fail: Any, ti
     assert not app.exception
     assert title in panel(app)["title"]
     assert drawn(app)["src"]
+    assert "Your picture" not in panel(app)["text"]
     fake.fail.clear()
     assert panel(app.run())["title"] == "airplane"
 
