@@ -45,7 +45,10 @@ def chosen() -> InputImage | None:
     None after a file that the page itself refused.
     """
     if "image" not in st.session_state:
-        take_sample(st.query_params.get("sample", SAMPLES[0].name))
+        asked = st.query_params.get("sample", SAMPLES[0].name)
+        take_sample(asked)
+        if asked not in {each.name for each in SAMPLES}:
+            st.session_state["unknown-sample"] = asked
     image: InputImage | None = st.session_state["image"]
     return image
 
@@ -60,8 +63,29 @@ def session() -> str:
     return str(st.session_state.setdefault("session", uuid4().hex))
 
 
+def unknown_sample() -> str:
+    """The sample of the address that does not exist, until another picture is chosen."""
+    return str(st.session_state.get("unknown-sample", ""))
+
+
+def unknown_models(view: str, found: list[str], *, changed: bool) -> list[str]:
+    """The models of the address that are not ready, until the visitor chooses another one.
+
+    Args:
+        view: that the address is of.
+        found: names of this run; the address has only ready ones from the next run on.
+        changed: the visitor has chosen.
+    """
+    if found:
+        st.session_state[f"unknown-{view}"] = found
+    elif changed:
+        st.session_state.pop(f"unknown-{view}", None)
+    return list(st.session_state.get(f"unknown-{view}", ()))
+
+
 def take_sample(name: str) -> None:
     """Choose the sample `name`; the first one if there is none of that name."""
+    st.session_state.pop("unknown-sample", None)
     sample = next((each for each in SAMPLES if each.name == name), SAMPLES[0])
     st.session_state["image"] = InputImage(sample.file, sample.read(), sample, serial())
 
@@ -69,6 +93,7 @@ def take_sample(name: str) -> None:
 def take_file(sent: dict[str, Any]) -> None:
     """Choose the file that the browser sent; without data it was refused there, as too large."""
     st.session_state["serial"] = number = int(sent["serial"])
+    st.session_state.pop("unknown-sample", None)
     try:
         data = base64.b64decode(sent["data"], validate=True) if sent["data"] else None
     except (binascii.Error, ValueError):

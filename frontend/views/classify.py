@@ -7,7 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from frontend.choice import InputImage, chosen, option, set_option, write_address
+from frontend.choice import (
+    InputImage,
+    chosen,
+    option,
+    set_option,
+    unknown_models,
+    write_address,
+)
 from frontend.client import TimedPrediction
 from frontend.errors import Refused, ServiceError
 from frontend.messages import message
@@ -32,9 +39,10 @@ def draw(visit: Visit) -> None:
             picture.draw(KEY, image, visit.words, panel)
         try_again(visit, trouble.wait_s)
         return
-    model, shown, whole = _options(visit)
+    model, shown, whole, missing = _options(visit)
     _address(image)
     with place:
+        picture.notice(missing, visit.words)
         if image is None:
             picture.draw(KEY, None, visit.words, picture.empty_panel(visit.words))
         else:
@@ -180,16 +188,21 @@ def _address(image: InputImage | None) -> None:
     )
 
 
-def _options(visit: Visit) -> tuple[ModelSummary, int, bool]:
-    """The model, the number of labels, and whether the whole picture counts; below the answer."""
+def _options(visit: Visit) -> tuple[ModelSummary, int, bool, list[str]]:
+    """The model, the number of labels, whether the whole picture counts, and unknown models.
+
+    They stand below the answer.
+    """
     words = visit.words
     by_key = {model.key: model for model in visit.ready}
-    asked = f"{option('model')} v{option('version')}"
+    asked = f"{option('model')} v{option('version')}".removesuffix(" v")
+    named = [each for each in by_key if asked in (each, each.rpartition(" v")[0])]
+    default = next(iter([*named, *by_key]))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         key = st.selectbox(
             words("Model"),
             list(by_key),
-            index=list(by_key).index(asked) if asked in by_key else 0,
+            index=list(by_key).index(default),
             width=340,
         )
         model = by_key[key]
@@ -197,11 +210,12 @@ def _options(visit: Visit) -> tuple[ModelSummary, int, bool]:
         shown = st.number_input(
             words("Labels"), 1, min(classes, 50), min(TOP_K, classes), step=1, width=140
         )
-    if asked in by_key or key != next(iter(by_key)):
+    missing = unknown_models(KEY, [] if named or not asked else [asked], changed=key != default)
+    if asked or key != next(iter(by_key)):
         set_option("model", model.name)
         set_option("version", str(model.version))
     st.caption(described(model, words))
-    return model, int(shown), _whole(visit, model)
+    return model, int(shown), _whole(visit, model), missing
 
 
 def _whole(visit: Visit, model: ModelSummary) -> bool:

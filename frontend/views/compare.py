@@ -8,7 +8,14 @@ from typing import Any
 import streamlit as st
 
 from frontend.cards import Card, Compared, Comparison, ModelComparison
-from frontend.choice import InputImage, chosen, option, set_option, write_address
+from frontend.choice import (
+    InputImage,
+    chosen,
+    option,
+    set_option,
+    unknown_models,
+    write_address,
+)
 from frontend.responses import ModelSummary
 from frontend.views import classify, picture
 from frontend.visit import Visit, try_again
@@ -31,7 +38,7 @@ def draw(visit: Visit) -> None:
             picture.draw(KEY, image, words, picture.trouble_panel(trouble, image, words))
         try_again(visit, trouble.wait_s)
         return
-    models, heat = _options(visit)
+    models, heat, missing = _options(visit)
     write_address(
         {
             "models": option("models"),
@@ -40,6 +47,7 @@ def draw(visit: Visit) -> None:
         }
     )
     with place:
+        picture.notice(missing, words)
         if image is None:
             picture.draw(KEY, None, words, picture.empty_panel(words))
         elif len(models) < 2:
@@ -49,18 +57,22 @@ def draw(visit: Visit) -> None:
             _compared(visit, image, models, heat=heat)
 
 
-def _options(visit: Visit) -> tuple[list[ModelSummary], bool]:
+def _options(visit: Visit) -> tuple[list[ModelSummary], bool, list[str]]:
+    """The models, whether heat maps are wanted, and the unknown models of a link."""
     words = visit.words
     by_key = {model.key: model for model in visit.ready}
-    asked = [name.replace("@", " v") for name in option("models").split(",")]
+    asked = [name.replace("@", " v") for name in option("models").split(",") if name]
     usual = _comparable(visit.ready)
     default = [key for key in asked if key in by_key] or usual
     picked = st.pills(words("Models"), list(by_key), selection_mode="multi", default=default)
     heat = st.toggle(words("Show where each looked"))
     models = [by_key[key] for key in by_key if key in picked]
-    if picked != usual:
+    missing = unknown_models(
+        KEY, [key for key in asked if key not in by_key], changed=set(picked) != set(default)
+    )
+    if asked or picked != usual:
         set_option("models", ",".join(f"{model.name}@{model.version}" for model in models))
-    return models, heat
+    return models, heat, missing
 
 
 def _comparable(models: list[ModelSummary]) -> list[str]:

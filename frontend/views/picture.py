@@ -18,9 +18,10 @@ from frontend.choice import (
     set_option,
     take_file,
     take_sample,
+    unknown_sample,
 )
 from frontend.errors import ServiceError
-from frontend.messages import Message, message
+from frontend.messages import Message, escaped, message
 from frontend.samples import SAMPLES
 from frontend.visit import is_kept, kept
 from frontend.words import Words
@@ -156,6 +157,27 @@ def shown(image: InputImage | None, words: Words, *, accepted: bool) -> dict[str
         else:
             drawn["src"] = data_url(copy)
     return drawn
+
+
+def notice(models: list[str], words: Words) -> None:
+    """Say that a link has asked for `models`, or for a sample, that are not there."""
+    sentences = []
+    if models:
+        sentences.append(
+            words.count(
+                "The link names a model that is not ready here: {names}.",
+                "The link names models that are not ready here: {names}.",
+                len(models),
+                names=words.several([escaped(name) for name in models]),
+            )
+        )
+    if sample := unknown_sample():
+        sentences.append(
+            words("The link names a sample that does not exist: {name}.", name=escaped(sample))
+        )
+    if sentences:
+        sentences.append(words("What is shown instead is in the address now."))
+        st.info(" ".join(sentences))
 
 
 def refusal(trouble: Message) -> dict[str, str]:

@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 from frontend.samples import SAMPLES
 from tests.frontend import fake_service
 from tests.frontend.fake_records import card
-from tests.frontend.fake_service import KERAS, FakeService, listed, problem, respond
-from tests.frontend.pages import drawn, opened, panel, sent, upload
+from tests.frontend.fake_service import KERAS, TORCH, FakeService, listed, problem, respond
+from tests.frontend.pages import drawn, messages, opened, panel, sent, upload
 
 
 def tiff() -> bytes:
@@ -237,11 +237,31 @@ def test_a_link_restores_model_sample_and_view() -> None:
     assert dict(app.query_params.items()) == link
 
 
-def test_a_link_to_what_is_gone_gives_the_default() -> None:
-    app = opened(FakeService().client(), model="gone", sample="gone", view="gone")
+def test_a_link_to_what_is_gone_gives_the_default_and_says_so() -> None:
+    app = opened(FakeService().client(), model="gone", version="2", sample="no_such", view="gone")
 
     assert panel(app)["title"] == "airplane"
     assert drawn(app)["samples"][0]["chosen"]
+    assert "a model that is not ready here: gone v2." in messages(app)
+    assert "a sample that does not exist: no_such." in messages(app)
+    assert dict(app.query_params.items()) == {
+        "model": TORCH["name"],
+        "version": "1",
+        "sample": SAMPLES[0].name,
+    }
+    # Until something else is chosen.
+    app.selectbox[0].select(f"{KERAS['name']} v1").run()
+    assert "model" not in messages(app)
+    upload(app, "mine.tiff", tiff())
+    assert "model" not in messages(app)
+
+
+def test_a_link_without_a_version_has_its_model() -> None:
+    app = opened(FakeService().client(), model=KERAS["name"])
+
+    assert panel(app)["title"] == "ship"
+    assert messages(app) == ""
+    assert app.query_params["version"] == "1"
 
 
 def test_a_model_without_a_heat_map_does_not_offer_one() -> None:

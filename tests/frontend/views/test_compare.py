@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.frontend.fake_service import KERAS, TORCH, FakeService, listed, problem
-from tests.frontend.pages import drawn, opened, panel
+from tests.frontend.pages import drawn, messages, opened, panel
 
 
 def test_labels_are_rows_models_are_columns_and_disagreement_is_said_first() -> None:
@@ -81,6 +81,19 @@ def test_a_link_restores_the_models_and_the_sample() -> None:
 
     assert drawn(app)["alt"] == "A cup of coffee on a saucer with a spoon"
     assert len(panel(app)["models"]) == 2
+
+
+def test_a_link_with_a_model_that_is_gone_says_so_and_the_address_is_of_the_others() -> None:
+    models = f"gone@1,{KERAS['name']}@1,{TORCH['name']}@1"
+    app = opened(FakeService().client(), "compare", models=models)
+
+    assert "a model that is not ready here: gone v1." in messages(app)
+    assert app.query_params["models"] == f"{TORCH['name']}@1,{KERAS['name']}@1"
+    app.run()
+    assert "gone" in messages(app)
+    app.button_group[0].set_value([f"{KERAS['name']} v1"]).run()
+    assert messages(app) == ""
+    assert app.query_params["models"] == f"{KERAS['name']}@1"
 
 
 def test_heat_maps_stand_side_by_side_when_wanted() -> None:
