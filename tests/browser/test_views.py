@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import axe_playwright_python
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, expect
 
 from tests.browser import stack
 from tests.browser.conftest import Watched
-from tests.browser.pages import WIDTHS, answer, faults, hand_over
+from tests.browser.pages import WIDTHS, answer, answered, choose, faults, hand_over
 from tests.bundles import colour_picture, png
 
 VIEWS = {
@@ -25,9 +25,8 @@ VIEWS = {
     "models": "h1",
     "status": "h1",
 }
-# axe-core is under the MPL 2.0 and not part of the repository: pip install axe-playwright-python
-# brings it, and the variable names its file axe.min.js.
-AXE = os.environ.get("AXE")
+# axe-core is under the MPL 2.0; the package brings it.
+AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 
 def test_two_models_are_compared_in_one_table(watched: Watched, served: stack.Stack) -> None:
@@ -139,8 +138,16 @@ def test_no_view_scrolls_sideways_or_has_a_serious_fault(
         levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(h => +h.tagName[1])")
         assert levels[0] == 1, path
         assert all(b - a <= 1 for a, b in pairwise(levels)), path
-        if AXE:
-            found[path] = faults(page, Path(AXE))
+        found[path] = faults(page, AXE)
+    page.goto(served.page)
+    answered(page)
+    page.get_by_role("button", name="Use it from code").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    found["code"] = faults(page, AXE)
+    page.keyboard.press("Escape")
+    choose(page, "bad.png", b"%PDF-1.7 not an image at all")
+    expect(page.locator(".frame .refusal")).to_be_visible()
+    found["refused"] = faults(page, AXE)
     context.close()
 
     assert not any(found.values()), found
