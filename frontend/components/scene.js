@@ -9,6 +9,9 @@ function keep(own) {
   globalThis.pageOwn = own;
 }
 
+const PATIENCE_MS = 4000; // until a small picture is sent again, longer each time
+let latest; // the scene of the view that is open
+
 class Scene {
   constructor(parent) {
     this.root = el("div", { class: "scene" });
@@ -34,12 +37,16 @@ class Scene {
 
   update(component) {
     this.component = component;
+    latest = this;
     const { data } = component;
     const own = globalThis.pageOwn;
     // A picture of another component, such as the grid's, came later.
     if (own?.session === data.session && data.serial > own.serial) keep(null);
     // The server knows nothing of this visit: it was restarted, or the connection was lost for too long.
-    if (own && own.session !== data.session) this.send(own);
+    if (own && own.session !== data.session) {
+      Object.assign(own, { session: data.session, serial: data.serial + 1 });
+      this.send(own);
+    }
     this.view = data.view;
     this.draw();
   }
@@ -130,22 +137,24 @@ class Scene {
     this.note.textContent = "";
     const refusal = file.size > data.most_bytes
       ? { title: data.words.too_large, text: data.words.too_large_text } : null;
-    keep({ file, name: file.name, url: URL.createObjectURL(file), refusal, serial: globalThis.pageOwn?.serial ?? 0 });
+    const last = globalThis.pageOwn?.session === data.session ? globalThis.pageOwn.serial : 0;
+    const serial = Math.max(last, data.serial) + 1;
+    keep({ file, name: file.name, url: URL.createObjectURL(file), refusal, session: data.session, serial });
     this.send(globalThis.pageOwn);
     this.draw();
   }
 
-  async send(own) {
-    const { data } = this.component;
-    // Another session counts from its own beginning.
-    own.serial = (own.session === undefined || own.session === data.session ? Math.max(own.serial, data.serial) : data.serial) + 1;
-    own.session = data.session;
+  // Streamlit drops what is sent while the connection is lost, and the first event of a new session.
+  async send(own, patience = PATIENCE_MS + (own.refusal ? 0 : own.file.size / 100)) {
     const { serial, session, name } = own;
+    const current = () => globalThis.pageOwn === own && own.serial === serial && own.session === session;
     // What the server still holds is another picture, so it has to forget it.
     const text = own.refusal ? null : await base64(own.file).catch(() => null);
-    // Another picture or another session may have come meanwhile.
-    if (globalThis.pageOwn !== own || own.session !== session) return;
-    this.component.setTriggerValue("file", { serial, name, data: text });
+    if (!current()) return;
+    latest.component.setTriggerValue("file", { serial, name, data: text });
+    setTimeout(() => {
+      if (current() && latest.component.data.serial < serial) latest.send(own, 2 * patience);
+    }, patience);
   }
 }
 
