@@ -30,16 +30,17 @@ class Intake {
     const leave = (event) => {
       if (event.type === "drop" || event.relatedTarget === null) frame.classList.remove("over");
     };
+    // A view that is just being replaced may listen too: only the first one takes the file.
     const drop = (event) => {
       leave(event);
       const [file] = event.dataTransfer.files;
-      if (!file) return;
+      if (!file || event.defaultPrevented) return;
       event.preventDefault();
       this.take(file);
     };
     const paste = (event) => {
       const [file] = event.clipboardData?.files ?? [];
-      if (!file) return;
+      if (!file || event.defaultPrevented) return;
       event.preventDefault();
       this.take(file);
     };

@@ -5,7 +5,8 @@ const scenes = new WeakMap();
 // The visitor's own picture, in whatever view it was brought in: the server may lose it, by a restart, and while
 // the service is away only the browser can draw it. A sample takes its place.
 function keep(own) {
-  if (globalThis.pageOwn?.url) URL.revokeObjectURL(globalThis.pageOwn.url);
+  const { url } = globalThis.pageOwn ?? {};
+  if (url) setTimeout(() => URL.revokeObjectURL(url), 10_000); // it may still be being decoded
   globalThis.pageOwn = own;
 }
 
