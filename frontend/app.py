@@ -22,6 +22,13 @@ from frontend.views import classify, compare, many, models, status
 from frontend.visit import Visit, open_visit
 from frontend.words import LANGUAGES, Words, words
 
+# On a phone: links of the closed menu are no stops of the Tab key, and what has the focus is
+# neither below the header nor below the bar of buttons.
+PHONE = """<style>
+[data-testid=stSidebar][data-collapsed=true] { visibility: hidden; }
+@media (max-width: 46rem) { [data-testid=stMain] { scroll-padding-block: 4.25rem 5rem; } }
+</style>"""
+
 
 def main(client: ServiceClient | None = None) -> None:
     """Draw the page once, top to bottom, as Streamlit does after every action of the visitor.
@@ -35,6 +42,7 @@ def main(client: ServiceClient | None = None) -> None:
         page_icon=str(FOLDER / "tabby-cat.jpg"),
         layout="wide",
     )
+    st.html(PHONE)
     st.logo(_title(language("What is in this picture?")), size="large")
     settings = _settings_or_stop(language)
     client = client or _connect(settings.service_url, settings.api_key, settings.ca_bundle)

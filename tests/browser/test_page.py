@@ -21,6 +21,18 @@ from tests.browser.conftest import Watched
 from tests.browser.pages import WIDTHS, answer, answered, choose, hand_over, photo
 from tests.frontend.servers import free_url, serve_models, serve_page
 
+# Place of the left edge, name, and whether it is fixed, of what has the focus of the keyboard.
+FOCUSED = """async () => {
+    // The scroll towards it is done with the next frame.
+    for (const _ of [1, 2]) await new Promise((resolve) => requestAnimationFrame(resolve));
+    let found = document.activeElement;
+    while (found.shadowRoot?.activeElement) found = found.shadowRoot.activeElement;
+    const box = found.getBoundingClientRect();
+    return [box.x + Math.min(8, box.width / 2), box.y + box.height / 2,
+        (found.getAttribute("aria-label") ?? found.textContent).slice(0, 40),
+        Boolean(found.closest(".tools"))];
+}"""
+
 
 def classes(served: stack.Stack) -> int:
     models = requests.get(f"{served.service}/models", timeout=60).json()["models"]
@@ -274,4 +286,25 @@ def test_a_restart_of_the_page_gets_the_picture_of_an_open_tab_again(
     with serve_page(served.service, tmp_path, url):
         expect(page.locator(".frame img[src^='data:'][alt='last.jpg']")).to_be_visible()
         answered(page)
+    context.close()
+
+
+def test_the_keyboard_on_a_phone_stops_only_at_what_is_in_sight(
+    chromium: Browser, served: stack.Stack
+) -> None:
+    width, height = WIDTHS["phone"]
+    context = chromium.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.goto(served.page)
+    answered(page)
+    hidden = []
+
+    for _ in range(24):
+        page.keyboard.press("Tab")
+        x, y, name, fixed = page.evaluate(FOCUSED)
+        # The bar of buttons is 65 pixels high; its own buttons are the ones that are fixed.
+        if not (0 <= x <= width and 0 <= y <= (height if fixed else height - 65)):
+            hidden.append((name, x, y))
+
+    assert hidden == []
     context.close()
