@@ -108,10 +108,11 @@ def test_a_batch_is_a_hit_when_all_of_its_images_are(caching_server: Server) -> 
         == 0
     )
     assert status(with_a_bad_one) == "resnet-service; fwd=partial"
+    answer = {"filename", "predictions", "uncertain", "uncertain_reason", "image", "seen"}
     assert [set(result) for result in with_a_bad_one.json()["results"]] == [
-        {"filename", "predictions", "image"},
+        answer,
         {"filename", "error"},
-        {"filename", "predictions", "image"},
+        answer,
     ]
     assert status(caching_server.predict(newer)) == HIT
     assert status(none) == "resnet-service; fwd=miss"

@@ -235,7 +235,7 @@ def test_the_problem_of_an_unknown_parameter_names_the_closest_one(
 
     assert detail == (
         f"There is no query parameter of this name.{hint} Expected: model, version, top_k, "
-        "coverage. "
+        "coverage, crop. "
         f"Received: {name[:100]!r}"
     )
 

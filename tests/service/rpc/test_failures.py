@@ -170,7 +170,8 @@ def test_the_repository_needs_the_key(stub: Any) -> None:
     stub.RepositoryModelUnload(
         service_pb2.RepositoryModelUnloadRequest(model_name="tiny-torch"), metadata=metadata
     )
-    assert not stub.RepositoryIndex(index(), metadata=metadata).models
+    (entry,) = stub.RepositoryIndex(index(), metadata=metadata).models
+    assert (entry.name, entry.state, entry.reason) == ("tiny-torch", "UNAVAILABLE", "unloaded")
     assert not stub.ServerReady(service_pb2.ServerReadyRequest()).ready
     stub.RepositoryModelLoad(load(model_name="tiny-torch"), metadata=metadata)
     assert stub.ServerReady(service_pb2.ServerReadyRequest()).ready
