@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from io import BytesIO
 from typing import Any
 
+import requests
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from frontend.choice import InputImage
@@ -77,3 +80,15 @@ def messages(app: AppTest) -> str:
     """All messages of the page, without the backslashes that escape Markdown."""
     texts = [element.value for element in [*app.error, *app.warning, *app.info, *app.success]]
     return "\n".join(texts).replace("\\", "")
+
+
+def tiff() -> bytes:
+    """A file that browsers do not show."""
+    out = BytesIO()
+    Image.new("CMYK", (164, 148)).save(out, "TIFF")
+    return out.getvalue()
+
+
+def broken() -> requests.Response:
+    """A connection that fails."""
+    raise requests.ConnectionError("refused")

@@ -1,29 +1,15 @@
 from __future__ import annotations
 
-from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import requests
-from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from frontend.samples import SAMPLES
 from tests.frontend import fake_service
 from tests.frontend.fake_records import card
-from tests.frontend.fake_service import KERAS, TORCH, FakeService, listed, problem, respond
-from tests.frontend.pages import drawn, messages, opened, panel, sent, upload
-
-
-def tiff() -> bytes:
-    out = BytesIO()
-    Image.new("CMYK", (164, 148)).save(out, "TIFF")
-    return out.getvalue()
-
-
-def broken() -> requests.Response:
-    raise requests.ConnectionError("refused")
+from tests.frontend.fake_service import FakeService, listed, problem, respond
+from tests.frontend.pages import broken, drawn, opened, panel, sent, tiff, upload
 
 
 def test_the_answer_stands_first_with_bars_for_all_and_what_its_score_means() -> None:
@@ -224,77 +210,6 @@ def test_without_a_ready_model_the_page_says_where_the_reason_is() -> None:
     assert panel(app)["title"] == "No model is ready"
 
 
-def test_a_link_restores_model_sample_and_view() -> None:
-    link = {"model": KERAS["name"], "version": "1", "sample": "rocket", "view": "heat"}
-    fake = FakeService()
-
-    app = opened(fake.client(), **link)
-
-    assert panel(app)["title"] == "ship"
-    assert drawn(app)["alt"] == "A rocket on its launch pad at dusk"
-    assert drawn(app)["view"] == "heat"
-    assert drawn(app)["heat"]["values"][0][0] == 1
-    assert dict(app.query_params.items()) == link
-
-
-def test_a_link_to_what_is_gone_gives_the_default_and_says_so() -> None:
-    app = opened(FakeService().client(), model="gone", version="2", sample="no_such", view="gone")
-
-    assert panel(app)["title"] == "airplane"
-    assert drawn(app)["samples"][0]["chosen"]
-    assert "a model that is not ready here: gone v2." in messages(app)
-    assert "a sample that does not exist: no_such." in messages(app)
-    assert dict(app.query_params.items()) == {
-        "model": TORCH["name"],
-        "version": "1",
-        "sample": SAMPLES[0].name,
-    }
-    # Until something else is chosen.
-    app.selectbox[0].select(f"{KERAS['name']} v1").run()
-    assert "model" not in messages(app)
-    upload(app, "mine.tiff", tiff())
-    assert "model" not in messages(app)
-
-
-def test_a_link_without_a_version_has_its_model() -> None:
-    app = opened(FakeService().client(), model=KERAS["name"])
-
-    assert panel(app)["title"] == "ship"
-    assert messages(app) == ""
-    assert app.query_params["version"] == "1"
-
-
-def test_a_model_without_a_heat_map_does_not_offer_one() -> None:
-    fake = FakeService(fail={"/explain": lambda: problem(422, "no_heatmap", "None.")})
-
-    app = opened(fake.client(), view="heat")
-
-    assert list(drawn(app)["views"]) == ["picture", "seen"]
-    assert drawn(app)["view"] == "picture"
-
-
-def test_an_outage_of_the_heat_map_keeps_the_answer_and_the_switch() -> None:
-    fake = FakeService(fail={"/explain": broken})
-
-    app = opened(fake.client(), view="heat")
-
-    assert not app.exception
-    assert panel(app)["title"] == "airplane"
-    assert "heat" in drawn(app)["views"]
-    fake.fail.clear()
-    assert drawn(app.run())["view"] == "heat"
-
-
-def test_of_a_model_with_three_classes_three_labels_are_asked_for() -> None:
-    fake = FakeService(models=[listed("tiny", "pytorch", classes=3)])
-
-    app = opened(fake.client())
-
-    assert app.number_input[0].value == 3
-    query = parse_qs(urlsplit(str(fake.requests_to("/predict")[0].url)).query)
-    assert query["top_k"] == ["3"]
-
-
 @pytest.mark.parametrize("data", [b"\xff\xd8", b""], ids=["bytes", "empty"])
 def test_what_the_browser_sends_becomes_the_picture(data: bytes) -> None:
     app = AppTest.from_function(take, args=(sent("a.jpg", data, 3),)).run()
@@ -320,19 +235,3 @@ def test_each_sample_can_be_chosen_by_its_name() -> None:
     samples = drawn(opened(FakeService().client()))["samples"]
 
     assert [sample["name"] for sample in samples] == [sample.name for sample in SAMPLES]
-
-
-def test_the_whole_picture_is_asked_for_where_that_was_measured() -> None:
-    service = FakeService()
-    app = opened(service.client())
-    assert "crop" not in str(service.requests_to("/predict")[-1].url)
-    assert "right for 50.0 % of them so, and for 75.0 % with the middle" in app.toggle[0].help
-
-    app.toggle[0].set_value(True).run()
-
-    assert "crop=whole" in str(service.requests_to("/predict")[-1].url)
-    assert list(drawn(app)["views"]) == ["picture", "seen"]
-    assert app.query_params["crop"] == "whole"
-    again = opened(service.client(), crop="whole")
-    assert again.toggle[0].value is True
-    assert not opened(FakeService(older=True).client()).toggle
