@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-SUFFIXES = {
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".heic", ".heif", ".hif", ".avif"),
-}
+from bundle.imaging.formats import SUFFIXES
 
 
 def image_files(paths: Iterable[Path]) -> Iterator[Path]:

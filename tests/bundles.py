@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bundle.format.certainty import NOT_MEASURED
 from bundle.format.manifest import Input
 from bundle.format.writer import BundleWriter
 from bundle.imaging.decode import read_input
@@ -152,10 +153,7 @@ def manifest_fields(
             "scores": [0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0],
             "classes": [3, 1, *[0] * (len(labels) - 2)],
         },
-        "rejection": None,
-        "conformal": None,
-        "whole": None,
-        "card": None,
+        **NOT_MEASURED,
         "export": {"max_logit_difference": 0.0, "samples": 3},
         "golden": {"tolerance": 0.001, "samples": golden},
     }

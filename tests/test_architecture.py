@@ -52,7 +52,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "sandbox": set(),
         "report": {"errors"},
         "normalisation": set(),
-        "format": {"errors"},
+        "format": {"errors", "files"},
         "scores": {"format"},
         "certainty": {"format", "scores"},
         "imaging": {"errors", "format"},

@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from bundle.format.schema import Fraction, Name, Record, Text
 
 Interval = tuple[Fraction, Fraction]
+NOT_MEASURED = {"rejection": None, "conformal": None, "whole": None, "card": None}
+"""The fields of a manifest whose bundle was not evaluated."""
 
 
 class OtherPictures(Record):

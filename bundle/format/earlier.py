@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bundle.format.certainty import NOT_MEASURED
+
 EARLIER_VERSIONS = (1, 2, 3, 4, 5)
-NOT_MEASURED = {"rejection": None, "conformal": None, "whole": None, "card": None}
 
 
 def from_earlier(fields: dict[str, Any], current: int) -> dict[str, Any]:

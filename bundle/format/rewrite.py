@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import ManifestInvalid
+from bundle.files import replace_file
 from bundle.format.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from bundle.format.repository import SIGNATURE_FILE
 
@@ -44,7 +45,5 @@ def rewrite(
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     changed = parse_manifest(text.encode())
     for name, content in [*files.items(), (MANIFEST_FILE, text.encode())]:
-        new = directory / f".{name}.new"
-        new.write_bytes(content)
-        new.replace(directory / name)
+        replace_file(directory / name, content)
     return changed

@@ -12,6 +12,11 @@ from bundle.imaging.jpeg import scanned_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
 NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF"
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".heic", ".heif", ".hif", ".avif"),
+}
+"""Of files that folders are searched for; what a file is, its first bytes say."""
 
 _BMP_HEADERS = {struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)}
 # Brands in the first box of an ISO media file (ISO/IEC 23008-12, 10; AV1 Image File Format, 6).

@@ -22,6 +22,7 @@ from bundle.evaluation.calibration import NOT_CALIBRATED
 from bundle.evaluation.card import Measurement, recorded
 from bundle.evaluation.golden import drawn_images, golden_pixels, golden_record
 from bundle.evaluation.labelled import Tested, measured
+from bundle.format.certainty import NOT_MEASURED
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import file_digest
 from bundle.format.rewrite import rewrite
@@ -219,10 +220,7 @@ def _record(request: Request, source: Source, findings: Findings) -> dict[str, A
         "metrics": [],
         "calibration": NOT_CALIBRATED,
         "baseline": None,
-        "rejection": None,
-        "conformal": None,
-        "whole": None,
-        "card": None,
+        **NOT_MEASURED,
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }
 

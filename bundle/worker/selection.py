@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bundle.errors import RuntimeUnavailable
-from bundle.format.manifest import Artifact, Manifest
+from bundle.format.manifest import Artifact, Manifest, Metric
 
 AUTO, SOURCE = "auto", "source"
 # The accuracy that `auto` may lose against the source, as a share of the test images.
@@ -64,16 +64,19 @@ def candidates(manifest: Manifest, requested: str, *, cuda: bool) -> list[Candid
     return [*found, Candidate(manifest.source, why)]
 
 
+def accuracy_record(manifest: Manifest, artifact: Artifact) -> Metric | None:
+    """The record of the accuracy of `artifact` on the test images; None: not measured."""
+    wanted = ("accuracy", RUNTIME_NAMES[artifact.format], artifact.precision)
+    return next(
+        (each for each in manifest.metrics if (each.name, each.runtime, each.precision) == wanted),
+        None,
+    )
+
+
 def accuracy(manifest: Manifest, artifact: Artifact) -> float | None:
     """The recorded accuracy of `artifact` on the test images, 0 to 1; None: not measured."""
-    for metric in manifest.metrics:
-        if (metric.name, metric.runtime, metric.precision) == (
-            "accuracy",
-            RUNTIME_NAMES[artifact.format],
-            artifact.precision,
-        ):
-            return metric.value
-    return None
+    record = accuracy_record(manifest, artifact)
+    return None if record is None else record.value
 
 
 def _by_id(manifest: Manifest, requested: str) -> Artifact:

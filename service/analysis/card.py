@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from bundle.format.card import Card, CardData, CardEvaluation, Comparison
-from bundle.format.manifest import NAME_PATTERN, Artifact, Conformal, Manifest, Metric, Rejection
-from bundle.worker.selection import RUNTIME_NAMES
+from bundle.format.manifest import NAME_PATTERN, Artifact, Conformal, Manifest, Rejection
+from bundle.worker.selection import accuracy_record
 from service.api.openapi import problems
 from service.api.parameters import KNOWN_PARAMETERS, VersionQuery
 from service.errors import ModelUnavailable, NoCard
@@ -106,7 +106,7 @@ def _read(model: ServedModel, manifest: Manifest, file: str) -> Card:
 
 
 def _artifact(manifest: Manifest, artifact: Artifact) -> dict[str, Any]:
-    metric = _accuracy(manifest, artifact)
+    metric = accuracy_record(manifest, artifact)
     speed = artifact.speed("cpu")
     # An IR has its weights beside it, a SavedModel is a folder.
     stem = artifact.path.removesuffix(".xml")
@@ -124,11 +124,3 @@ def _artifact(manifest: Manifest, artifact: Artifact) -> dict[str, Any]:
         "images_per_second": speed and speed.images_per_second,
         "bytes": sum(files),
     }
-
-
-def _accuracy(manifest: Manifest, artifact: Artifact) -> Metric | None:
-    wanted = ("accuracy", RUNTIME_NAMES[artifact.format], artifact.precision)
-    return next(
-        (each for each in manifest.metrics if (each.name, each.runtime, each.precision) == wanted),
-        None,
-    )

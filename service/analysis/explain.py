@@ -9,7 +9,7 @@ import numpy.typing as npt
 from starlette.datastructures import State
 
 from bundle.format.manifest import Manifest
-from bundle.scores import calibrated_softmax
+from bundle.scores import calibrated_softmax, top_k
 from bundle.worker.responses import Extras
 from service.errors import InvalidParameter, NoHeatmap
 from service.models.model import Target
@@ -94,8 +94,7 @@ async def explain(state: State, target: Target, image: bytes, wanted: Class) -> 
     if index is None:
         before = _only(await state.classify(target, [image]))
         scores = calibrated_softmax(before.logits[None], temperature)[0]
-        # The order of `top_k`: equal scores by their indices.
-        index = int(np.argsort(-scores, kind="stable")[wanted.rank - 1])
+        index = top_k(scores, target.manifest.labels, wanted.rank)[-1]["index"]
     found = _only(await state.classify_uncached(target, [image], Extras(index)))
     if before is not None:
         found = found._replace(

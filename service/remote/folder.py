@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bundle.errors import BundleError
+from bundle.files import replace_file
 from bundle.format.manifest import MANIFEST_FILE, FileRecord, parse_manifest
 from bundle.format.repository import SIGNATURE_FILE, file_digest, is_bundle_path, verify_files
 
@@ -65,7 +65,7 @@ class Folder:
 
     def keep_seen(self, seen: Mapping[str, Any]) -> None:
         """Keep what was found, and by the time of the file when."""
-        _write(self._seen, json.dumps(seen).encode())
+        replace_file(self._seen, json.dumps(seen).encode())
 
     def put(self, name: str, data: bytes | None) -> bool:
         """Write a file right in the folder, or delete it; whether that changed anything."""
@@ -76,7 +76,7 @@ class Folder:
         if data is None:
             path.unlink()
         else:
-            _write(path, data)
+            replace_file(path, data)
         return True
 
     def versions(self) -> dict[tuple[str, str], str]:
@@ -101,8 +101,8 @@ class Folder:
         """Make a bundle whose listed files are all there complete."""
         folder = self._partial / key
         if signature is not None:
-            _write(folder / SIGNATURE_FILE, signature)
-        _write(folder / MANIFEST_FILE, manifest)
+            replace_file(folder / SIGNATURE_FILE, signature)
+        replace_file(folder / MANIFEST_FILE, manifest)
         if self.bundle(key).exists():  # one that is damaged
             aside = self._partial / f"{key}.damaged"
             shutil.rmtree(aside, ignore_errors=True)
@@ -172,13 +172,3 @@ def reusable(bundle: Path, by_digest: Mapping[str, str]) -> Iterator[tuple[str, 
     for name, record in manifest.files.items():
         if record.sha256 in by_digest:
             yield record.sha256, bundle / name
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that others read: they see the old bytes or the new ones."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

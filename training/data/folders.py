@@ -7,13 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle.imaging.formats import SUFFIXES
 from training.errors import DataError
 
 TRAIN, TEST = "train", "test"
-SUFFIXES = {
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".heic", ".heif", ".hif", ".avif"),
-}
 JUNK = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # of archives and file managers: never data
 NAMED = 3  # files that a message names; of more it gives the number
 

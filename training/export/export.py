@@ -13,6 +13,7 @@ from bundle.acceleration.accelerate import Progress
 from bundle.acceleration.images import CALIBRATION_IMAGES
 from bundle.acceleration.measure import Acceleration, LabelledImages
 from bundle.evaluation.calibration import NOT_CALIBRATED, calibration_error
+from bundle.format.certainty import NOT_MEASURED
 from bundle.format.manifest import Input
 from bundle.machine import processor
 from training.backend import Backend, TrainerLike
@@ -151,10 +152,7 @@ def model_record(
         "metrics": [],
         "calibration": NOT_CALIBRATED,
         "baseline": None,
-        "rejection": None,
-        "conformal": None,
-        "whole": None,
-        "card": None,
+        **NOT_MEASURED,
         "export": {"max_logit_difference": 0.0, "samples": 1},
     }
 
