@@ -26,52 +26,29 @@ log = logging.getLogger("service")
 class Feedback(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /feedback."""
 
-    request_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    request_id: Annotated[
+        str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Of the answer.")
+    ]
     model: Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}$")]
     version: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)]
-    predicted: _Text
-    right: bool
-    # What it shows; None: the person does not say, or the prediction is right.
-    label: _Text | None = None
+    predicted: Annotated[_Text, msgspec.Meta(description="The label of the answer.")]
+    right: Annotated[bool, msgspec.Meta(description="Whether it is right.")]
+    label: Annotated[
+        _Text | None,
+        msgspec.Meta(
+            description="What the picture shows; null: the person does not say, or it is right."
+        ),
+    ] = None
 
 
 EXPECTED = (
     'an object {"request_id": …, "model": …, "version": …, "predicted": …, "right": true or false, '
     '"label": … or null}'
 )
+_, _SCHEMAS = msgspec.json.schema_components([Feedback])
 BODY: dict[str, Any] = {
     "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["request_id", "model", "version", "predicted", "right"],
-                "properties": {
-                    "request_id": {
-                        "type": "string",
-                        "pattern": "^[A-Za-z0-9._-]{1,64}$",
-                        "description": "Of the answer.",
-                    },
-                    "model": {"type": "string", "pattern": rf"^{NAME_PATTERN}$"},
-                    "version": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
-                    "predicted": {
-                        "type": "string",
-                        "minLength": 1,
-                        "maxLength": 200,
-                        "description": "The label of the answer.",
-                    },
-                    "right": {"type": "boolean", "description": "Whether it is right."},
-                    "label": {
-                        "type": ["string", "null"],
-                        "minLength": 1,
-                        "maxLength": 200,
-                        "description": "What the picture shows.",
-                    },
-                },
-                "additionalProperties": False,
-            }
-        }
-    },
+    "content": {"application/json": {"schema": _SCHEMAS[Feedback.__name__]}},
 }
 """For the OpenAPI description: the body is read by hand, so that it is bounded."""
 
