@@ -68,11 +68,9 @@ def _answered(
     )
     if isinstance(found, TimedPrediction):
         _shown(visit, image, model, found, shown, query)
-    elif found.about == "picture":
-        refusal = picture.refusal(found)
-        picture.draw(KEY, image, words, picture.empty_panel(words), refusal=refusal)
-    else:
-        picture.draw(KEY, image, words, picture.trouble_panel(found, image, words))
+        return
+    picture.unanswered(KEY, image, found, words)
+    if found.about != "picture":
         try_again(visit, found.wait_s, then=partial(picture.forget_failure, key))
 
 

@@ -101,13 +101,10 @@ def _compared(visit: Visit, image: InputImage, models: list[ModelSummary], *, he
         if heat:
             shown["heatmaps"] = _heatmaps(visit, image, found)
         picture.draw(KEY, image, words, shown, accepted=True, kind="compare")
-    elif found.about == "picture":
-        refusal = picture.refusal(found)
-        picture.draw(KEY, image, words, picture.empty_panel(words), refusal=refusal)
-    else:
-        picture.draw(KEY, image, words, picture.trouble_panel(found, image, words))
-        if found.about == "wait":
-            try_again(visit, found.wait_s, then=partial(picture.forget_failure, key))
+        return
+    picture.unanswered(KEY, image, found, words)
+    if found.about == "wait":
+        try_again(visit, found.wait_s, then=partial(picture.forget_failure, key))
 
 
 def panel(

@@ -180,7 +180,15 @@ def notice(models: list[str], words: Words) -> None:
         st.info(" ".join(sentences))
 
 
-def refusal(trouble: Message) -> dict[str, str]:
+def unanswered(key: str, image: InputImage, trouble: Message, words: Words) -> None:
+    """Draw that there is no answer: in place of a picture that is refused, or beside it."""
+    if trouble.about == "picture":
+        draw(key, image, words, empty_panel(words), refusal=_refusal(trouble))
+    else:
+        draw(key, image, words, trouble_panel(trouble, image, words))
+
+
+def _refusal(trouble: Message) -> dict[str, str]:
     """Why a picture was refused, in place of it."""
     return {
         "title": trouble.title,
