@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from bundle.errors import ManifestInvalid
 from bundle.format import manifest as manifest_module
-from bundle.format.earlier import NOT_MEASURED
+from bundle.format.certainty import NOT_MEASURED
 from bundle.format.manifest import MANIFEST_FILE, Manifest, parse_manifest, read_manifest
 from tests.bundles import manifest_fields
 from tests.tiny_networks import LABELS

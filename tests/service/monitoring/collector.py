@@ -23,6 +23,12 @@ class Collector:
         self.spans: list[Span] = []
         self.services: set[str] = set()
 
+    @property
+    def prefix(self) -> list[str]:
+        """Of the command line of a service that sends its spans here, at once."""
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url, "OTEL_BSP_SCHEDULE_DELAY": "10"}
+        return ["env", *(f"{name}={value}" for name, value in variables.items())]
+
     def receive(self, request: ExportTraceServiceRequest) -> None:
         for resource in request.resource_spans:
             self.services.add(attributes(resource.resource)["service.name"])

@@ -30,9 +30,9 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="module")
 def traced(torch_bundle_root: Path, collector: Collector) -> Iterator[Server]:
     """A service that sends its spans at once."""
-    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "10"}
-    prefix = ["env", *(f"{name}={value}" for name, value in variables.items())]
-    with serving(prefix=prefix, models_dir=torch_bundle_root, log_format="json") as running:
+    with serving(
+        prefix=collector.prefix, models_dir=torch_bundle_root, log_format="json"
+    ) as running:
         yield running
 
 

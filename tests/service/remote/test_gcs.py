@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -15,6 +14,7 @@ import pytest
 from service.remote.stores import CHUNK_BYTES
 from tests.service.remote.conftest import LARGE, Origin
 from tests.service.remote.copies import Copy, nothing_wrong
+from tests.service.remote.web import Answering, listening
 
 PREFIX = "prod/"
 
@@ -60,8 +60,8 @@ class Api:
 def api(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     api = Api(origin.root)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    class Handler(Answering, BaseHTTPRequestHandler):
+        content_type = "application/json"
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
@@ -87,29 +87,9 @@ def api(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
                 cut = 1_000_000 if api.cuts_large and first >= CHUNK_BYTES else None
             self.answer(206 if asked else 200, data[first : last + 1], cut)
 
-        def answer(self, status: int, data: bytes, cut: int | None = None) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[:cut])
-            if cut is not None:
-                self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-    http = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{http.server_port}")
-    yield api
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with listening(Handler) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        yield api
 
 
 def test_a_copy_that_was_cut_goes_on_where_it_ended(

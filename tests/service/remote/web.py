@@ -11,6 +11,45 @@ from pathlib import Path
 from urllib.parse import unquote
 
 
+class Answering(BaseHTTPRequestHandler):
+    """Answers, whole or cut short, and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+    content_type = ""
+
+    def answer(self, status: int, data: bytes, cut: int | None = None) -> None:
+        """Send a response, of which the connection ends after `cut` bytes."""
+        self.send_response(status)
+        if self.content_type:
+            self.send_header("Content-Type", self.content_type)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[:cut])
+        if cut is not None:
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server on a free port of the loopback address, until the block ends; its URL."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+    http = Server(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}"
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
 class Web:
     """A folder on a web server.
 
@@ -40,9 +79,7 @@ class Web:
 def serve(root: Path) -> Iterator[Web]:
     web = Web(root)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(Answering, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = unquote(self.path).lstrip("/")
             web.ranges.append((path, self.headers["Range"]))
@@ -64,27 +101,5 @@ def serve(root: Path) -> Iterator[Web]:
             else:
                 self.answer(206, data[int(found[1]) : int(found[2]) + 1], cut)
 
-        def answer(self, status: int, data: bytes, cut: int | None = None) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data[:cut])
-            if cut is not None:
-                self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-    http = Server(("127.0.0.1", 0), Handler)
-    web.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with listening(Handler) as web.url:
         yield web
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

@@ -63,30 +63,28 @@ def test_the_certificate_of_https_is_that_of_grpc_and_is_read_again(
 
 
 def test_a_call_is_part_of_the_trace_of_its_client(torch_bundle_root: Path) -> None:
-    with collecting() as collector:
-        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "10"}
-        prefix = ["env", *(f"{name}={value}" for name, value in variables.items())]
-        with (
-            serving_grpc(prefix=prefix, models_dir=torch_bundle_root) as server,
-            triton.InferenceServerClient(server.address) as client,
-        ):
-            best(client, traceparent=f"00-{TRACE}-{PARENT}-01")
-            server.wait(lambda: bool(collector.named(INFER)), "traced", 60)
-            (span,) = collector.named(INFER)
-            server.wait(lambda: "infer" in collector.children(span), "complete", 60)
+    with (
+        collecting() as collector,
+        serving_grpc(prefix=collector.prefix, models_dir=torch_bundle_root) as server,
+        triton.InferenceServerClient(server.address) as client,
+    ):
+        best(client, traceparent=f"00-{TRACE}-{PARENT}-01")
+        server.wait(lambda: bool(collector.named(INFER)), "traced", 60)
+        (span,) = collector.named(INFER)
+        server.wait(lambda: "infer" in collector.children(span), "complete", 60)
 
-            assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
-            assert span.kind == Span.SPAN_KIND_SERVER
-            found = attributes(span)
-            assert found.pop("resnet.request_id") in server.log()
-            assert found == {
-                "rpc.system": "grpc",
-                "rpc.service": "inference.GRPCInferenceService",
-                "rpc.method": "ModelInfer",
-                "resnet.model": "tiny-torch",
-                "resnet.version": 1,
-            }
-            assert client.is_server_live()
-            assert best(client) in COLOURS
-            server.wait(lambda: len(collector.named(INFER)) == 2, "traced", 60)
-            assert not collector.named(INFER.replace("ModelInfer", "ServerLive"))
+        assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+        assert span.kind == Span.SPAN_KIND_SERVER
+        found = attributes(span)
+        assert found.pop("resnet.request_id") in server.log()
+        assert found == {
+            "rpc.system": "grpc",
+            "rpc.service": "inference.GRPCInferenceService",
+            "rpc.method": "ModelInfer",
+            "resnet.model": "tiny-torch",
+            "resnet.version": 1,
+        }
+        assert client.is_server_live()
+        assert best(client) in COLOURS
+        server.wait(lambda: len(collector.named(INFER)) == 2, "traced", 60)
+        assert not collector.named(INFER.replace("ModelInfer", "ServerLive"))
