@@ -129,7 +129,7 @@ def quantiles(values: npt.NDArray[np.float32], *percent: float) -> list[float]:
 
 
 def costs(model: Model, manifest: Manifest) -> dict[str, object]:
-    """Milliseconds of a pass of one image of each kind: the medians of calls that take turns."""
+    """Milliseconds of a pass of one image of each kind: the medians of interleaved calls."""
     size = (1, manifest.input.height, manifest.input.width, 3)
     pixels = np.random.default_rng(SEED).integers(0, 256, size, np.uint8)
     kinds: dict[str, Callable[[], object]] = {

@@ -45,7 +45,7 @@ ASSUMED = {
         *(6.0, "watts of a busy core, with its share of the machine"),
         "360 W for 96 cores (TDP of an EPYC 9654), and the rest of the machine",
     ),
-    "idle": Assumed(2.5, "watts of an idle core, likewise", "about 40 % of a busy one"),
+    "idle": Assumed(2.5, "watts of an idle core", "about 40 % of a busy one"),
     "pue": Assumed(1.2, "power of the building over that of its machines", "a good data centre"),
     "memory": Assumed(
         *(4.8, "GB/s of memory for a core"),

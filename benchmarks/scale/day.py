@@ -36,7 +36,7 @@ class Plan:
         queue_target: Images of a pod that it aims at as well; 0: the CPU alone.
         started_s: From the decision for a pod until it is ready.
         noticed_s: From the loss of a node until no request is sent to its pods.
-        replaced_s: From the loss of a node until its pods are made anew elsewhere.
+        replaced_s: From the loss of a node until its pods are recreated elsewhere.
         lost_at: When the node of `lost` pods is lost; None: never.
         fixed: Pods without an autoscaler; 0: with it.
     """

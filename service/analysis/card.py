@@ -100,7 +100,7 @@ def _read(model: ServedModel, manifest: Manifest, file: str) -> Card:
     if hashlib.sha256(content).hexdigest() != manifest.files[file].sha256:
         raise ModelUnavailable(
             "The card is not the one that the manifest lists: the bundle has changed since it was "
-            f"loaded. Try again once its version is loaded anew. Received: {model.name}"
+            f"loaded. Try again once its version has been reloaded. Received: {model.name}"
         )
     return Card.model_validate_json(content)
 

@@ -44,7 +44,7 @@ class Address(str):
 
 
 def default_cache() -> Path:
-    """Of the user, because whoever can write there decides what is loaded."""
+    """Of the user, because anyone who can write there decides what is loaded."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-service"
 
 
