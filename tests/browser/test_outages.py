@@ -25,8 +25,9 @@ def test_an_outage_keeps_the_picture_and_is_over_by_itself(
         expect(page.locator(".panel")).to_contain_text("Your picture is kept.")
         expect(page.locator(".panel")).not_to_contain_text("make")
         page.get_by_role("link", name="Status").click()
-        expect(page.get_by_text("The service is away")).to_be_visible()
+        # The elements of Classify stay until those of Status have come.
         expect(page.get_by_text("Your picture is kept.")).to_have_count(0)
+        expect(page.get_by_text("The service is away")).to_be_visible()
         for view in ("Compare", "Classify"):
             page.get_by_role("link", name=view).click()
             expect(page.get_by_alt_text("mine.jpg")).to_be_visible()
