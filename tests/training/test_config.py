@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from bundle.machine import computes_in_bf16, cuda_devices
-from training.config import RECIPES, TrainConfig, make_config
+from training.config import TrainConfig, make_config
 from training.errors import ConfigError
+from training.recipes import RECIPES
 
 
 def test_the_default_precision_is_one_that_the_machine_computes_in() -> None:
@@ -39,7 +40,9 @@ def test_every_recipe_is_a_valid_configuration(recipe: str) -> None:
     assert make_config(recipe, framework="keras").as_dict()["framework"] == "keras"
 
 
-def test_depth_and_shortcuts_come_from_the_name() -> None:
+def test_depth_width_and_shortcuts_come_from_the_name() -> None:
+    assert (make_config(arch="resnet20x2").depth, make_config(arch="resnet20x2").width) == (20, 2)
+    assert make_config(arch="resnet56").width == 1
     assert (make_config(arch="resnet56").depth, make_config(arch="resnet56").residual) == (56, True)
     assert (make_config(arch="plain20").depth, make_config(arch="plain20").residual) == (20, False)
 

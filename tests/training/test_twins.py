@@ -24,7 +24,7 @@ print(json.dumps(found))
 """
 CIFAR = [f"{kind}{depth}" for depth in (20, 32, 44, 56) for kind in ("resnet", "plain")]
 MEASURED = [*((arch, 32) for arch in CIFAR), ("resnet20", 33), ("resnet18", 32), ("resnet34", 32)]
-MEASURED += [("resnet18", 224), ("resnet50", 65)]
+MEASURED += [("resnet20x2", 32), ("resnet18", 224), ("resnet50", 65)]
 
 
 def printed(warm: WarmOf, framework: str, code: str, *arguments: str | Path) -> str:
@@ -56,6 +56,8 @@ def test_networks_have_the_parameters_of_the_paper(
     assert [round(count / 1e6, 2) for count in residual] == [0.27, 0.46, 0.66, 0.85]
     assert residual == [counts[f"plain{depth}@32"] for depth in (20, 32, 44, 56)]
     assert residual[0] == 269_722
+    # Every convolution of twice the width has four times the weights, except the first.
+    assert counts["resnet20x2@32"] == 1_073_962
 
 
 def test_both_frameworks_have_the_same_networks(measured: dict[str, Any]) -> None:

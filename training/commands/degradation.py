@@ -19,9 +19,10 @@ from training.commands.options import (
     load_backend,
     load_data,
 )
-from training.config import RECIPES, TrainConfig, make_config
+from training.config import TrainConfig, make_config
 from training.errors import ConfigError
 from training.loop import train as run_training
+from training.recipes import RECIPES
 from training.weights.initial import read_initial
 
 

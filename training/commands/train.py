@@ -29,7 +29,8 @@ from training.commands.options import (
     default_name,
     load_data,
 )
-from training.config import ARCHITECTURES, RECIPES, make_config
+from training.config import ARCHITECTURES, make_config
+from training.recipes import RECIPES
 from training.weights.initial import initial_path
 
 MAX_VALIDATION = 0.1  # share of the training images, unless --validation-fraction is given

@@ -22,10 +22,11 @@ from training.commands.options import (
     console,
     load_data,
 )
-from training.config import RECIPES, TrainConfig, make_config
+from training.config import TrainConfig, make_config
 from training.data.dataset import DataSet
 from training.data.duplicates import shared
 from training.errors import ConfigError
+from training.recipes import RECIPES
 from training.run import RUN_FILE
 from training.weights.initial import initial_path
 

@@ -35,21 +35,21 @@ def build_network(config: TrainConfig, classes: int, normalisation: Normalisatio
     whose weights are the last two; everything else is the backbone.
     """
     if config.family == "cifar":
-        return cifar_resnet(config.depth, classes, normalisation, config.residual)
+        return cifar_resnet(config.depth, classes, normalisation, config.residual, config.width)
     return imagenet_resnet(config.arch, classes, normalisation, config.small_stem)
 
 
 def cifar_resnet(
-    depth: int, classes: int, normalisation: Normalisation, residual: bool
+    depth: int, classes: int, normalisation: Normalisation, residual: bool, width: int = 1
 ) -> keras.Model:
-    """ResNet-(6n+2) for small images: the feature map is [N, H/4, W/4, 64]."""
+    """ResNet-(6n+2) for small images: the feature map is [N, H/4, W/4, 64 x width]."""
     pixels = keras.Input((None, None, 3), dtype="uint8")
-    x = layers.ReLU()(_conv_norm(_normalised(pixels, normalisation), 16, 3, 1))
-    channels = 16
-    for width in (16, 32, 64):
+    channels = 16 * width
+    x = layers.ReLU()(_conv_norm(_normalised(pixels, normalisation), channels, 3, 1))
+    for stage in (16 * width, 32 * width, 64 * width):
         for _ in range((depth - 2) // 6):
-            x = _block(x, width, 1 if width == channels else 2, "pad" if residual else "none")
-            channels = width
+            x = _block(x, stage, 1 if stage == channels else 2, "pad" if residual else "none")
+            channels = stage
     return _classified(pixels, x, classes)
 
 

@@ -24,7 +24,7 @@ def build_network(config: TrainConfig, classes: int, normalisation: Normalisatio
     `classifier` is the last linear layer; everything else is the backbone.
     """
     if config.family == "cifar":
-        network = cifar_resnet(config.depth, classes, normalisation, config.residual)
+        network = cifar_resnet(config.depth, classes, normalisation, config.residual, config.width)
     else:
         network = imagenet_resnet(config.arch, classes, normalisation, config.small_stem)
         if config.variant == "v1":
@@ -36,9 +36,11 @@ def build_network(config: TrainConfig, classes: int, normalisation: Normalisatio
     return network
 
 
-def cifar_resnet(depth: int, classes: int, normalisation: Normalisation, residual: bool) -> ResNet:
-    """ResNet-(6n+2) for small images: the feature map is [N, 64, H/4, W/4]."""
-    return _CifarResNet(depth, classes, normalisation, residual)
+def cifar_resnet(
+    depth: int, classes: int, normalisation: Normalisation, residual: bool, width: int = 1
+) -> ResNet:
+    """ResNet-(6n+2) for small images: the feature map is [N, 64 x width, H/4, W/4]."""
+    return _CifarResNet(depth, classes, normalisation, residual, width)
 
 
 def imagenet_resnet(
@@ -147,22 +149,22 @@ class _Block(nn.Module):
 
 class _CifarResNet(ResNet):
     def __init__(
-        self, depth: int, classes: int, normalisation: Normalisation, residual: bool
+        self, depth: int, classes: int, normalisation: Normalisation, residual: bool, width: int
     ) -> None:
         super().__init__(normalisation)
-        self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(16)
+        channels = 16 * width
+        self.conv = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
         blocks: list[nn.Module] = []
-        channels = 16
-        for width in (16, 32, 64):
+        for stage in (16 * width, 32 * width, 64 * width):
             for _ in range((depth - 2) // 6):
-                blocks.append(_Block(channels, width, 1 if width == channels else 2, residual))
-                channels = width
+                blocks.append(_Block(channels, stage, 1 if stage == channels else 2, residual))
+                channels = stage
         self.blocks = nn.Sequential(*blocks)
         self.classifier = nn.Linear(channels, classes)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """The last feature map, float32 [N, 64, H/4, W/4], of uint8 pixels [N, H, W, 3]."""
+        """The last feature map, float32 [N, channels, H/4, W/4], of uint8 pixels [N, H, W, 3]."""
         features: Tensor = self.blocks(F.relu(self.norm(self.conv(self.normalised(pixels)))))
         return features
 
