@@ -173,7 +173,7 @@ class Transitions:
             load.files, load.retry_at, load.refusals = bundle.files, math.inf, 0
             changed = await self._is_other(model)
             damage = None if changed else await _damage(model)
-            if damage is None and model.update_error is not None:
+            if not changed and damage is None and model.update_error is not None:
                 log.info("model %s/%d can be loaded again", model.name, model.version)
             model.update_error = None
             if damage is not None:

@@ -64,15 +64,20 @@ async def test_with_an_error_in_the_settings_versions_go_on_under_the_old_ones(
 
 
 async def test_damage_to_the_files_of_a_version_that_serves_is_reported(
-    repository: Repository,
+    repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
     repository.write(1)
+    caplog.set_level("INFO")
     async with watched(repository) as found:
         (repository.root / "tiny" / "1" / "extra.bin").write_bytes(b"1")
         await found.look()
         assert found.states == {1: "ready"}
         assert "integrity_failed" in (found.registry.find("tiny", 1).update_error or "")
         assert found.registry.refusals["integrity_failed"] == 1
+
+        repository.write(1, description="another", broken=True)
+        await found.look()
+        assert "can be loaded again" not in caplog.text
 
 
 async def test_what_was_damaged_is_tried_again_although_its_files_are_the_same(
