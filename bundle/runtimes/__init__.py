@@ -41,6 +41,10 @@ class Model(Protocol):
     streams: int  # calls of `run` on a stream that run at once
     embedding: int | None  # D of the embeddings; None: the network has none
 
+    @property
+    def note(self) -> str:
+        """What runs otherwise than it should on this machine; empty: nothing."""
+
     def run(
         self,
         pixels: npt.NDArray[np.uint8],

@@ -206,6 +206,7 @@ class OpenVinoModel:
     """
 
     runtime = "openvino"
+    note = ""
     device = "cpu"
 
     def __init__(

@@ -47,6 +47,8 @@ def load(
     if device == "cpu":
         tf.config.set_visible_devices([], "GPU")
         gpus = []
+    # Otherwise TensorFlow convolves in TF32, with the 10 bits of fp16.
+    tf.config.experimental.enable_tensor_float_32_execution(enabled=False)
     for gpu in gpus:
         # Otherwise one process reserves all the memory of the device.
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -143,6 +145,7 @@ class SavedModel:
     """A loaded SavedModel on one device."""
 
     runtime = "tensorflow"
+    note = ""
     streams = 1
 
     def __init__(self, tf: Any, loaded: Any, device: str) -> None:

@@ -1,7 +1,8 @@
 """TorchScript artifacts: `forward(pixels)` and perhaps `explain(pixels, class_index)` on PyTorch.
 
 In bf16 and fp16 the same archive runs under autocast: convolutions and the classifier compute in
-half precision; the normalisation of the pixels and the stored weights stay fp32.
+half precision; the normalisation of the pixels and the stored weights stay fp32, and fp32 is not
+TF32. On CUDA, pixels are copied from pinned memory, and passes for logits alone are CUDA graphs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from bundle.errors import RuntimeUnavailable
 from bundle.machine import computes_in_bf16
 from bundle.runtimes import Device, Outputs, no_cuda
 from bundle.runtimes.embeddings import torchscript_function
+from bundle.runtimes.graphs import Graphs, record_cuda
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +41,9 @@ def load(
         torch.set_num_threads(threads)
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     _refuse_slow(precision, where.type)
+    # Otherwise cuDNN convolves in TF32, with the 10 bits of fp16, which the self-test of a source
+    # artifact need not pass.
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         # TorchScript is deprecated upstream (torch 2.9) but is the format of this schema version.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.(load|freeze)` is deprecated")
@@ -87,6 +93,15 @@ class TorchScriptModel:
         self.embedding = self._embed.dimension if self._embed else None
         self.runtime_version = str(torch.__version__)
         self.device = device.type
+        self._graphs = (
+            Graphs(module, partial(record_cuda, torch)) if device.type == "cuda" else None
+        )
+
+    @property
+    def note(self) -> str:
+        """See `bundle.runtimes.Model`."""
+        problem = self._graphs and self._graphs.problem
+        return f"without CUDA graphs: {problem}" if problem else ""
 
     def run(
         self,
@@ -107,7 +122,7 @@ class TorchScriptModel:
                 classes = to_device(self._torch, class_index, self.device)
                 logits, heatmaps = map(self._numpy, self._module.explain(images, classes))
             if logits is None:
-                logits = self._numpy(self._module(images))
+                logits = self._numpy((self._graphs.run if self._graphs else self._module)(images))
         return Outputs(logits, heatmaps, vectors)
 
     @contextmanager

@@ -280,7 +280,9 @@ def _load_first(
                 raise
             passed_over += f"; {candidate.artifact.id} was passed over: {exc}"
         else:
-            return replace(candidate, reason=candidate.reason + passed_over), model, difference
+            note = f"; {model.note}" if model.note else ""
+            reason = candidate.reason + passed_over + note
+            return replace(candidate, reason=reason), model, difference
     raise AssertionError("there is always the source artifact, or the one that was named")
 
 
