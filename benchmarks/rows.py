@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.models import Model
@@ -96,3 +96,8 @@ def limit_table(results: dict[str, Result], model: Model) -> dict[str, dict[str,
         if all(rounds):
             found[artifact.id] = {name: Spread.of(r[name] for r in rounds) for name in rounds[0]}
     return found
+
+
+def lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])

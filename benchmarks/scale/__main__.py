@@ -16,6 +16,7 @@ import typer
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from benchmarks.rows import lines
 from benchmarks.scale.costs import ASSUMED, HOURS, RATES, ROOT, Size, assumed, measured
 from benchmarks.scale.day import Day, Plan, Simulation
 
@@ -40,11 +41,6 @@ SHOWN = ("the chart as it is", "both, and the queue as a second target")
 def shown(value: float) -> str:
     """A number with two digits, or all of those before the point."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def lines(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
 def assumptions() -> str:
