@@ -92,6 +92,7 @@ def _corner(visit: Visit) -> None:
             "label": visit.words("Language"),
         },
         language=partial(set_option, "lang"),
+        back=lambda _: None,
     )
 
 

@@ -31,6 +31,27 @@ function base64(file) {
   });
 }
 
+// Until the server can be reached; if it was away, until it has drawn the page again, as `corner.js` asks it to.
+// What a component sends before is lost.
+async function connection() {
+  const { dataset } = document.querySelector("[data-testid=stApp]");
+  if (dataset.testConnectionState === "CONNECTED") return;
+  do await new Promise((resolve) => setTimeout(resolve, 500));
+  while (dataset.testConnectionState !== "CONNECTED" || dataset.testScriptState !== "notRunning");
+}
+
+// Listen to the whole document for `owner`; the answer stops it. Streamlit calls the answer of a component's
+// last run alone, when the component goes, so each run has to stop the listeners of the one before.
+function listen(owner, listeners) {
+  owner.listening?.abort();
+  const listening = new AbortController();
+  owner.listening = listening;
+  for (const [name, listener] of Object.entries(listeners)) {
+    document.addEventListener(name, listener, { signal: listening.signal });
+  }
+  return () => listening.abort();
+}
+
 // Whether the theme is dark, read from the background that Streamlit gives to components.
 function isDark(node) {
   const hex = getComputedStyle(node).getPropertyValue("--st-background-color").trim();

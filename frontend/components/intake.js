@@ -44,11 +44,7 @@ class Intake {
       event.preventDefault();
       this.take(file);
     };
-    const listeners = { dragover: over, dragleave: leave, drop, paste };
-    for (const [name, listener] of Object.entries(listeners)) document.addEventListener(name, listener);
-    return () => {
-      for (const [name, listener] of Object.entries(listeners)) document.removeEventListener(name, listener);
-    };
+    return listen(this, { dragover: over, dragleave: leave, drop, paste });
   }
 
   async paste(words) {

@@ -93,6 +93,7 @@ class ManyFiles {
 
   async send() {
     if (!this.queue.length) return;
+    const { session } = this;
     const { data } = this.component;
     const batch = [];
     let bytes = 0;
@@ -107,6 +108,8 @@ class ManyFiles {
     const files = await Promise.all(batch.map(async ({ path, file }) => ({
       path, data: file.size > data.most_bytes ? null : await base64(file).catch(() => null),
     })));
+    await connection();
+    if (this.session !== session) return; // another process has all of them to come
     this.component.setTriggerValue("files", { batch: this.sent, total: this.total, first, files });
   }
 }
@@ -116,12 +119,5 @@ export default function (component) {
   if (!intakes.has(parent)) intakes.set(parent, new ManyFiles(parent));
   const intake = intakes.get(parent);
   intake.update(component);
-  const over = (event) => event.preventDefault();
-  const drop = (event) => intake.dropped(event);
-  document.addEventListener("dragover", over);
-  document.addEventListener("drop", drop);
-  return () => {
-    document.removeEventListener("dragover", over);
-    document.removeEventListener("drop", drop);
-  };
+  return listen(intake, { dragover: (event) => event.preventDefault(), drop: (event) => intake.dropped(event) });
 }

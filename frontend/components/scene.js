@@ -145,10 +145,11 @@ class Scene {
     this.draw();
   }
 
-  // Streamlit drops what is sent while the connection is lost, and the first event of a new session.
+  // Sent until the server has it: Streamlit drops the first event of a new session.
   async send(own, patience = PATIENCE_MS + (own.refusal ? 0 : own.file.size / 100)) {
     const { serial, session, name } = own;
     const current = () => globalThis.pageOwn === own && own.serial === serial && own.session === session;
+    await connection();
     // What the server still holds is another picture, so it has to forget it.
     const text = own.refusal ? null : await base64(own.file).catch(() => null);
     if (!current()) return;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.browser import stack
 from tests.browser.pages import answer, answered, choose, hand_over, photo
@@ -26,8 +26,8 @@ def test_an_outage_keeps_the_picture_and_is_over_by_itself(
         expect(page.locator(".panel")).not_to_contain_text("make")
         page.get_by_role("link", name="Status").click()
         # The elements of Classify stay until those of Status have come.
+        expect(page.get_by_test_id("stAlert")).to_contain_text("The service is away")
         expect(page.get_by_text("Your picture is kept.")).to_have_count(0)
-        expect(page.get_by_text("The service is away")).to_be_visible()
         for view in ("Compare", "Classify"):
             page.get_by_role("link", name=view).click()
             expect(page.get_by_alt_text("mine.jpg")).to_be_visible()
@@ -43,28 +43,39 @@ def test_an_outage_keeps_the_picture_and_is_over_by_itself(
     context.close()
 
 
-def test_a_restart_of_the_page_gets_the_picture_of_an_open_tab_again(
+def test_a_restart_of_the_page_gets_the_pictures_of_an_open_tab(
     chromium: Browser, served: stack.Stack, tmp_path: Path
 ) -> None:
     context = chromium.new_context()
     page = context.new_page()
+    lost = page.get_by_role("dialog", name="Connection error")
     with serve_page(served.service, tmp_path) as url:
         page.goto(url)
         answered(page)
         choose(page, "mine.jpg", photo())
-        expect(page.locator(".frame img[src^='data:'][alt='mine.jpg']")).to_be_visible()
-    lost = page.get_by_text("Connection error")
+        kept(page, "mine.jpg")
+        page.get_by_role("link", name="Many pictures").click()
+        expect(page.locator(".drop button").first).to_be_enabled()
     expect(lost).to_be_visible()
+    # Both are brought in while nothing listens, and sent when something does.
+    files: list[FilePayload] = [
+        {"name": name, "mimeType": "image/jpeg", "buffer": photo()} for name in ("1.jpg", "2.jpg")
+    ]
+    page.locator("input[type=file]").first.set_input_files(files)
     with serve_page(served.service, tmp_path, url):
-        expect(lost).to_have_count(0)
-        page.get_by_role("link", name="Models").click()
-        expect(page.locator(".scene")).to_have_count(0)
+        expect(page.get_by_role("heading", name="2 pictures")).to_be_visible()
         page.get_by_role("link", name="Classify").click()
-        # The page's own copy of it, not the browser's drawing: the new process has the file.
-        expect(page.locator(".frame img[src^='data:'][alt='mine.jpg']")).to_be_visible()
-        answered(page)
-
+        kept(page, "mine.jpg")
         hand_over(page, "drop", "next.jpg", photo(), "image/jpeg")
-        expect(page.locator(".frame img[src^='data:'][alt='next.jpg']")).to_be_visible()
-        answered(page)
+        kept(page, "next.jpg")
+    expect(lost).to_be_visible()
+    hand_over(page, "drop", "last.jpg", photo(), "image/jpeg")
+    with serve_page(served.service, tmp_path, url):
+        kept(page, "last.jpg")
     context.close()
+
+
+def kept(page: Page, name: str) -> None:
+    """Wait for the page's own copy, not the browser's drawing: the process has the file."""
+    expect(page.locator(f".frame img[src^='data:'][alt='{name}']")).to_be_visible()
+    answered(page)
