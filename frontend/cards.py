@@ -130,6 +130,18 @@ class ModelComparison(ResponseBody):
     p_value: float | None = None
 
 
+class Sets(ResponseBody):
+    """The prediction sets of one coverage."""
+
+    coverage: Score
+
+
+class Conformal(ResponseBody):
+    """The coverages that prediction sets were measured for."""
+
+    sets: list[Sets]
+
+
 class CardData(ResponseBody):
     """Where the model and its figures come from, in words."""
 
@@ -149,6 +161,7 @@ class Card(ResponseBody):
     evaluations: list[Evaluation] = Field(default_factory=list)
     artifacts: list[ArtifactCard] = Field(default_factory=list)
     comparisons: list[ModelComparison] = Field(default_factory=list)
+    conformal: Conformal | None = None
 
     @property
     def tested(self) -> Evaluation | None:

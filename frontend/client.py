@@ -154,7 +154,7 @@ class ServiceClient:
 
         Args:
             image: the file's bytes.
-            query: parameters of `POST /predict`: model, version, top_k, crop.
+            query: parameters of `POST /predict`: model, version, top_k, crop, coverage.
 
         Raises:
             ServiceError: any class of the tree above.

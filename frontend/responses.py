@@ -118,6 +118,15 @@ class Seen(ResponseBody):
     input_height: int = Field(ge=1)
 
 
+class PredictionSet(ResponseBody):
+    """The labels that hold the right one in a share `coverage` of the cases, best first."""
+
+    coverage: Score
+    labels: list[Prediction]
+    measured_coverage: Score
+    samples: int = Field(ge=1)
+
+
 class PredictResponse(ResponseBody):
     """`POST /predict`: the top labels, best first; the later fields are of newer services."""
 
@@ -128,6 +137,7 @@ class PredictResponse(ResponseBody):
     request_id: str
     uncertain: bool | None = None
     uncertain_reason: str | None = None
+    prediction_set: PredictionSet | None = None
     seen: Seen | None = None
 
 

@@ -60,21 +60,15 @@ class Visit:
 
     def card(self, model: ModelSummary) -> Card | None:
         """The card of `model`, or None where the bundle or the service has none."""
-        return kept(
-            f"card {model.key}",
-            lambda: _or_none(lambda: self.client.card(model.name, model.version)),
-        )
+        return _told(f"card {model.key}", lambda: self.client.card(model.name, model.version))
 
     def record(self, model: ModelSummary) -> ModelRecord | None:
         """Labels and input of `model`, or None where the service does not tell."""
-        return kept(
-            f"record {model.key}",
-            lambda: _or_none(lambda: self.client.record(model.name, model.version)),
-        )
+        return _told(f"record {model.key}", lambda: self.client.record(model.name, model.version))
 
     def takes_feedback(self) -> bool:
         """Whether the service keeps what visitors say about answers."""
-        return bool(kept("feedback", lambda: _or_none(self.client.takes_feedback)))
+        return bool(_told("feedback", self.client.takes_feedback))
 
 
 def open_visit(client: ServiceClient, words: Words, address: str, *, needs_key: bool) -> Visit:
@@ -107,11 +101,19 @@ def is_kept(key: str) -> bool:
     return key in st.session_state.get("kept", {})
 
 
-def _or_none(ask: Callable[[], Value]) -> Value | None:
+def _told(key: str, ask: Callable[[], Value]) -> Value | None:
+    """What the service tells, kept as `key`; None where it does not, and in an outage."""
+
+    def answer() -> Value | None:
+        try:
+            return ask()
+        except Refused:
+            return None
+
     try:
-        return ask()
-    except Refused:
-        return None
+        return kept(key, answer)
+    except ServiceError:
+        return None  # not for good: the next run asks again
 
 
 def try_again(visit: Visit, after_s: int, then: Callable[[], None] = lambda: None) -> None:

@@ -8,6 +8,7 @@ function answerPanel(panel, act) {
       el("span", { class: "label", title: row.label }, row.label), bar(row.score, row.kind),
       el("span", { class: "value" }, row.text)))) : null,
     panel.meaning ? el("p", { class: "meaning" }, panel.meaning) : null,
+    panel.set ? el("p", { class: "meaning" }, panel.set) : null,
     panel.actions?.length ? el("div", { class: "actions" }, panel.actions.map(button)) : null,
     panel.knows ? el("blockquote", {}, panel.knows) : null,
     panel.details ? el("details", {},

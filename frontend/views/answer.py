@@ -8,7 +8,7 @@ from typing import Any
 from frontend.cards import Card
 from frontend.client import TimedPrediction
 from frontend.image import operation_text, stored_as
-from frontend.responses import Prediction, Seen
+from frontend.responses import Prediction, PredictionSet, Seen
 from frontend.words import Words
 
 FEW = 20  # classes; of so many all scores are asked for and all names are listed
@@ -42,6 +42,7 @@ def panel(
         **_headline(best, response.uncertain, response.uncertain_reason, right, words),
         "bars": bars(response.predictions, shown, len(labels), words),
         "meaning": _meaning(right, words, counted=counted),
+        "set": _set(response.prediction_set, words),
         "knows": knows(labels, words),
         "summary": _summary(timed, card, words),
         "details": _details(timed, size, words),
@@ -88,6 +89,37 @@ def _meaning(right: int | None, words: Words, *, counted: bool) -> str:
         "do worse.",
         right=right,
     )
+
+
+def _set(found: PredictionSet | None, words: Words) -> str:
+    """The labels of a prediction set in a sentence; empty if none was asked for."""
+    if found is None:
+        return ""
+    share = words.percent(found.coverage, 0)
+    if not found.labels:
+        return words("For {share} no label is likely enough.", share=share)
+    names = [each.label for each in found.labels[:FEW]]
+    if others := len(found.labels) - len(names):
+        names.append(words.count("{n} other", "{n} others", others))
+    if len(names) == 1:
+        said = words(
+            "In {share} of the cases the right label is this one: {name}.",
+            share=share,
+            name=names[0],
+        )
+    else:
+        said = words(
+            "In {share} of the cases the right label is one of these {n}: {names}.",
+            share=share,
+            n=words.number(len(found.labels)),
+            names=", ".join(names),
+        )
+    measured = words(
+        "For {n} test pictures it was so in {share}.",
+        n=words.number(found.samples),
+        share=words.percent(found.measured_coverage),
+    )
+    return f"{said} {measured}"
 
 
 def bars(

@@ -26,6 +26,7 @@ KEY = "classify"
 TOP_K = 5  # labels shown at first
 VIEWS = ("picture", "seen", "heat")
 WHOLE = "whole"
+COVERAGES = (0.8, 0.9, 0.95, 0.99)  # of a prediction set, as far as they were measured
 
 
 def draw(visit: Visit) -> None:
@@ -39,25 +40,25 @@ def draw(visit: Visit) -> None:
             picture.draw(KEY, image, visit.words, panel)
         try_again(visit, trouble.wait_s)
         return
-    model, shown, whole, missing = _options(visit)
+    model, shown, asked, missing = _options(visit)
     _address(image)
     with place:
         picture.notice(missing, visit.words)
         if image is None:
             picture.draw(KEY, None, visit.words, picture.empty_panel(visit.words))
         else:
-            _answered(visit, image, model, shown, whole=whole)
+            _answered(visit, image, model, shown, asked)
 
 
 def _answered(
-    visit: Visit, image: InputImage, model: ModelSummary, shown: int, *, whole: bool
+    visit: Visit, image: InputImage, model: ModelSummary, shown: int, asked: dict[str, str]
 ) -> None:
     words = visit.words
     query: dict[str, str | int] = {
         "model": model.name,
         "version": model.version,
         "top_k": _asked(model, shown),
-        **({"crop": WHOLE} if whole else {}),
+        **asked,
     }
     key = f"answer {image.digest} {query}"
     found = picture.answer(
@@ -181,13 +182,14 @@ def _address(image: InputImage | None) -> None:
             "sample": image.sample.name if image is not None and image.sample else "",
             "view": option("view") if option("view") in VIEWS[1:] else "",
             "crop": option("crop"),
+            "coverage": option("coverage"),
             "lang": option("lang"),
         }
     )
 
 
-def _options(visit: Visit) -> tuple[ModelSummary, int, bool, list[str]]:
-    """The model, the number of labels, whether the whole picture counts, and unknown models.
+def _options(visit: Visit) -> tuple[ModelSummary, int, dict[str, str], list[str]]:
+    """The model, the number of labels, what else is asked of the service, and unknown models.
 
     They stand below the answer.
     """
@@ -208,19 +210,43 @@ def _options(visit: Visit) -> tuple[ModelSummary, int, bool, list[str]]:
         shown = st.number_input(
             words("Labels"), 1, min(classes, 50), min(TOP_K, classes), step=1, width=140
         )
+        asked_for = _coverage(visit, model)
     missing = unknown_models(KEY, [] if named or not asked else [asked], changed=key != default)
     if asked or key != next(iter(by_key)):
         set_option("model", model.name)
         set_option("version", str(model.version))
     st.caption(described(model, words))
-    return model, int(shown), _whole(visit, model), missing
+    return model, int(shown), asked_for | _whole(visit, model), missing
 
 
-def _whole(visit: Visit, model: ModelSummary) -> bool:
+def _coverage(visit: Visit, model: ModelSummary) -> dict[str, str]:
+    """How often a prediction set shall hold the right label, where sets were measured."""
+    card, words = visit.card(model), visit.words
+    measured = {each.coverage for each in card.conformal.sets} if card and card.conformal else ()
+    offered = ["", *(f"{each:g}" for each in COVERAGES if each in measured)]
+    if len(offered) == 1:
+        return {}
+    wanted = option("coverage")
+    chosen = st.selectbox(
+        words("Set of labels"),
+        offered,
+        index=offered.index(wanted) if wanted in offered else 0,
+        format_func=lambda each: words.percent(float(each), 0) if each else words("off"),
+        help=words(
+            "All labels that may be right, so many that the right one is among them in this share "
+            "of the cases: on average, for pictures like the test pictures."
+        ),
+        width=140,
+    )
+    set_option("coverage", chosen)
+    return {"coverage": chosen} if chosen else {}
+
+
+def _whole(visit: Visit, model: ModelSummary) -> dict[str, str]:
     """Whether the whole picture counts; asked for where the model was measured with it."""
     record = visit.record(model)
     if record is None or record.whole is None:
-        return False
+        return {}
     words, measured = visit.words, record.whole
     chosen = st.toggle(
         words("Use the whole picture"),
@@ -233,7 +259,7 @@ def _whole(visit: Visit, model: ModelSummary) -> bool:
         ),
     )
     set_option("crop", WHOLE if chosen else "")
-    return bool(chosen)
+    return {"crop": WHOLE} if chosen else {}
 
 
 def _asked(model: ModelSummary, shown: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 
@@ -20,10 +20,11 @@ def snippets(
         needs_key: the service wants an API key, which the code takes from the environment.
     """
     url = f"{address}{path}?{urlencode(query)}"
+    labels = ("prediction_set", "labels") if "coverage" in query else ("predictions",)
     return {
         "curl": ("bash", _curl(url, file, needs_key=needs_key)),
-        "Python": ("python", _python(address + path, query, file, needs_key=needs_key)),
-        "JavaScript": ("javascript", _javascript(url, file, needs_key=needs_key)),
+        "Python": ("python", _python(address + path, query, file, labels, needs_key=needs_key)),
+        "JavaScript": ("javascript", _javascript(url, file, labels, needs_key=needs_key)),
     }
 
 
@@ -32,7 +33,14 @@ def _curl(url: str, file: str, *, needs_key: bool) -> str:
     return f"curl {key}--data-binary {shlex.quote('@' + file)} \\\n  {shlex.quote(url)}"
 
 
-def _python(url: str, query: Mapping[str, str | int], file: str, *, needs_key: bool) -> str:
+def _python(
+    url: str,
+    query: Mapping[str, str | int],
+    file: str,
+    labels: Sequence[str],
+    *,
+    needs_key: bool,
+) -> str:
     key = (
         '    headers={"Authorization": f"Bearer {os.environ[\'API_KEY\']}"},\n' if needs_key else ""
     )
@@ -48,12 +56,12 @@ def _python(url: str, query: Mapping[str, str | int], file: str, *, needs_key: b
         "    timeout=60,\n"
         ")\n"
         "response.raise_for_status()\n"
-        'for best in response.json()["predictions"]:\n'
+        f"for best in response.json(){''.join(f'[{_quoted(name)}]' for name in labels)}:\n"
         '    print(best["label"], best["score"])'
     )
 
 
-def _javascript(url: str, file: str, *, needs_key: bool) -> str:
+def _javascript(url: str, file: str, labels: Sequence[str], *, needs_key: bool) -> str:
     key = "\n  headers: { Authorization: `Bearer ${process.env.API_KEY}` }," if needs_key else ""
     return (
         'import { readFile } from "node:fs/promises";\n\n'
@@ -61,7 +69,7 @@ def _javascript(url: str, file: str, *, needs_key: bool) -> str:
         f'  method: "POST",{key}\n'
         f"  body: await readFile({_quoted(file)}),\n"
         "});\n"
-        "console.log((await response.json()).predictions);"
+        f"console.log((await response.json()).{'.'.join(labels)});"
     )
 
 

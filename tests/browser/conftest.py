@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 from tests.browser import stack
+from tests.browser.pages import EVALUATED
+from tests.service.shipped import MODELS
 
 # The default of 5 s is too short on busy cores.
 expect.set_options(timeout=90_000)
@@ -33,8 +36,11 @@ def served(
     both_root: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[stack.Stack]:
-    """The service with two tiny models, and the page."""
-    with stack.running(both_root, tmp_path_factory.mktemp("logs")) as started:
+    """The service with two tiny models and one that was evaluated, and the page."""
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(both_root, root, dirs_exist_ok=True)
+    shutil.copytree(MODELS / EVALUATED, root / EVALUATED)
+    with stack.running(root, tmp_path_factory.mktemp("logs")) as started:
         yield started
 
 

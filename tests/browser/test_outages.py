@@ -7,7 +7,16 @@ from pathlib import Path
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from tests.browser import stack
-from tests.browser.pages import answer, answered, choose, hand_over, photo
+from tests.browser.pages import (
+    WIDTHS,
+    answer,
+    answered,
+    choose,
+    faults,
+    hand_over,
+    photo,
+    switch,
+)
 from tests.frontend.servers import free_url, serve_models, serve_page
 
 
@@ -24,12 +33,13 @@ def test_an_outage_keeps_the_picture_and_is_over_by_itself(
         expect(page.get_by_alt_text("mine.jpg")).to_be_visible()
         expect(page.locator(".panel")).to_contain_text("Your picture is kept.")
         expect(page.locator(".panel")).not_to_contain_text("make")
-        page.get_by_role("link", name="Status").click()
-        # The elements of Classify stay until those of Status have come.
+        found = {"classify": faults_at_both_widths(page)}
+        switch(page, "Status", "status")
         expect(page.get_by_test_id("stAlert")).to_contain_text("The service is away")
         expect(page.get_by_text("Your picture is kept.")).to_have_count(0)
-        for view in ("Compare", "Classify"):
-            page.get_by_role("link", name=view).click()
+        found["status"] = faults_at_both_widths(page)
+        for view, path in (("Compare", "compare"), ("Classify", "")):
+            switch(page, view, path)
             expect(page.get_by_alt_text("mine.jpg")).to_be_visible()
             expect(page.locator(".panel")).to_contain_text("Your picture is kept.")
 
@@ -41,6 +51,15 @@ def test_an_outage_keeps_the_picture_and_is_over_by_itself(
         expect(answer(page)).to_have_text("The service is away")
         expect(page.get_by_alt_text("The face of a tabby cat")).to_be_visible()
     context.close()
+    assert not any(found.values()), found
+
+
+def faults_at_both_widths(page: Page) -> list[str]:
+    found = []
+    for width, height in reversed(WIDTHS.values()):
+        page.set_viewport_size({"width": width, "height": height})
+        found += faults(page)
+    return found
 
 
 def test_a_restart_of_the_page_gets_the_pictures_of_an_open_tab(
@@ -54,7 +73,7 @@ def test_a_restart_of_the_page_gets_the_pictures_of_an_open_tab(
         answered(page)
         choose(page, "mine.jpg", photo())
         kept(page, "mine.jpg")
-        page.get_by_role("link", name="Many pictures").click()
+        switch(page, "Many pictures", "many")
         expect(page.locator(".drop button").first).to_be_enabled()
     expect(lost).to_be_visible()
     # Both are brought in while nothing listens, and sent when something does.
@@ -64,7 +83,7 @@ def test_a_restart_of_the_page_gets_the_pictures_of_an_open_tab(
     page.locator("input[type=file]").first.set_input_files(files)
     with serve_page(served.service, tmp_path, url):
         expect(page.get_by_role("heading", name="2 pictures")).to_be_visible()
-        page.get_by_role("link", name="Classify").click()
+        switch(page, "Classify", "")
         kept(page, "mine.jpg")
         hand_over(page, "drop", "next.jpg", photo(), "image/jpeg")
         kept(page, "next.jpg")

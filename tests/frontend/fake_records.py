@@ -83,6 +83,14 @@ def card(name: str) -> dict[str, Any]:
                 "bytes": 300_000,
             },
         ],
+        "conformal": {
+            "method": "lac",
+            "samples": 10000,
+            "sets": [
+                {"coverage": coverage, "threshold": 0.5, "measured_coverage": coverage}
+                for coverage in (0.5, 0.8, 0.9, 0.91, 0.99)
+            ],
+        },
         "comparisons": [
             {
                 "model": f"cifar10-resnet20-{'keras' if name.endswith('pytorch') else 'pytorch'}",

@@ -99,6 +99,7 @@ class FakeService(BaseAdapter):
         uncertain: `uncertain_reason` of every answer; empty: it is certain.
         older: a service without the routes and fields that came later.
         feedback: whether it takes feedback.
+        in_set: number of labels in every prediction set.
         seen: the requests in the order of arrival.
     """
 
@@ -108,6 +109,7 @@ class FakeService(BaseAdapter):
     uncertain: str = ""
     older: bool = False
     feedback: bool = True
+    in_set: int = 2
     seen: list[requests.PreparedRequest] = field(default_factory=list)
 
     def client(self) -> ServiceClient:
@@ -162,13 +164,21 @@ class FakeService(BaseAdapter):
             return self.compare(first.get("models"), int(first["top_k"]))
         if path == "/explain":
             return self.explain(first["model"])
-        return self.predict(first["model"], int(first["top_k"]))
+        return self.predict(first["model"], int(first["top_k"]), first.get("coverage"))
 
-    def predict(self, name: str, top_k: int) -> requests.Response:
-        """The response of the model `name`, whatever the image."""
+    def predict(self, name: str, top_k: int, coverage: str | None) -> requests.Response:
+        """The response of the model `name`, whatever the image; a set has its best labels."""
         if name in self.fail:
             return self.fail[name]()
-        return respond(200, self.predicted(name, top_k))
+        answer = self.predicted(name, top_k)
+        if coverage is not None:
+            answer["prediction_set"] = {
+                "coverage": float(coverage),
+                "labels": answer["predictions"][: self.in_set],
+                "measured_coverage": 0.8996,
+                "samples": 10000,
+            }
+        return respond(200, answer)
 
     def predicted(self, name: str, top_k: int) -> dict[str, Any]:
         """The document of an answer."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from frontend.samples import SAMPLES
 from tests.frontend.fake_service import KERAS, TORCH, FakeService, listed, problem
 from tests.frontend.pages import broken, drawn, messages, opened, panel, tiff, upload
@@ -94,3 +96,51 @@ def test_the_whole_picture_is_asked_for_where_that_was_measured() -> None:
     again = opened(service.client(), crop="whole")
     assert again.toggle[0].value is True
     assert not opened(FakeService(older=True).client()).toggle
+
+
+def test_a_set_of_labels_is_asked_for_where_it_was_measured() -> None:
+    service = FakeService()
+    app = opened(service.client())
+    sets = app.selectbox[1]
+    assert sets.options == ["off", "80 %", "90 %", "99 %"]
+    assert "coverage" not in str(service.requests_to("/predict")[-1].url)
+    assert panel(app)["set"] == ""
+
+    sets.select("0.9").run()
+
+    assert "coverage=0.9" in str(service.requests_to("/predict")[-1].url)
+    assert panel(app)["set"] == (
+        "In 90 % of the cases the right label is one of these 2: airplane, ship. "
+        "For 10,000 test pictures it was so in 90.0 %."
+    )
+    assert app.query_params["coverage"] == "0.9"
+    assert opened(service.client(), coverage="0.9").selectbox[1].value == "0.9"
+    unknown = opened(service.client(), coverage="0.85")
+    assert unknown.selectbox[1].value == ""
+    assert "coverage" not in unknown.query_params
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [(0, "Für 99 % ist keine Klasse wahrscheinlich genug."), (1, "Klasse diese: airplane.")],
+    ids=["empty", "one"],
+)
+def test_a_set_may_have_one_label_or_none(size: int, sentence: str) -> None:
+    app = opened(FakeService(in_set=size).client(), coverage="0.99", lang="de")
+
+    assert sentence in panel(app)["set"]
+
+
+def test_a_model_without_measured_sets_offers_none() -> None:
+    assert len(opened(FakeService(older=True).client(), coverage="0.9").selectbox) == 1
+
+
+def test_an_outage_of_the_card_keeps_the_answer() -> None:
+    fake = FakeService(fail={f"/models/{TORCH['name']}/card": broken})
+
+    app = opened(fake.client())
+
+    assert not app.exception
+    assert panel(app)["title"] == "airplane"
+    fake.fail.clear()
+    assert len(app.run().selectbox) == 2

@@ -44,3 +44,12 @@ def test_the_code_has_the_model_and_the_file_of_the_answer() -> None:
     for code in (curl, python, javascript):
         assert "cifar10-resnet20-pytorch" in code
         assert "coffee.jpg" in code
+
+
+def test_the_code_of_a_set_prints_the_set() -> None:
+    app = act(opened(FakeService().client(), coverage="0.9"), "code")
+
+    curl, python, javascript = (block.value for block in app.code)
+    assert "coverage=0.9" in curl
+    assert 'response.json()["prediction_set"]["labels"]' in python
+    assert ".prediction_set.labels" in javascript
