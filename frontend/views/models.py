@@ -10,7 +10,7 @@ from frontend.cards import Card, Evaluation
 from frontend.choice import option, set_option, write_address
 from frontend.messages import escaped
 from frontend.responses import ModelRecord, ModelSummary
-from frontend.views import charts
+from frontend.views import charts, limits
 from frontend.visit import Visit, described, show_trouble
 from frontend.words import Words
 
@@ -210,7 +210,7 @@ def _comparisons(card: Card, words: Words) -> None:
 def _limits(card: Card, words: Words) -> None:
     st.header(words("Limits"), anchor=False)
     for limit in card.limits:
-        st.markdown(f"- {escaped(limit)}")
+        st.markdown(f"- {escaped(limits.translated(limit, words))}")
     if card.data:
         st.markdown(escaped(words("Trained on: {text}", text=card.data.trained_on)))
         tested = "; ".join(card.data.evaluated_on)

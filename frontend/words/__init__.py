@@ -7,6 +7,7 @@ the format of GNU gettext, which translators' programs read. Without one it stay
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,6 +37,19 @@ class Words:
         """As a call, with `one` for n = 1 and `many` otherwise; `{n}` is the number."""
         forms = self.sentences.get(one, (one, many))
         return forms[0 if n == 1 else -1].format(n=self.number(n), **values)
+
+    def match(self, sentence: str, text: str) -> str | None:
+        """The translation of `text` if it is `sentence` with English numbers as values; or None."""
+        number = r"(?P<\1>\\d+(?:[,.]\\d+)*)"
+        found = re.fullmatch(re.sub(r"\\{(\w+)\\}", number, re.escape(sentence)), text)
+        if found is None:
+            return None
+        values = {name: value.replace(",", "") for name, value in found.groupdict().items()}
+        digits = {name: len(value.partition(".")[2]) for name, value in values.items()}
+        return self(
+            sentence,
+            **{name: self.number(float(value), digits[name]) for name, value in values.items()},
+        )
 
     def number(self, value: float, digits: int = 0) -> str:
         """A number with separators: `1,234.5`, in German `1.234,5`."""

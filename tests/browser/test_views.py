@@ -121,6 +121,8 @@ def test_models_and_status_say_what_the_service_tells(
 
     expect(page.get_by_text("The service is ready: it answers.")).to_be_visible()
     expect(page.get_by_text("Pictures answered")).to_be_visible()
+    page.goto(f"{served.page}/models?model={EVALUATED}&version=1&lang=de")
+    expect(page.get_by_text("Es kennt 10 Klassen und antwortet mit einer davon")).to_be_visible()
 
 
 @pytest.mark.parametrize("size", list(WIDTHS))

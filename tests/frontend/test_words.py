@@ -27,8 +27,8 @@ def sentences() -> set[str]:
 
 
 def asked_of(function: ast.expr) -> str:
-    """The name of the `Words` that is called, itself or by `count`."""
-    if isinstance(function, ast.Attribute) and function.attr == "count":
+    """The name of the `Words` that is called, itself or by a method that translates."""
+    if isinstance(function, ast.Attribute) and function.attr in ("count", "match"):
         function = function.value
     return name(function)
 
