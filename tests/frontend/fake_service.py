@@ -166,7 +166,7 @@ class FakeService(BaseAdapter):
             return self.explain(first["model"])
         return self.predict(first["model"], int(first["top_k"]), first.get("coverage"))
 
-    def predict(self, name: str, top_k: int, coverage: str | None) -> requests.Response:
+    def predict(self, name: str, top_k: int, coverage: str | None = None) -> requests.Response:
         """The response of the model `name`, whatever the image; a set has its best labels."""
         if name in self.fail:
             return self.fail[name]()

@@ -26,7 +26,7 @@ def serve_models(models: Path, logs: Path, url: str | None = None) -> Iterator[s
         RuntimeError: it exits or is not ready in time; with the end of the log.
     """
     url = url or free_url()
-    with _process(
+    with serve(
         [sys.executable, "-m", "service"],
         {
             "SERVICE_LOAD_TIMEOUT_S": "270",
@@ -49,7 +49,7 @@ def serve_page(service: str, logs: Path, url: str | None = None) -> Iterator[str
         RuntimeError: as `serve_models`.
     """
     url = url or free_url()
-    with _process(
+    with serve(
         [
             sys.executable,
             "-m",
@@ -73,9 +73,14 @@ def free_url() -> str:
 
 
 @contextmanager
-def _process(
+def serve(
     command: list[str], environment: dict[str, str], log: Path, answers: str
 ) -> Iterator[None]:
+    """Run `command` until the block ends; it begins when the URL `answers` does.
+
+    Raises:
+        RuntimeError: as `serve_models`.
+    """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
     with log.open("wb") as output:
         process = subprocess.Popen(
