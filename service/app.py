@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ from service.api.uploads import BodyBudget
 from service.cache import Cache
 from service.classifier import Classifier
 from service.decoding.pool import Decoder
+from service.models.model import ServedModel
 from service.monitoring.metrics import Metrics
 from service.monitoring.tracing import Tracer
 from service.network.browsers import STATIC, documentation
@@ -47,10 +48,15 @@ DESCRIPTION = """Post an image, get the best classes with calibrated scores.
 Every failure is `application/problem+json` (RFC 9457) with a stable `code`."""
 
 
-def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    tracer: Tracer | None = None,
+    new_model: Callable[..., ServedModel] = ServedModel,
+) -> FastAPI:
     """The service over a model repository, `settings.models_folder`; `tracer` traces its requests.
 
     Models load in the background once the application starts; `/readyz` says when they are ready.
+    `new_model` makes a model that is not loaded yet, as for `Lifecycle`.
 
     Raises:
         SettingsError: the API keys can't be read.
@@ -60,7 +66,7 @@ def create_app(settings: Settings, tracer: Tracer | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry, decoder = Registry(settings.models_folder), Decoder(settings)
-        app.state.lifecycle = lifecycle = Lifecycle(settings, registry)
+        app.state.lifecycle = lifecycle = Lifecycle(settings, registry, new_model)
         classifier = Classifier(decoder)
         classify = classifier.classify
         cache = Cache(classify, settings.cache_mb * 2**20) if settings.cache_mb else None

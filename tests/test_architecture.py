@@ -104,7 +104,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "protocols",
         },
         "app": {
-            *("settings", "access", "decoding", "repository", "classifier", "cache"),
+            *("settings", "access", "decoding", "models", "repository", "classifier", "cache"),
             *("monitoring", "analysis", "api", "network", "protocols", "rpc", "remote"),
         },
         "server": {

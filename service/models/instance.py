@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 
 from bundle.errors import RuntimeUnavailable, WorkerDied
 from bundle.worker.client import GRACE_S
-from bundle.worker.model_process import ModelProcess
 from bundle.worker.process import Reason
 from bundle.worker.wire import fail
 from service.errors import InternalError, ModelUnavailable
 from service.models.batcher import Queue, hand_out
+from service.models.process import RunningModel
 from service.models.queued import ProcessLost, QueuedImage
 
 # Between two checks of an idle process.
@@ -45,7 +45,7 @@ class Instance:
         self,
         name: str,
         queue: Queue,
-        start: Callable[[], Awaitable[ModelProcess | None]],
+        start: Callable[[], Awaitable[RunningModel | None]],
         sleep: Callable[[float], Awaitable[object]],
         restarts: Counter[Reason],
     ) -> None:
@@ -54,7 +54,7 @@ class Instance:
         self._start = start
         self._sleep = sleep
         self._restarts = restarts
-        self.process: ModelProcess | None = None
+        self.process: RunningModel | None = None
         # Of the process, once there is one.
         self._streams, self._digest = 1, ""
         self._refused = False

@@ -16,14 +16,13 @@ from bundle.errors import BundleError, RuntimeUnavailable, WorkerDied
 from bundle.format.manifest import Manifest, read_manifest
 from bundle.format.repository import BundleRef, check_folder
 from bundle.worker.client import text_of
-from bundle.worker.model_process import ModelProcess
 from bundle.worker.process import Reason
 from bundle.worker.responses import RuntimeInfo
 from service.errors import InternalError, ModelRefused, ModelUnavailable
 from service.models.batcher import Queue
 from service.models.fair import FairQueue
 from service.models.instance import Instance
-from service.models.process import check_artifact, new_process
+from service.models.process import RunningModel, check_artifact, new_process
 from service.models.refusal import for_clients, refusal
 from service.settings import Settings
 
@@ -79,7 +78,7 @@ class ServedModel:
         self,
         bundle: BundleRef,
         settings: Settings,
-        new_process: Callable[[Path, Settings, int], ModelProcess] = new_process,
+        new_process: Callable[[Path, Settings, int], RunningModel] = new_process,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -194,7 +193,7 @@ class ServedModel:
                 return
         await instance.run()
 
-    async def _start_process(self, number: int) -> ModelProcess | None:
+    async def _start_process(self, number: int) -> RunningModel | None:
         """Start the process of an instance; None: the model is refused.
 
         Raises:

@@ -3,14 +3,63 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from bundle.errors import RuntimeUnavailable
 from bundle.format.manifest import Manifest
 from bundle.machine import cuda_devices
-from bundle.worker.model_process import ModelProcess
+from bundle.worker.model_process import ModelProcess, Pixels
+from bundle.worker.process import Reason
+from bundle.worker.responses import ClassifiedBatch, Extras, RuntimeInfo
 from bundle.worker.selection import AUTO, SOURCE
 from service.settings import Settings
+
+
+class RunningModel(Protocol):
+    """What runs the batches of an instance: a `ModelProcess` here, or one on another machine.
+
+    The methods are those of `ModelProcess`, with the same arguments, results and errors.
+    """
+
+    @property
+    def running(self) -> bool:
+        """Whether it is ready and has not ended."""
+        ...
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it has ended, once `kill` has returned."""
+        ...
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """What it runs; `RuntimeError` before `start`."""
+        ...
+
+    async def start(self, timeout_s: float) -> RuntimeInfo:
+        """Start it and wait until the model is loaded and passes its self-test."""
+        ...
+
+    async def classify(
+        self,
+        images: Sequence[bytes | Pixels],
+        timeout_s: float,
+        *,
+        exclusive: bool,
+        extras: Mapping[int, Extras] | None = None,
+    ) -> ClassifiedBatch:
+        """Run one batch."""
+        ...
+
+    async def kill(self, grace_s: float = 0) -> str:
+        """End it; returns how it ended."""
+        ...
+
+    def kill_now(self) -> None:
+        """End it, from any thread."""
+        ...
 
 
 def check_artifact(manifest: Manifest, wanted: str) -> None:
