@@ -1,0 +1,1 @@
+"""How the service is deployed: proxies, Kubernetes, KServe, monitoring and Ray."""

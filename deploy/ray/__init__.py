@@ -1,0 +1,1 @@
+"""The service and its models on a Ray cluster."""
