@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.models import ROOT, Model, resnet20, resnet50
-from benchmarks.ours import Service, serving
+from benchmarks.ours import serving
 from benchmarks.peers.running import free_port
 
 CONNECTIONS = (1, 8, 32)
@@ -73,7 +73,7 @@ def _compare(
         for number in track(range(rounds), model.title, console=console, transient=True):
             for connections in CONNECTIONS:
                 turn = services if number % 2 else services[::-1]
-                rates = [_rate(each, model, connections, seconds) for each in turn]
+                rates = [rate(each.url, model, connections, seconds) for each in turn]
                 off, on = rates if number % 2 else rates[::-1]
                 found[connections].append((off, on))
     return found
@@ -105,9 +105,10 @@ class _Receiver(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _rate(service: Service, model: Model, connections: int, seconds: float) -> float:
+def rate(url: str, model: Model, connections: int, seconds: float) -> float:
+    """Requests/s that are answered at this address."""
     load = {
-        "url": service.url,
+        "url": url,
         "bodies": [str(path) for path in model.images],
         "connections": connections,
         "seconds": seconds,
@@ -121,8 +122,8 @@ def _rate(service: Service, model: Model, connections: int, seconds: float) -> f
         capture_output=True,
         text=True,
     )
-    rate: float = json.loads(done.stdout)["requests_per_second"]
-    return rate
+    found: float = json.loads(done.stdout)["requests_per_second"]
+    return found
 
 
 if __name__ == "__main__":
