@@ -35,6 +35,8 @@ POLL_S = 0.05
 MAX_REQUESTS = 10_000
 # Batches that a replica takes from all web processes together; the next ones wait in those.
 MAX_BATCHES = 32
+# Models that share replicas and are loaded at once.
+MIN_LOADS = 2
 
 
 @serve.ingress()
@@ -48,6 +50,8 @@ class Service:
 
     def __init__(self, args: Args, hosts: dict[str, DeploymentHandle[Any]]) -> None:
         self._args, self._hosts = args, hosts
+        # At the start there may be hundreds of models to load.
+        self._gate = asyncio.Semaphore(max(MIN_LOADS, args.others.max_replicas))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve on the event loop that the application then runs on."""
@@ -73,7 +77,7 @@ class Service:
         def new_process(_folder: Path, _pinned: Settings, _number: int) -> RemoteProcess:
             # Not the settings that a restart is pinned to: all instances share what is loaded.
             read = functools.partial(Identity.read, ref, settings, scale)
-            return RemoteProcess(handle, read, everywhere=own is not None)
+            return RemoteProcess(handle, read, self._gate if own is None else None)
 
         # Each hands over its own batches, so that all replicas can be busy.
         instances = max(settings.instances, 1 if own is None else scale.max_replicas)

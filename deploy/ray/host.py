@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from ray import serve
 
@@ -24,9 +25,10 @@ from service.repository.versions import wanted_versions
 from service.settings import Settings
 from service.traffic import Traffic
 
-# Of a model that has a deployment of its own: the version that serves, and the one that replaces
-# it; those of a canary or of SERVICE_VERSIONS come on top.
-OWN_MODELS = 4
+UNLIMITED = -1
+# From a load to the end of the versions that it has replaced: each web process has changed by then,
+# and one that has not gets them loaded again.
+TIDY_S = 60.0
 POLL_S = 0.02
 
 log = logging.getLogger("service")
@@ -54,7 +56,7 @@ class Hosted:
         self._starting = asyncio.Lock()
         self._process: ModelProcess | None = None
         self._uses = 0
-        self._ended = False
+        self._deleted = False
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -89,18 +91,20 @@ class Hosted:
             log.info("loaded %s", self._identity)
             return self._process
 
-    def __del__(self) -> None:
-        """Called by Serve, in a thread, and by Python: end the process after its batches."""
-        if not self._ended and not self._loop.is_closed():
-            self._ended = True
-            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end()))
-
-    async def _end(self) -> None:
+    async def end(self) -> None:
+        """End the process after its batches."""
         while self._uses:  # noqa: ASYNC110 - it is rare
             await asyncio.sleep(POLL_S)
-        if self._process is not None:
-            await self._process.kill()
-            log.info("unloaded %s", self._identity)
+        async with self._starting:
+            if self._process is not None and self._process.running:
+                await self._process.kill()
+                log.info("unloaded %s", self._identity)
+
+    def __del__(self) -> None:
+        """Called by Serve, in a thread, and by Python."""
+        if not self._deleted and not self._loop.is_closed():
+            self._deleted = True
+            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.end()))
 
 
 class ModelHost:
@@ -117,13 +121,16 @@ class ModelHost:
         self._settings = settings = args.settings()
         configure_logging(settings)
         self._is_ready = name is None
-        limit = args.others.models_per_replica if name is None else OWN_MODELS
+        self._identities: dict[str, Identity] = {}
+        self._models: WeakValueDictionary[str, Hosted] = WeakValueDictionary()
+        self._tidying: asyncio.Task[None] | None = None
 
         async def hosted(identity: str) -> Hosted:
-            return Hosted(self._identities[identity], settings)
+            self._models[identity] = model = Hosted(self._identities[identity], settings)
+            return model
 
+        limit = args.others.models_per_replica if name is None else UNLIMITED
         self._hosted = serve.multiplexed(hosted, max_num_models_per_replica=limit)
-        self._identities: dict[str, Identity] = {}
 
     async def check_health(self) -> None:
         """Called by Serve: the first time before any batch arrives, so that it loads the models."""
@@ -137,9 +144,12 @@ class ModelHost:
         model = await self._model(identity)
         with model.used():
             try:
-                return (await model.process()).info
+                info = (await model.process()).info
             except BundleError as exc:
                 return Failed(exc, model.reason)
+        if self._name is not None and (self._tidying is None or self._tidying.done()):
+            self._tidying = asyncio.create_task(self._tidy())
+        return info
 
     async def classify(
         self,
@@ -156,14 +166,24 @@ class ModelHost:
                 process = await model.process()
                 return await process.classify(images, timeout_s, exclusive=exclusive, extras=extras)
             except BundleError as exc:
-                if isinstance(exc, WorkerDied) and model.reason is None:
-                    raise
                 return Failed(exc, model.reason)
 
     async def _model(self, identity: Identity) -> Hosted:
         self._identities[str(identity)] = identity
         found: Hosted = await self._hosted(str(identity))
         return found
+
+    async def _tidy(self) -> None:
+        """End the versions that the service loads no more."""
+        await asyncio.sleep(TIDY_S)
+        try:
+            wanted = {str(identity) for identity in await asyncio.to_thread(self._wanted)}
+        except OSError as exc:
+            log.warning("the model repository can't be read: %s", exc)
+            return
+        await asyncio.gather(
+            *(model.end() for name, model in list(self._models.items()) if name not in wanted)
+        )
 
     def _wanted(self) -> list[Identity]:
         """The versions that the service loads, as far as they can be read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -36,17 +37,21 @@ class RemoteProcess:
     Args:
         handle: of the deployment.
         read: reads the identity of the bundle from its folder.
-        everywhere: load it in all replicas, in place of those that need it.
+        gate: limits how many models that share replicas are loaded at once; None: the deployment
+            is its own, and all replicas load it.
     """
 
     def __init__(
-        self, handle: DeploymentHandle[Any], read: Callable[[], Identity], *, everywhere: bool
+        self,
+        handle: DeploymentHandle[Any],
+        read: Callable[[], Identity],
+        gate: asyncio.Semaphore | None = None,
     ) -> None:
         # Plain pickle: these are values of modules that every node has.
         self._handle = handle.options(
             request_serialization="pickle", response_serialization="pickle"
         )
-        self._read, self._everywhere = read, everywhere
+        self._read, self._gate = read, gate
         self._info: RuntimeInfo | None = None
         self._ended = False
         self.reason: Reason | None = None
@@ -74,8 +79,10 @@ class RemoteProcess:
         # Serve prefers the replicas that have it.
         routed = self._handle.options(multiplexed_model_id=str(identity))
         self._classify = routed.options(method_name="classify")
-        found = await self._ask(routed.options(method_name="load"), timeout_s, identity)
-        if self._everywhere:
+        load = routed.options(method_name="load")
+        async with self._gate or contextlib.nullcontext():
+            found = await self._ask(load, timeout_s, identity)
+        if self._gate is None:
             # What fails in some of them, they try again when they get a batch.
             try:
                 others = self._handle.broadcast("load", identity)

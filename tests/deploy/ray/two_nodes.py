@@ -30,9 +30,13 @@ STORE_BYTES = 80 * 2**20
 def main(port: int, args: dict[str, object]) -> None:
     """Start it, and stop it when standard input ends."""
     cluster = Cluster()
-    options = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
     _, second = (
-        cluster.add_node(node_ip_address=address, num_cpus=cpus, **options)
+        cluster.add_node(
+            node_ip_address=address,
+            num_cpus=cpus,
+            object_store_memory=STORE_BYTES,
+            include_dashboard=False,
+        )
         for address, cpus in zip(ADDRESSES, CPUS, strict=True)
     )
     try:
@@ -44,7 +48,7 @@ def main(port: int, args: dict[str, object]) -> None:
         sys.stdin.read()
     finally:
         ray.shutdown()
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
