@@ -109,7 +109,7 @@ def _config(model: Model, threads: int, port: int) -> dict[str, Any]:
         "SERVICE_MODELS_DIR": str(alone(model)),
         "SERVICE_DEFAULT_MODEL": model.name,
     }
-    application["args"] = {"own": {"num_cpus": threads}}
+    application["args"] = {"ingress_cpus": 0, "own": {"num_cpus": threads}}
     return config | {"http_options": {"host": "127.0.0.1", "port": port}}
 
 

@@ -42,7 +42,7 @@ WITH_ROOMS = ("bundle", "service")
 OTHERS = {
     "models": "The model repository that ships with the project.",
     "docs": "Guides, references, experiments and decisions.",
-    "deploy": "What runs the service or stands beside it: Helm, KServe, Prometheus, Grafana.",
+    "deploy": "What runs the service or stands beside it: Helm, KServe, Ray, Prometheus, Grafana.",
     "tests": "Tests, folder by folder as the packages are; the browser tests.",
     "benchmarks": "Measurements of the service, of its peers and of the machine's limits.",
     "scripts": "The programs behind the make verbs.",
@@ -92,6 +92,8 @@ FILES = {
     "deploy/helm/resnet-service/values.yaml": "the values, with a line of help each",
     "deploy/kserve/inference-service.yaml": "one model repository, served by that runtime",
     "deploy/kserve/serving-runtime.yaml": "the service as a runtime of KServe",
+    "deploy/ray/rayservice.yaml": "the service on KubeRay",
+    "deploy/ray/serve.yaml": "the service on Ray Serve",
     "docker-compose.yml": "both containers on one machine",
     "docker-bake.hcl": "all images, for both platforms",
     "docker/Dockerfile": "all images, by target",

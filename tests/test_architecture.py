@@ -33,7 +33,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "training": ({"bundle"}, {"training", "torch", "tensorflow"}),
     "frontend": (set(), {"frontend", "otel"}),
     "classify": ({"bundle"}, {"classify"}),
-    "deploy": (set(), {"dev"}),
+    "deploy": ({"bundle", "service"}, {"dev", "ray", "service"}),
     "scripts": (SCRIPTS, set()),
     "benchmarks": (
         {"bundle", "environment"},

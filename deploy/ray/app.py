@@ -7,17 +7,17 @@ and metrics. Only what runs a batch is elsewhere: a replica of the model's deplo
 process. A model without a deployment of its own runs in `Others`.
 """
 
-from __future__ import annotations
+# Without postponed annotations: Serve takes the class of the arguments from that of `build`.
 
 import asyncio
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.serve import Application, Deployment
+from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from bundle.format.repository import BundleRef, list_bundles
@@ -101,7 +101,8 @@ def build(args: Args) -> Application:
         graceful_shutdown_timeout_s=settings.drain_timeout_s,
         ray_actor_options={"num_cpus": args.ingress_cpus},
     )
-    return cast("Deployment", deployment).bind(args, hosts)
+    application: Application = deployment.bind(args, hosts)
+    return application
 
 
 def _hosting(args: Args, name: str | None) -> Application:
@@ -113,4 +114,5 @@ def _hosting(args: Args, name: str | None) -> Application:
         autoscaling_config=scale.autoscaling,
         ray_actor_options=scale.resources,
     )
-    return cast("Deployment", deployment).bind(args, name)
+    application: Application = deployment.bind(args, name)
+    return application

@@ -5,13 +5,16 @@ The schema of a RayService is in no Python package: its fields are those of Kube
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
+from deploy.ray.app import build
 from deploy.ray.options import Args
 from service.settings import Settings
 from tests.service.shipped import ROOT
@@ -78,3 +81,21 @@ def test_every_pod_has_the_models_where_the_service_looks(template: dict[str, An
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == [
         config["applications"][0]["runtime_env"]["env_vars"]["SERVICE_MODELS_DIR"]
     ]
+
+
+def test_serve_takes_the_class_of_the_arguments_from_the_builder() -> None:
+    assert inspect.signature(build).parameters["args"].annotation is Args
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"replicas": 2},
+        {"own": {"min_replicas": 3, "max_replicas": 2}},
+        {"others": {"models_per_replica": 0}},
+    ],
+    ids=["unknown", "no range", "no model"],
+)
+def test_wrong_arguments_are_refused(args: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Args.model_validate(args)

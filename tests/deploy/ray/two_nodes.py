@@ -48,7 +48,7 @@ def main(port: int, args: dict[str, object]) -> None:
         sys.stdin.read()
     finally:
         ray.shutdown()
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster.shutdown()
 
 
 if __name__ == "__main__":
