@@ -1,4 +1,4 @@
-"""Reads stores of files by fsspec: S3, Google Cloud, Azure, Hugging Face, and web servers.
+"""Stores of files by fsspec: S3, Google Cloud, Azure, Hugging Face, and web servers.
 
 Every library raises types of its own; here they become `StoreError`, without credentials, or
 `FileNotFoundError` where the store says that there is nothing.
@@ -104,6 +104,39 @@ class Store:
             if record.get("type") == "file"
         }
 
+    def walk(self, folder: str = "") -> Iterator[str]:
+        """The paths of all files below a folder, sorted; one folder is in memory at a time.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            StoreError: see there.
+        """
+        # A folder sorts as the paths in it do.
+        records = self._list(folder)
+        for name in sorted(_last(each) + "/" * (each["type"] == "directory") for each in records):
+            if name.endswith("/"):
+                yield from self.walk(folder + name)
+            else:
+                yield folder + name
+
+    def head(self, path: str, size: int) -> bytes:
+        """The first `size` bytes of a file, or all that it has.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            StoreError: see there.
+        """
+        return self._range(path, 0, size)
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file, which is there as a whole or not at all.
+
+        Raises:
+            StoreError: see there.
+        """
+        url = f"{self._root}/{path}"
+        self._call(lambda: self._files.pipe_file(url, data), f"{path} can't be written")
+
     def read(self, path: str, limit: int, entry: Entry | None = None) -> bytes:
         """A small file as a whole.
 
@@ -170,7 +203,7 @@ class Store:
         if self._is_web:
             return getattr(exc, "status", None) == _NO_SUCH_RANGE
         # The libraries say it in different ways.
-        return start > 0 and self._files.size(url) <= start
+        return bool(self._files.size(url) <= start)
 
     def _listed(self) -> Iterator[tuple[str, str]]:
         for model in self._folders(""):
