@@ -158,15 +158,16 @@ def check_same(held: Plan, asked: Plan) -> None:
     if asked.artifact == AUTO:
         asked = replace(asked, artifact=held.artifact)
     old, new = asdict(held), asdict(asked)
-    different = [
-        f"{word}: {old[field]}, received {new[field]}"
-        for field, word in _WORDS.items()
-        if old[field] != new[field]
-    ]
-    if different:
+    different = [field for field in _WORDS if old[field] != new[field]]
+    # The hash is the last, and follows from most others.
+    fields = different[:-1] if different[1:] and different[-1] == "sha256" else different
+    if fields:
+        differs = "; ".join(
+            f"{_WORDS[field]}: {old[field]}, received {new[field]}" for field in fields
+        )
         raise Refused(
             "The output belongs to another run. Expected the same options and images as it has, "
-            f"or another --out. It has {'; '.join(different)}"
+            f"or another --out. It has {differs}"
         )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -22,6 +24,7 @@ from deploy.ray.score.worker import ShardScorer, Work, choose
 
 # The least that Ray takes; through it go numbers of shards, and neither images nor rows.
 OBJECT_STORE_BYTES = 80 * 2**20
+CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -84,22 +87,23 @@ def cluster(address: str | None) -> Iterator[None]:
     Raises:
         Refused: There is none at the address.
     """
+    if address is not None:
+        _check_reachable(address)
     # Nothing is reported to Ray's makers, and its core says nothing of what it repairs itself.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    local = {
-        "num_cpus": usable_cores(),
-        "include_dashboard": False,
-        "object_store_memory": OBJECT_STORE_BYTES,
-    }
+    init = partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     try:
         with _silent():
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({} if address else local),
-            )
+            if address is not None:
+                init(address)
+            else:
+                init(
+                    "local",
+                    num_cpus=usable_cores(),
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                )
     except (ConnectionError, ValueError, RuntimeError) as exc:
         reason = str(exc).partition("\n")[0]
         raise Refused(
@@ -112,6 +116,17 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise `Refused` unless something listens there: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        raise Refused(f"--address is the HOST:PORT of a Ray cluster. Received: {address}")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as exc:
+        raise Refused(f"No Ray cluster answers at {address} ({type(exc).__name__}).") from exc
 
 
 @contextmanager
@@ -133,7 +148,7 @@ def chosen_artifact(work: Work, wanted: str, workers: Workers) -> str:
     Raises:
         Refused: The bundle does not run there, or no machine has room for a worker.
     """
-    there = ray.cluster_resources()
+    there = _resources()
     for name, needed in (("CPU", workers.cpus), ("GPU", workers.gpus)):
         if needed > (found := there.get(name, 0)):
             raise Refused(
@@ -155,7 +170,7 @@ def scored(
     Raises:
         Stopped: The run can't go on.
     """
-    count = min(workers.count or _room(ray.cluster_resources(), workers), len(shards))
+    count = min(workers.count or _room(_resources(), workers), len(shards))
     rows = (
         # A block each, so that a machine that is lost takes one shard with it.
         ray.data.from_items([{"shard": each} for each in shards], override_num_blocks=len(shards))
@@ -173,6 +188,11 @@ def scored(
         if row["failure"]:
             raise Stopped(row["failure"])
         yield row["shard"], row["failed"]
+
+
+def _resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
 
 
 def _room(there: dict[str, float], workers: Workers) -> int:

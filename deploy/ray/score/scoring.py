@@ -128,14 +128,17 @@ class Scorer:
         loop = asyncio.get_running_loop()
         read = [loop.run_in_executor(self._readers, self._file, paths[each]) for each in batch]
         files = dict(zip(batch, await asyncio.gather(*read), strict=True))
-        found = {each: file for each, file in files.items() if isinstance(file, Failure)}
         images = {each: file for each, file in files.items() if isinstance(file, bytes)}
-        answers: dict[int, Logits | Failure] = {**found}
+        answers: dict[int, Logits | Failure] = {
+            each: file for each, file in files.items() if isinstance(file, Failure)
+        }
         for some in _of_bytes(images, BATCH_BYTES):
             done = await process.classify([images[i] for i in some], timeout_s, exclusive=False)
             for each, image in zip(some, done.images, strict=True):
-                failed = isinstance(image, ImageError)
-                answers[each] = Failure(image.code, str(image)) if failed else image.logits
+                if isinstance(image, ImageError):
+                    answers[each] = Failure(image.code, str(image))
+                else:
+                    answers[each] = image.logits
         return answers
 
     def _file(self, path: str) -> bytes | Failure:
