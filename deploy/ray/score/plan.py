@@ -1,7 +1,9 @@
 """What a run computes: written once to its output, and held to by every run that goes on with it.
 
-plan.json            model, options, number of images and a hash of their paths
-plan/00000.json      the paths of the images of the first shard, and so on
+    _plan.json           model, options, number of images and a hash of their paths
+    _plan/00000.json     the paths of the images of the first shard, and so on
+
+Readers of a folder of Parquet files pass over names that begin like that.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from bundle.format.manifest import Manifest
 from deploy.ray.score.errors import FileUnreadable, Refused, Stopped
 from deploy.ray.score.storage import Storage
 
-PLAN_FILE = "plan.json"
+PLAN_FILE = "_plan.json"
 AUTO = "auto"
 MAX_PLAN_BYTES = 100_000
 # Of one shard; a path has 4,096 bytes at most.
@@ -87,7 +89,7 @@ def part_name(shard: int) -> str:
 
 
 def _paths_name(shard: int) -> str:
-    return f"plan/{shard:05}.json"
+    return f"_plan/{shard:05}.json"
 
 
 def read_plan(out: Storage) -> Plan | None:

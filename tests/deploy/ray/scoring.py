@@ -18,7 +18,8 @@ def start(*options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "deploy.ray.score", *map(str, options)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # Ray's own default is 15, which never ends beside other work.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

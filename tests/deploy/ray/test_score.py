@@ -68,7 +68,7 @@ def test_a_killed_run_goes_on_with_what_is_missing_and_answers_as_the_service(
     plan = planned(out, photos)
     options = ("--bundle", CIFAR, "--images", photos, "--out", out, "--shard", SHARD, "--top", TOP)
     # The paths of the last shard come out of a pipe into which nobody writes.
-    last = out / "plan" / f"{plan.shards - 1:05}.json"
+    last = out / "_plan" / f"{plan.shards - 1:05}.json"
     paths = last.read_bytes()
     last.unlink()
     os.mkfifo(last)
@@ -192,7 +192,7 @@ def test_a_whole_output_needs_no_cluster(photos: Path, tmp_path: Path) -> None:
         (["--images", "."], "There is no image."),
         (["--images", "ftp://host/x"], "The address can't be used: expected a folder, or an"),
         (["--images", "https://host/x"], "Web servers have no listing."),
-        (["--out", "full"], "The output has Parquet files and no plan.json."),
+        (["--out", "full"], "The output has Parquet files and no _plan.json."),
         (["--address", "127.0.0.1:1"], "No Ray cluster answers at 127.0.0.1:1"),
         (["--address", "nothing"], "--address is the HOST:PORT of a Ray cluster."),
     ],
@@ -251,7 +251,7 @@ def test_images_and_results_may_lie_in_a_store(
     result = scorer({"shard": np.array([0])})
 
     assert result == {"shard": [0], "failed": [4], "failure": [""]}
-    assert storage.names() == {"plan.json", part_name(0)}
+    assert storage.names() == {"_plan.json", part_name(0)}
     (tmp_path / part_name(0)).write_bytes(storage.read(part_name(0), 10**9))
     found = {row["image"]: row for row in rows(tmp_path)}
     assert len(found) == plan.count
