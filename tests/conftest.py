@@ -25,6 +25,7 @@ TRAINING_RUNS = {
         "test_twins",
     )
 }
+BROWSER = "tests/browser"  # its tests share a browser and the servers
 # Long tests come first: at the end one worker would run them while the other one has nothing to do.
 FIRST = (
     "tests/test_notebook.py",
@@ -35,13 +36,15 @@ FIRST = (
 
 
 class FileScheduling(LoadFileScheduling):  # type: ignore[misc]  # its base is untyped
-    """Gives all tests of a file to one worker, so that its fixtures are made once.
+    """Gives all tests of a file, or of a group, to one worker, so that its fixtures are made once.
 
     Not by `--dist loadgroup`: with pytest 9.2 it does not see the groups (pytest-xdist 3.8).
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
+        if file.startswith(BROWSER):
+            return BROWSER
         return "training runs" if file in TRAINING_RUNS else file
 
 

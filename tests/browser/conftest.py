@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
 from tests.browser import stack
-from tests.browser.pages import EVALUATED
+from tests.browser.pages import EVALUATED, TINY, resize
+from tests.bundles import make_torch_bundle
 from tests.service.shipped import MODELS
 
 # The default of 5 s is too short on busy cores.
 expect.set_options(timeout=90_000)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """Chromium; without it the tests are skipped, or fail with REQUIRE_BROWSER=1."""
     if stack.chromium() is None:
@@ -30,18 +31,44 @@ def chromium() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with two tiny models and one that was evaluated."""
+    root = tmp_path_factory.mktemp("models")
+    for name in TINY:
+        make_torch_bundle(root, name)
+    shutil.copytree(MODELS / EVALUATED, root / EVALUATED)
+    (root / "default").write_text(f"{TINY[0]}\n")
+    return root
+
+
+@pytest.fixture(scope="package")
 def served(
     chromium: Browser,  # noqa: ARG001 - without a browser nothing is started
-    both_root: Path,
+    models: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[stack.Stack]:
-    """The service with two tiny models and one that was evaluated, and the page."""
-    root = tmp_path_factory.mktemp("models")
-    shutil.copytree(both_root, root, dirs_exist_ok=True)
-    shutil.copytree(MODELS / EVALUATED, root / EVALUATED)
-    with stack.running(root, tmp_path_factory.mktemp("logs")) as started:
+    """The service with these models, and the page."""
+    with stack.running(models, tmp_path_factory.mktemp("logs")) as started:
         yield started
+
+
+@pytest.fixture(scope="package")
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """What the tests share of the browser: its cache, so that it reads the scripts once."""
+    with chromium.new_context(permissions=["camera"]) as context:
+        context.set_default_timeout(60_000)
+        yield context
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page of desktop size, in light."""
+    page = context.new_page()
+    page.emulate_media(color_scheme="light")
+    resize(page, "desktop")
+    yield page
+    page.close()
 
 
 class Watched:
@@ -67,11 +94,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(chromium: Browser) -> Iterator[Watched]:
-    """A desktop-sized page; the test fails if it recorded a complaint."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    context.set_default_timeout(60_000)
-    seen = Watched(context.new_page())
+def watched(page: Page) -> Iterator[Watched]:
+    """The page; the test fails if it recorded a complaint."""
+    seen = Watched(page)
     yield seen
-    context.close()
     assert seen.complaints == []

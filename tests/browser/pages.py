@@ -15,6 +15,7 @@ WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # Until the last element is in its place, which may be after the first one is visible.
 NOT_SIDEWAYS = "width => document.querySelector('[data-testid=stMain]').scrollWidth <= width"
+TINY = ("tiny-one", "tiny-two")
 # The shipped model among the tiny ones: it has a card, prediction sets, and is not sure at times.
 EVALUATED = "cifar10-resnet20-pytorch"
 # axe-core is under the MPL 2.0; the package brings it.
@@ -57,6 +58,12 @@ def hand_over(page: Page, event: str, name: str, data: bytes, mime: str) -> None
         }""",
         [event, name, list(data), mime],
     )
+
+
+def resize(page: Page, size: str) -> None:
+    """Give the page one of `WIDTHS`."""
+    width, height = WIDTHS[size]
+    page.set_viewport_size({"width": width, "height": height})
 
 
 def pick(page: Page, box: str, option: str) -> None:

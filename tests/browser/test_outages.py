@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, FilePayload, Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser import stack
 from tests.browser.pages import (
@@ -15,17 +15,16 @@ from tests.browser.pages import (
     faults,
     hand_over,
     photo,
+    resize,
     switch,
 )
 from tests.frontend.servers import free_url, serve_models, serve_page
 
 
 def test_an_outage_keeps_the_picture_and_is_over_by_itself(
-    chromium: Browser, both_root: Path, tmp_path: Path
+    page: Page, models: Path, tmp_path: Path
 ) -> None:
     service = free_url()
-    context = chromium.new_context()
-    page = context.new_page()
     with serve_page(service, tmp_path) as url:
         page.goto(url)
         expect(answer(page)).to_have_text("The service is away")
@@ -43,30 +42,27 @@ def test_an_outage_keeps_the_picture_and_is_over_by_itself(
             expect(page.get_by_alt_text("mine.jpg")).to_be_visible()
             expect(page.locator(".panel")).to_contain_text("Your picture is kept.")
 
-        with serve_models(both_root, tmp_path, url=service):
+        with serve_models(models, tmp_path, url=service):
             answered(page)
             expect(page.get_by_alt_text("mine.jpg")).to_be_visible()
 
         page.get_by_role("button", name="The face of a tabby cat").click()
         expect(answer(page)).to_have_text("The service is away")
         expect(page.get_by_alt_text("The face of a tabby cat")).to_be_visible()
-    context.close()
     assert not any(found.values()), found
 
 
 def faults_at_both_widths(page: Page) -> list[str]:
     found = []
-    for width, height in reversed(WIDTHS.values()):
-        page.set_viewport_size({"width": width, "height": height})
+    for size in reversed(WIDTHS):
+        resize(page, size)
         found += faults(page)
     return found
 
 
 def test_a_restart_of_the_page_gets_the_pictures_of_an_open_tab(
-    chromium: Browser, served: stack.Stack, tmp_path: Path
+    page: Page, served: stack.Stack, tmp_path: Path
 ) -> None:
-    context = chromium.new_context()
-    page = context.new_page()
     lost = page.get_by_role("dialog", name="Connection error")
     with serve_page(served.service, tmp_path) as url:
         page.goto(url)
@@ -91,7 +87,6 @@ def test_a_restart_of_the_page_gets_the_pictures_of_an_open_tab(
     hand_over(page, "drop", "last.jpg", photo(), "image/jpeg")
     with serve_page(served.service, tmp_path, url):
         kept(page, "last.jpg")
-    context.close()
 
 
 def kept(page: Page, name: str) -> None:

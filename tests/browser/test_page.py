@@ -9,13 +9,12 @@ import os
 import re
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
 
 import pillow_heif
 import pytest
 import requests
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Page, expect
 
 from frontend.samples import SAMPLES
 from tests.browser import stack
@@ -23,6 +22,7 @@ from tests.browser.conftest import Watched
 from tests.browser.pages import (
     EVALUATED,
     NOT_SIDEWAYS,
+    SCHEMES,
     WIDTHS,
     answer,
     answered,
@@ -30,6 +30,7 @@ from tests.browser.pages import (
     hand_over,
     photo,
     pick,
+    resize,
 )
 
 # Place of the left edge, name, and whether it is fixed, of what has the focus of the keyboard.
@@ -84,9 +85,7 @@ def test_a_picture_may_be_dropped_or_pasted_anywhere(
     answered(page)
 
 
-def test_the_camera_gives_a_picture(chromium: Browser, served: stack.Stack) -> None:
-    context = chromium.new_context(permissions=["camera"])
-    page = context.new_page()
+def test_the_camera_gives_a_picture(page: Page, served: stack.Stack) -> None:
     page.goto(served.page)
     answered(page)
 
@@ -95,7 +94,6 @@ def test_the_camera_gives_a_picture(chromium: Browser, served: stack.Stack) -> N
 
     expect(page.get_by_alt_text("photo.jpg")).to_be_visible()
     answered(page)
-    context.close()
 
 
 def test_a_sample_and_a_model_are_in_a_link_that_restores_them(
@@ -106,8 +104,8 @@ def test_a_sample_and_a_model_are_in_a_link_that_restores_them(
     answered(page)
     page.get_by_role("button", name="A rocket on its launch pad").press("Enter")
     expect(page.get_by_alt_text("A rocket on its launch pad at dusk")).to_be_visible()
-    pick(page, "Model", "tiny-keras v1")
-    expect(page.locator("summary")).to_contain_text("keras")
+    pick(page, "Model", "tiny-two v1")
+    expect(page.locator("summary")).to_contain_text("tiny-two")
     link = page.url
     title = answer(page).inner_text()
 
@@ -115,7 +113,7 @@ def test_a_sample_and_a_model_are_in_a_link_that_restores_them(
     page.goto(link)
 
     expect(page.get_by_alt_text("A rocket on its launch pad at dusk")).to_be_visible()
-    expect(page.locator("summary")).to_contain_text("keras")
+    expect(page.locator("summary")).to_contain_text("tiny-two")
     assert answer(page).inner_text() == title
 
 
@@ -197,24 +195,21 @@ def test_kinds_that_browsers_do_not_show_are_drawn_as_a_copy(
         assert shown.evaluate("image => image.naturalWidth") >= 160
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phones_first_screen_has_picture_answer_and_bars(
-    chromium: Browser, served: stack.Stack, scheme: Literal["light", "dark"]
-) -> None:
+def test_a_phones_first_screen_has_picture_answer_and_bars(page: Page, served: stack.Stack) -> None:
     width, height = WIDTHS["phone"]
-    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page = context.new_page()
+    resize(page, "phone")
     page.goto(served.page)
     answered(page)
 
-    for place in (page.locator(".frame img"), answer(page), page.locator(".bars")):
-        box = place.bounding_box()
-        assert box is not None
-        assert box["y"] >= 0
-        # The bar of buttons at the bottom covers nothing of it.
-        assert box["y"] + box["height"] <= height - 60
-    page.wait_for_function(NOT_SIDEWAYS, arg=width)
-    context.close()
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        for place in (page.locator(".frame img"), answer(page), page.locator(".bars")):
+            box = place.bounding_box()
+            assert box is not None
+            assert box["y"] >= 0
+            # The bar of buttons at the bottom covers nothing of it.
+            assert box["y"] + box["height"] <= height - 60
+        page.wait_for_function(NOT_SIDEWAYS, arg=width)
 
 
 def test_the_answer_is_reached_within_eight_stops_of_the_keyboard(
@@ -260,11 +255,10 @@ def test_code_can_be_copied_and_the_language_changed(watched: Watched, served: s
 
 
 def test_the_keyboard_on_a_phone_stops_only_at_what_is_in_sight(
-    chromium: Browser, served: stack.Stack
+    page: Page, served: stack.Stack
 ) -> None:
     width, height = WIDTHS["phone"]
-    context = chromium.new_context(viewport={"width": width, "height": height})
-    page = context.new_page()
+    resize(page, "phone")
     page.goto(served.page)
     answered(page)
     hidden = []
@@ -277,4 +271,3 @@ def test_the_keyboard_on_a_phone_stops_only_at_what_is_in_sight(
             hidden.append((name, x, y))
 
     assert hidden == []
-    context.close()
