@@ -38,6 +38,7 @@ print(json.dumps({
     "rounded": float(np.abs(rounded - before).max()),
     "served": float(np.abs(served - rounded).max()),
     "again": float(np.abs(again - rounded).max()),
+    "convolutions": torch.backends.cudnn.conv.fp32_precision,
 }))
 """
 
@@ -51,6 +52,7 @@ def test_half_weights_are_served_in_fp32(warm: WarmOf, tmp_path: Path) -> None:
     assert sizes[1] < 0.55 * sizes[0]
     assert 0 < found["rounded"] < 0.01 * found["spread"]
     assert found["served"] < 1e-3 * found["spread"]
+    assert found["convolutions"] == "ieee", "on a GPU too, where PyTorch's default is TF32"
     assert found["again"] == 0, "the export leaves the network as it was"
     with zipfile.ZipFile(tmp_path / "half" / "model.pt") as file:
         content = b"".join(map(file.read, file.namelist()))
