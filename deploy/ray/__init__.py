@@ -1,1 +1,1 @@
-"""The service and its models on a Ray cluster."""
+"""The service and its models on a Ray cluster, and scoring without the service."""
