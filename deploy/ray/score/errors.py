@@ -1,9 +1,11 @@
 """Why a run does not begin, or ends early; each text is a sentence for the person who started it.
 
-ScoringError
-    Refused          exit status 2: wrong options, another run's output, nothing to score
-    Stopped          exit status 1: the same command goes on where it ended
-FileUnreadable       one image, which becomes a row with an error
+    ScoringError
+        Refused          exit status 2: wrong options, another run's output, nothing to score
+        Stopped          exit status 1: the same command goes on where it ended
+    FileUnreadable       one image, which becomes a row with an error
+
+`str(error)` is the sentence.
 """
 
 from __future__ import annotations

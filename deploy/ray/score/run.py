@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ray
 import ray.data
+import ray.exceptions
 from rich.console import Console
 
 from bundle.machine import usable_cores
@@ -86,6 +87,7 @@ def cluster(address: str | None) -> Iterator[None]:
 
     Raises:
         Refused: There is none at the address.
+        Stopped: It fails, or a worker in a way that is not foreseen.
     """
     if address is not None:
         _check_reachable(address)
@@ -114,6 +116,10 @@ def cluster(address: str | None) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
+    except ray.exceptions.RayError as exc:
+        # The last line is that of the exception in the worker, if there was one.
+        reason = str(exc).strip().rpartition("\n")[2]
+        raise Stopped(f"Ray can't go on. Received: {type(exc).__name__}: {reason}") from exc
     finally:
         ray.shutdown()
 
