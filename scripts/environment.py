@@ -18,8 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = (
-    "service,grpc,otel,remote,torch,tensorflow,openvino,accelerate,signing,frontend,training,"
-    "docs,dev"
+    "service,grpc,otel,remote,ray,torch,tensorflow,openvino,accelerate,signing,frontend,"
+    "training,docs,dev"
 )
 OLDEST, NEWEST = (3, 11), (3, 13)  # TensorFlow has no wheels outside this range
 
