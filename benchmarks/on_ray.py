@@ -86,7 +86,7 @@ def _on_ray(model: Model, threads: int) -> Iterator[str]:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        children: list[psutil.Process] = []
+        running = psutil.Process(process.pid)
         try:
             deadline = time.monotonic() + DEADLINE_S
             while not _ready(port):
@@ -95,7 +95,7 @@ def _on_ray(model: Model, threads: int) -> Iterator[str]:
                 time.sleep(POLL_S)
             yield f"http://127.0.0.1:{port}/predict"
         finally:
-            children = psutil.Process(process.pid).children(recursive=True)
+            children = running.children(recursive=True) if process.poll() is None else []
             process.terminate()
             process.wait()
             for child in psutil.wait_procs(children, timeout=10)[1]:

@@ -11,6 +11,7 @@ process. A model without a deployment of its own runs in `Others`.
 
 import asyncio
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from deploy.ray.options import OTHERS, Args, Identity
 from deploy.ray.remote import RemoteProcess
 from service.app import create_app
 from service.models.model import ServedModel
+from service.monitoring import tracing
 from service.monitoring.logs import configure_logging
 from service.settings import Settings
 
@@ -58,7 +60,7 @@ class Service:
         settings = self._args.settings()
         configure_logging(settings)
         tune_malloc()
-        self._app = create_app(settings, new_model=self._new_model)
+        self._app = create_app(settings, tracing.from_environment(os.environ), self._new_model)
         return self._app
 
     async def check_health(self) -> None:
@@ -88,10 +90,10 @@ class Service:
 def build(args: Args) -> Application:
     """The application for Serve: the web processes, and the deployments of the models."""
     settings = args.settings()
-    names = args.models
-    if names is None:
-        names = dict.fromkeys((ref.name for ref in list_bundles(settings.models_folder)), args.own)
-    hosts = {name: _hosting(args, name) for name in names} | {OTHERS: _hosting(args, None)}
+    names = set(args.models or ())
+    if args.models is None:
+        names = {ref.name for ref in list_bundles(settings.models_folder)}
+    hosts = {name: _hosting(args, name) for name in sorted(names)} | {OTHERS: _hosting(args, None)}
     deployment = serve.deployment(
         Service,
         name="Service",
