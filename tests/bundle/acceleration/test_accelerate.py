@@ -95,14 +95,35 @@ def test_the_source_in_half_precision_has_nearly_its_logits(accelerated: Acceler
     assert 0 < artifact.derivation.max_logit_difference < 0.1
 
 
-def test_where_pytorch_has_no_cuda_the_artifacts_for_cuda_are_left_out_with_the_reason(
-    torch_bundle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The driver has a device that PyTorch can't use, as with a build of PyTorch for CPUs.
-    options = Acceleration(devices=("cpu", "cuda"), turn_s=0)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+@pytest.fixture(scope="module")
+def without_images(
+    torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Accelerated, list[Path]]:
+    """Without images for int8, on a device that PyTorch can't use; and the bundles it wrote."""
+    written: list[Path] = []
 
-    done = accelerate(torch_bundle_root / "tiny-torch" / "1", tmp_path, options)
+    class Recorded(BundleWriter):
+        def commit(self, manifest: Mapping[str, Any] | Manifest) -> Path:
+            written.append(super().commit(manifest))
+            return written[-1]
+
+    options = Acceleration(devices=("cpu", "cuda"), turn_s=0)
+    with pytest.MonkeyPatch.context() as patch:
+        # The driver has a device, as with a build of PyTorch for CPUs.
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        done = accelerate(
+            torch_bundle_root / "tiny-torch" / "1",
+            tmp_path_factory.mktemp("without-images"),
+            options,
+            writer=Recorded,
+        )
+    return done, written
+
+
+def test_where_pytorch_has_no_cuda_the_artifacts_for_cuda_are_left_out_with_the_reason(
+    without_images: tuple[Accelerated, list[Path]],
+) -> None:
+    done, _ = without_images
 
     assert {
         reason.partition(" on a CPU")[0] for reason in done.left_out if " on a CPU" in reason
@@ -123,21 +144,13 @@ def test_where_pytorch_has_no_cuda_the_artifacts_for_cuda_are_left_out_with_the_
     )
 
 
-def test_a_run_writes_a_draft_and_the_new_version(torch_bundle_root: Path, tmp_path: Path) -> None:
-    written: list[Path] = []
+def test_a_run_writes_a_draft_and_the_new_version(
+    without_images: tuple[Accelerated, list[Path]],
+) -> None:
+    done, (draft, version) = without_images
 
-    class Recorded(BundleWriter):
-        def commit(self, manifest: Mapping[str, Any] | Manifest) -> Path:
-            written.append(super().commit(manifest))
-            return written[-1]
-
-    bundle = torch_bundle_root / "tiny-torch" / "1"
-    options = Acceleration(devices=("cpu",), turn_s=0)
-
-    done = accelerate(bundle, tmp_path, options, writer=Recorded)
-
-    draft, version = written
-    assert version == done.path == tmp_path / "tiny-torch" / "1"
+    assert version == done.path
+    assert version.parts[-2:] == ("tiny-torch", "1")
     assert not draft.exists()
 
 
