@@ -1,4 +1,4 @@
-"""What Ray Serve costs: `python -m benchmarks.on_ray`.
+"""What Ray Serve costs: `python -m benchmarks.overhead.ray`.
 
 The same service with the same model, on its own and on a Ray of one node on the same cores. They
 alternate under the same load, so that other load on the machine affects both; the ratio is the
@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.models import ROOT, Model, alone, resnet20, resnet50
 from benchmarks.ours import serving
-from benchmarks.overhead import rate
+from benchmarks.overhead.rate import rate
 from benchmarks.peers.running import NotRunning, free_port
 
 CONNECTIONS = (1, 8, 32)

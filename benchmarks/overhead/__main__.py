@@ -9,10 +9,7 @@ rounds. TLS is not in it: what it costs depends on the connections.
 from __future__ import annotations
 
 import hashlib
-import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,13 +21,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.models import ROOT, Model, resnet20, resnet50
+from benchmarks.models import Model, resnet20, resnet50
 from benchmarks.ours import serving
+from benchmarks.overhead.rate import KEY, rate
 from benchmarks.peers.running import free_port
 
 CONNECTIONS = (1, 8, 32)
-KEY = "benchmark-key-0123456789"
-WARMUP_S = 1.0
 
 console = Console()
 
@@ -103,27 +99,6 @@ class _Receiver(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
-
-
-def rate(url: str, model: Model, connections: int, seconds: float) -> float:
-    """Requests/s that are answered at this address."""
-    load = {
-        "url": url,
-        "bodies": [str(path) for path in model.images],
-        "connections": connections,
-        "seconds": seconds,
-        "warmup_s": WARMUP_S,
-        "headers": {"Content-Type": "image/jpeg", "X-API-Key": KEY},
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", json.dumps(load)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    found: float = json.loads(done.stdout)["requests_per_second"]
-    return found
 
 
 if __name__ == "__main__":
