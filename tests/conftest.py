@@ -11,7 +11,12 @@ from xdist.scheduler import LoadFileScheduling
 
 from bundle.acceleration.accelerate import Accelerated, accelerate
 from bundle.acceleration.measure import Acceleration, LabelledImages
-from tests.bundles import colour_picture, make_keras_bundle, make_torch_bundle
+from tests.bundles import (
+    colour_picture,
+    make_keras_bundle,
+    make_quick_bundle,
+    make_torch_bundle,
+)
 from tests.tiny_networks import LABELS
 
 # The files whose tests share the two long training runs of tests/training/conftest.py.
@@ -75,6 +80,18 @@ def torch_bundle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with `tiny-torch/1`. Tests do not change it; they copy."""
     root = tmp_path_factory.mktemp("torch-models")
     make_torch_bundle(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def quick_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with `tiny-torch/1`, served in OpenVINO. Tests do not change it; they copy.
+
+    On one thread, which makes it one stream on every machine, as in the frameworks.
+    """
+    root = tmp_path_factory.mktemp("quick-models")
+    make_quick_bundle(root)
+    (root / "serving.toml").write_text("[tiny-torch]\nruntime_threads = 1\n")
     return root
 
 

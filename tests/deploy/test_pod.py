@@ -18,7 +18,7 @@ from tests.service.images import coloured
 OWN = {"HOST", "PORT", "MODELS_DIR", "ADMIN_HOST", "ADMIN_PORT"}
 
 
-def test_the_probes_mean_what_they_are_used_for(torch_bundle_root: Path) -> None:
+def test_the_probes_mean_what_they_are_used_for(quick_root: Path) -> None:
     manifest = yaml.safe_load((FOLDER / "service-deployment.yaml").read_text())
     (container,) = manifest["spec"]["template"]["spec"]["containers"]
     settings = {
@@ -36,7 +36,7 @@ def test_the_probes_mean_what_they_are_used_for(torch_bundle_root: Path) -> None
     }
 
     with serving(
-        models_dir=torch_bundle_root, runtime_threads=1, admin_port=free_port(), **given
+        models_dir=quick_root, runtime_threads=1, admin_port=free_port(), **given
     ) as server:
 
         def status(probe: str) -> int:

@@ -219,10 +219,8 @@ def server(both_root: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def caching_server(
-    torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def caching_server(quick_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service with a response cache and its own repository, which tests may change."""
-    root = shutil.copytree(torch_bundle_root, tmp_path_factory.mktemp("caching") / "models")
+    root = shutil.copytree(quick_root, tmp_path_factory.mktemp("caching") / "models")
     with serving(models_dir=root, runtime_threads=1, cache_mb=1) as running:
         yield running

@@ -261,8 +261,8 @@ async def test_the_counted_bytes_are_those_in_memory(classes: int, entries: int)
     assert 0.9 < setting.cache.held_bytes / held < 1.35
 
 
-def test_the_digest_of_a_bundle_is_that_of_its_manifest(torch_bundle_root: Path) -> None:
-    text = (torch_bundle_root / "tiny-torch" / "1" / "manifest.json").read_text()
+def test_the_digest_of_a_bundle_is_that_of_its_manifest(quick_root: Path) -> None:
+    text = (quick_root / "tiny-torch" / "1" / "manifest.json").read_text()
     record = json.loads(text)
     other = record | {"description": "Another."}
 

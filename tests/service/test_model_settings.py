@@ -80,9 +80,9 @@ def test_an_invalid_file_stops_the_start_with_one_line(tmp_path: Path) -> None:
 
 
 def test_a_model_runs_in_as_many_processes_as_the_file_says(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
-    root = shutil.copytree(torch_bundle_root, tmp_path / "models")
+    root = shutil.copytree(quick_root, tmp_path / "models")
     written(root, "[tiny-torch]\ninstances = 2\nmax_batch = 3\n[other]\nmax_batch = 1\n")
     with serving(models_dir=root, runtime_threads=1) as server:
         started = "in batches of up to 3"
@@ -101,9 +101,9 @@ def test_a_model_runs_in_as_many_processes_as_the_file_says(
 
 
 def test_what_the_settings_name_and_the_repository_lacks_is_logged(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     settings: dict[str, Any] = {"versions": "1,9", "default_model": "nobody"}
-    with serving(ready=False, models_dir=torch_bundle_root, **settings) as server:
+    with serving(ready=False, models_dir=quick_root, **settings) as server:
         server.wait_logged("the default model does not exist: nobody")
         server.wait_logged("tiny-torch has no version 9, which SERVICE_VERSIONS or serving.toml")

@@ -62,12 +62,12 @@ def test_a_misspelling_is_named_with_the_nearest_setting_and_without_its_value()
 
 
 def test_a_service_starts_among_all_of_them_and_warns_of_the_misspelling_only(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     injected = {name.removeprefix("SERVICE_").lower(): value for name, value in INJECTED.items()}
     settings: dict[str, Any] = {"log_levle": "debug", **injected}
 
-    with serving(models_dir=torch_bundle_root, **settings) as server:
+    with serving(models_dir=quick_root, **settings) as server:
         assert server.predict(coloured()).status_code == 200
 
         (line,) = [line for line in server.log().splitlines() if " WARNING " in line]

@@ -36,10 +36,10 @@ HEADERS = {"content-type": "image/png", "x-api-key": KEY}
     ids=["without keys", "with keys"],
 )
 async def test_a_warm_request_is_a_short_walk_and_passes_the_routes_once(
-    torch_bundle_root: Path, settings: dict[str, Any], moves: int
+    quick_root: Path, settings: dict[str, Any], moves: int
 ) -> None:
     """A function that is entered, or goes on after it has waited, is a step; returns are not."""
-    app = create_app(Settings(models_dir=torch_bundle_root, **settings))
+    app = create_app(Settings(models_dir=quick_root, **settings))
     files: list[str] = []
 
     def step(frame: FrameType, event: str, _: object) -> None:

@@ -42,6 +42,12 @@ def torch_bundle(torch_bundle_root: Path) -> Path:
     return torch_bundle_root / "tiny-torch" / "1"
 
 
+@pytest.fixture
+def process(quick_root: Path) -> RuntimeProcess:
+    """A process that is not started: the quickest to start."""
+    return RuntimeProcess(quick_root / "tiny-torch" / "1", "openvino-fp32", threads=1)
+
+
 @pytest.fixture(scope="module")
 def torch_process(torch_bundle: Path) -> Iterator[RuntimeProcess]:
     with RuntimeProcess(torch_bundle, threads=1) as process:
@@ -145,8 +151,7 @@ def test_wrong_arrays_are_a_value_error_and_the_child_lives(
     assert torch_process.alive
 
 
-def test_a_hanging_child_is_killed_when_the_time_is_over(torch_bundle: Path) -> None:
-    process = RuntimeProcess(torch_bundle, threads=1)
+def test_a_hanging_child_is_killed_when_the_time_is_over(process: RuntimeProcess) -> None:
     process.start(TIMEOUT_S)
     assert process.pid is not None
     pause(process.pid)
@@ -157,8 +162,9 @@ def test_a_hanging_child_is_killed_when_the_time_is_over(torch_bundle: Path) -> 
     assert not process.alive
 
 
-def test_a_killed_child_is_noticed_at_once_and_not_after_the_timeout(torch_bundle: Path) -> None:
-    process = RuntimeProcess(torch_bundle, threads=1)
+def test_a_killed_child_is_noticed_at_once_and_not_after_the_timeout(
+    process: RuntimeProcess,
+) -> None:
     process.start(TIMEOUT_S)
     pid = process.pid
     assert pid is not None
@@ -174,15 +180,14 @@ def test_a_killed_child_is_noticed_at_once_and_not_after_the_timeout(torch_bundl
     process.stop()
 
 
-def test_stopping_ends_the_process_and_may_be_repeated(torch_bundle: Path) -> None:
-    process = RuntimeProcess(torch_bundle, threads=1)
+def test_stopping_ends_the_process_and_may_be_repeated(process: RuntimeProcess) -> None:
     info = process.start(TIMEOUT_S)
     pid = process.pid
 
     process.stop()
     process.stop()
 
-    assert info["artifact_id"] == "torchscript-fp32"
+    assert info["artifact_id"] == "openvino-fp32"
     assert not process.alive
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(WorkerDied, match="stopped"):
@@ -192,10 +197,8 @@ def test_stopping_ends_the_process_and_may_be_repeated(torch_bundle: Path) -> No
 
 
 def test_signals_to_the_whole_process_group_never_end_the_child(
-    torch_bundle: Path,
+    process: RuntimeProcess,
 ) -> None:
-    process = RuntimeProcess(torch_bundle, threads=1)
-
     def signal_it() -> None:
         assert process.pid is not None
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -214,9 +217,7 @@ def test_signals_to_the_whole_process_group_never_end_the_child(
     assert not process.alive
 
 
-def test_a_child_that_is_not_ready_in_time_is_gone(torch_bundle: Path) -> None:
-    process = RuntimeProcess(torch_bundle)
-
+def test_a_child_that_is_not_ready_in_time_is_gone(process: RuntimeProcess) -> None:
     with pytest.raises(WorkerDied, match="was not ready in time"):
         process.start(0)
 

@@ -31,12 +31,12 @@ CLIENTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def guarded(
-    torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory
+    quick_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Path]]:
     """A service that needs keys, and its file of keys."""
     path = write_keys(tmp_path_factory.mktemp("keys") / "keys.toml", **CLIENTS)
     with serving(
-        models_dir=torch_bundle_root,
+        models_dir=quick_root,
         api_keys_file=path,
         api_keys=f"mobile:{sha256('secret-mobile')}",
         admin_key=ADMIN_KEY,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from service.analysis.compare import jensen_shannon
-from tests.bundles import make_torch_bundle
+from tests.bundles import make_quick_bundle
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured
@@ -26,8 +26,8 @@ def three(both_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The tiny models, and one of other labels, another size and two versions."""
     root = tmp_path_factory.mktemp("three")
     shutil.copytree(both_root, root, dirs_exist_ok=True)
-    make_torch_bundle(root, "two-labels", ("red", "blue"), 24)
-    make_torch_bundle(root, "tiny-torch", ("red", "green", "blue"), 32, version=2)
+    make_quick_bundle(root, "two-labels", ("red", "blue"), 24)
+    make_quick_bundle(root, "tiny-torch", ("red", "green", "blue"), 32, version=2)
     with serving(models_dir=root, versions="all") as server:
         yield server
 

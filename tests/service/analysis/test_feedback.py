@@ -32,8 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def keeping(torch_bundle_root: Path, folder: Path) -> Iterator[Server]:
-    with serving(models_dir=torch_bundle_root, feedback_file=folder / "said.jsonl") as server:
+def keeping(quick_root: Path, folder: Path) -> Iterator[Server]:
+    with serving(models_dir=quick_root, feedback_file=folder / "said.jsonl") as server:
         yield server
 
 

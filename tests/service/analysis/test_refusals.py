@@ -23,9 +23,9 @@ KEY = "secret-shop"
 
 
 @pytest.fixture(scope="module")
-def without_heatmaps(torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def without_heatmaps(quick_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository whose bundle has no heat maps."""
-    root = shutil.copytree(torch_bundle_root, tmp_path_factory.mktemp("plain") / "models")
+    root = shutil.copytree(quick_root, tmp_path_factory.mktemp("plain") / "models")
     manifest = root / "tiny-torch" / "1" / "manifest.json"
     record = json.loads(manifest.read_text()) | {"heatmap": {"method": "none"}}
     manifest.write_text(json.dumps(record))

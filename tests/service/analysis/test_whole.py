@@ -70,8 +70,8 @@ def test_the_record_says_how_well_whole_pictures_do(shipped: Server) -> None:
     assert 0.6 < record["accuracy_of_crop"] <= 1
 
 
-def test_without_a_measurement_it_is_refused(torch_bundle_root: object) -> None:
-    with serving(models_dir=torch_bundle_root) as server:
+def test_without_a_measurement_it_is_refused(quick_root: object) -> None:
+    with serving(models_dir=quick_root) as server:
         refused = server.predict(coloured(), crop="whole")
         unknown = server.predict(coloured(), crop="square")
 

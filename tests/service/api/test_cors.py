@@ -16,9 +16,9 @@ LISTED, OTHER = "https://shop.example.org", "https://evil.example.org"
 
 
 @pytest.fixture(scope="module")
-def cors_server(torch_bundle_root: Path) -> Iterator[Server]:
+def cors_server(quick_root: Path) -> Iterator[Server]:
     origins = f"{LISTED}, http://127.0.0.1:3000"
-    with serving(models_dir=torch_bundle_root, runtime_threads=1, cors_origins=origins) as running:
+    with serving(models_dir=quick_root, runtime_threads=1, cors_origins=origins) as running:
         yield running
 
 

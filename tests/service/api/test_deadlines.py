@@ -64,9 +64,9 @@ def test_a_deadline_that_is_met_changes_nothing(server: Server) -> None:
 
 @pytest.mark.anyio
 async def test_a_request_that_cannot_meet_its_deadline_is_refused_at_the_door(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
-    async with application(torch_bundle_root) as (client, model):
+    async with application(quick_root) as (client, model):
         model.queue.pace.record(1, 10.0)
 
         async def ask(path: str = "/predict", **headers: str) -> httpx.Response:
@@ -91,8 +91,8 @@ async def test_a_request_that_cannot_meet_its_deadline_is_refused_at_the_door(
 
 
 @pytest.mark.anyio
-async def test_a_full_queue_names_the_time_that_it_needs(torch_bundle_root: Path) -> None:
-    async with application(torch_bundle_root, queue_size=2) as (client, model):
+async def test_a_full_queue_names_the_time_that_it_needs(quick_root: Path) -> None:
+    async with application(quick_root, queue_size=2) as (client, model):
         with model.queue.admit(2):
             unknown = await client.post("/predict", content=coloured(), headers=PNG)
             model.queue.pace.record(2, 7.0)
@@ -104,9 +104,9 @@ async def test_a_full_queue_names_the_time_that_it_needs(torch_bundle_root: Path
 
 
 def test_a_request_that_expires_in_the_queue_is_given_up_and_costs_no_forward_pass(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
-    with serving(models_dir=torch_bundle_root) as server:
+    with serving(models_dir=quick_root) as server:
         server.predict(coloured())
         before = server.metric("resnet_batch_images_sum")
         with paused(server):
@@ -141,11 +141,11 @@ def test_a_body_that_arrives_too_late_for_the_deadline_is_not_awaited(server: Se
 
 
 def test_health_endpoints_answer_while_the_queue_and_the_memory_for_bodies_are_full(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     limits: dict[str, Any] = {"queue_size": 2, "max_batch": 1, "max_request_bytes": 10_000}
     with (
-        serving(models_dir=torch_bundle_root, request_timeout_s=600, **limits) as server,
+        serving(models_dir=quick_root, request_timeout_s=600, **limits) as server,
         ExitStack() as stay,
     ):
 
@@ -169,7 +169,7 @@ def test_health_endpoints_answer_while_the_queue_and_the_memory_for_bodies_are_f
         for path in ("/healthz", "/readyz", "/metrics"):
             assert server.client.get(path).status_code == 200
 
-    with serving(models_dir=torch_bundle_root, **limits) as server, paused(server):
+    with serving(models_dir=quick_root, **limits) as server, paused(server):
         held = [ask_and_stay(server)]
         server.wait_in_flight(1)
         for waiting in (1, 2):

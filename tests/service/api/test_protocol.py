@@ -53,10 +53,10 @@ def parsed(response: bytes) -> httpx.Response:
 
 
 def test_an_idle_connection_stays_open_as_long_as_the_setting_says(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     with (
-        serving(models_dir=torch_bundle_root, keep_alive_s=6) as server,
+        serving(models_dir=quick_root, keep_alive_s=6) as server,
         connect(server) as connection,
     ):
         connection.sendall(HEALTH)
@@ -96,7 +96,7 @@ def test_a_request_names_one_host(
 
 
 def test_requests_that_do_not_arrive_in_time_are_closed_and_block_no_other(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     def drip(connection: socket.socket, byte: bytes) -> bytes:
         if byte:
@@ -104,7 +104,7 @@ def test_requests_that_do_not_arrive_in_time_are_closed_and_block_no_other(
         return receive_all(connection)
 
     with (
-        serving(models_dir=torch_bundle_root, request_timeout_s=2) as server,
+        serving(models_dir=quick_root, request_timeout_s=2) as server,
         ThreadPoolExecutor(60) as pool,
         ExitStack() as connections,
     ):

@@ -16,14 +16,14 @@ PREFIX = "/ml/classifier"
 
 
 @pytest.fixture(scope="module")
-def proxied(torch_bundle_root: Path) -> Iterator[Server]:
+def proxied(quick_root: Path) -> Iterator[Server]:
     settings: dict[str, Any] = {
         "root_path": PREFIX,
         "admin_key": "a-key-of-administrators",  # with its routes, which have no path of their own
         "trusted_proxies": "127.0.0.1, 10.0.0.0/8",
         "log_client": 1,
     }
-    with serving(models_dir=torch_bundle_root, **settings) as running:
+    with serving(models_dir=quick_root, **settings) as running:
         yield running
 
 
@@ -76,21 +76,21 @@ def test_the_log_has_the_client_that_the_last_trusted_proxy_saw(proxied: Server)
 
 
 def test_no_client_is_logged_and_no_header_believed_unless_set(
-    server: Server, torch_bundle_root: Path
+    server: Server, quick_root: Path
 ) -> None:
     assert logged(server, "by-default", "192.0.2.7") == ""
-    with serving(models_dir=torch_bundle_root, log_client=True) as listening:
+    with serving(models_dir=quick_root, log_client=True) as listening:
         assert logged(listening, "untrusted", "192.0.2.7") == "127.0.0.1"
 
 
-def test_probes_are_logged_at_debug_level_only(server: Server, torch_bundle_root: Path) -> None:
+def test_probes_are_logged_at_debug_level_only(server: Server, quick_root: Path) -> None:
     probes = ("/healthz", "/readyz", "/metrics")
     for path in probes:
         assert server.client.get(path).status_code == 200
     logged(server, "after-the-probes")
     assert not [path for path in probes if f" {path} " in server.log()]
 
-    with serving(models_dir=torch_bundle_root, log_level="debug") as verbose:
+    with serving(models_dir=quick_root, log_level="debug") as verbose:
         for path in probes:
             verbose.client.get(path)
             verbose.wait_logged(f"DEBUG service.access GET {path} 200")

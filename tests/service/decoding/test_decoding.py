@@ -68,11 +68,11 @@ def wait_replaced(server: Server, ended: list[int], count: int) -> None:
     server.wait(replaced, "complete again", 60)
 
 
-def test_a_decoder_that_takes_too_long_is_killed_and_replaced(torch_bundle_root: Path) -> None:
+def test_a_decoder_that_takes_too_long_is_killed_and_replaced(quick_root: Path) -> None:
     # A minute's work and more on any machine.
     slow = scans_jpeg()
     with serving(
-        models_dir=torch_bundle_root, decode_timeout_s=2, decode_workers=1, max_jpeg_scans=20_000
+        models_dir=quick_root, decode_timeout_s=2, decode_workers=1, max_jpeg_scans=20_000
     ) as server:
         server.predict(GIF)
         before = decoders(server.process.pid)
@@ -101,10 +101,10 @@ async def test_an_image_behind_one_that_takes_too_long_is_not_to_blame() -> None
 
 
 def test_an_image_that_needs_more_memory_than_a_decoder_has_is_refused(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     large = encode(Image.new("RGBA", (7000, 7000), (9, 9, 9, 128)), "PNG")
-    with serving(models_dir=torch_bundle_root, decode_memory_mb=256, decode_timeout_s=60) as server:
+    with serving(models_dir=quick_root, decode_memory_mb=256, decode_timeout_s=60) as server:
         assert_problem(server.predict(large), 422, "unreadable_image")
         assert server.predict(GIF).status_code == 200
 

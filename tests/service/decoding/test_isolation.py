@@ -50,10 +50,10 @@ def test_the_start_says_it_once(server: Server) -> None:
 
 
 def test_processes_do_not_get_the_secrets_of_the_service_and_off_confines_nothing(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     key = "a key of the operators"
-    with serving(models_dir=torch_bundle_root, sandbox="off", admin_key=key) as server:
+    with serving(models_dir=quick_root, sandbox="off", admin_key=key) as server:
         server.wait_logged("models and decoders are not confined: SERVICE_SANDBOX is off")
         record = server.client.get("/models/tiny-torch").json()
         found = children(server)
@@ -67,11 +67,11 @@ def test_processes_do_not_get_the_secrets_of_the_service_and_off_confines_nothin
 
 
 def test_temporary_files_of_a_process_are_deleted_with_it(
-    torch_bundle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
-    with serving(models_dir=torch_bundle_root):
+    with serving(models_dir=quick_root):
         (folder,) = tmp_path.glob("resnet-service-*")
 
     assert not folder.exists()

@@ -25,11 +25,9 @@ WANTED = [
 
 
 @pytest.mark.anyio
-async def test_an_image_in_a_batch_gets_its_own_extras(torch_bundle_root: Path) -> None:
-    settings = Settings(models_dir=torch_bundle_root, max_batch=8)
-    model = ServedModel(
-        BundleRef("tiny-torch", 1, torch_bundle_root / "tiny-torch" / "1"), settings
-    )
+async def test_an_image_in_a_batch_gets_its_own_extras(quick_root: Path) -> None:
+    settings = Settings(models_dir=quick_root, max_batch=8)
+    model = ServedModel(BundleRef("tiny-torch", 1, quick_root / "tiny-torch" / "1"), settings)
     running = asyncio.create_task(model.run())
     await until(lambda: model.state == "ready")
     digest = model.target().manifest.digest

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.bundles import make_torch_bundle
+from tests.bundles import make_quick_bundle
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured
@@ -67,6 +67,7 @@ def test_a_process_that_dies_idle_is_replaced(server: Server) -> None:
 
 
 def test_a_process_that_hangs_is_killed_and_replaced(torch_bundle_root: Path) -> None:
+    # In PyTorch, which starts too late for the image; the next process in OpenVINO would answer it.
     with serving(models_dir=torch_bundle_root, inference_timeout_s=2) as server:
         with paused(server) as pid:
             assert_problem(server.predict(coloured()), 503, "model_unavailable")
@@ -76,10 +77,10 @@ def test_a_process_that_hangs_is_killed_and_replaced(torch_bundle_root: Path) ->
 
 
 def test_images_that_wait_for_a_bundle_are_not_given_to_the_one_that_replaces_it(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
-    root = shutil.copytree(torch_bundle_root, tmp_path / "models")
-    other = make_torch_bundle(tmp_path / "other", labels=("red", "blue", "green"), size=24)
+    root = shutil.copytree(quick_root, tmp_path / "models")
+    other = make_quick_bundle(tmp_path / "other", labels=("red", "blue", "green"), size=24)
     with serving(models_dir=root, max_batch=4) as server, ThreadPoolExecutor(12) as pool:
         server.predict(coloured())
         with paused(server) as pid:
@@ -102,10 +103,10 @@ def test_images_that_wait_for_a_bundle_are_not_given_to_the_one_that_replaces_it
 
 
 def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     with (
-        serving(models_dir=torch_bundle_root, queue_size=3, max_batch=1) as server,
+        serving(models_dir=quick_root, queue_size=3, max_batch=1) as server,
         ThreadPoolExecutor(4) as pool,
     ):
         with paused(server):
@@ -128,9 +129,9 @@ def test_a_full_queue_refuses_at_once_and_clients_that_leave_make_room(
 
 
 def test_a_batch_that_could_never_wait_in_whole_is_refused_for_good(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
-    with serving(models_dir=torch_bundle_root, queue_size=3) as server:
+    with serving(models_dir=quick_root, queue_size=3) as server:
 
         def ask(count: int) -> httpx.Response:
             files = [("files", (f"{number}.png", coloured())) for number in range(count)]
@@ -148,9 +149,9 @@ def test_a_batch_that_could_never_wait_in_whole_is_refused_for_good(
 
 
 def test_the_newest_version_answers_unless_another_is_named(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(torch_bundle_root, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(quick_root, tmp_path, dirs_exist_ok=True)
     shutil.copytree(tmp_path / "tiny-torch" / "1", tmp_path / "tiny-torch" / "10")
     edit_manifest(tmp_path / "tiny-torch" / "10", lambda manifest: manifest.update(version=10))
     # Its manifest says 1.
@@ -165,8 +166,8 @@ def test_the_newest_version_answers_unless_another_is_named(
     assert versions[11]["code"] == "model_refused"
 
 
-def test_an_unknown_default_model_keeps_the_service_unready(torch_bundle_root: Path) -> None:
-    with serving(models_dir=torch_bundle_root, default_model="resnet50", ready=False) as server:
+def test_an_unknown_default_model_keeps_the_service_unready(quick_root: Path) -> None:
+    with serving(models_dir=quick_root, default_model="resnet50", ready=False) as server:
         server.wait(lambda: "does not exist" in server.client.get("/readyz").text, "not ready")
         answer = server.client.get("/readyz")
 

@@ -16,8 +16,8 @@ from tests.service.images import coloured
 from tests.service.models.disturb import paused
 
 
-def test_shutdown_waits_for_requests_in_flight(torch_bundle_root: Path) -> None:
-    with serving(models_dir=torch_bundle_root) as server, ThreadPoolExecutor(1) as pool:
+def test_shutdown_waits_for_requests_in_flight(quick_root: Path) -> None:
+    with serving(models_dir=quick_root) as server, ThreadPoolExecutor(1) as pool:
         with paused(server):
             answer = pool.submit(server.predict, coloured())
             server.wait_in_flight(1)
@@ -30,10 +30,10 @@ def test_shutdown_waits_for_requests_in_flight(torch_bundle_root: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_loses_no_request_and_starts_no_other_process(
-    torch_bundle_root: Path, number: signal.Signals
+    quick_root: Path, number: signal.Signals
 ) -> None:
     with (
-        serving(models_dir=torch_bundle_root, drain_delay_s=600) as server,
+        serving(models_dir=quick_root, drain_delay_s=600) as server,
         ThreadPoolExecutor(1) as pool,
     ):
         # Its decoders are running.
@@ -80,8 +80,8 @@ def test_shutdown_while_models_load_leaves_no_process(both_root: Path) -> None:
         assert server.stop() == 0
 
 
-def test_shutdown_finishes_what_it_has_and_leaves_no_process(torch_bundle_root: Path) -> None:
-    with serving(models_dir=torch_bundle_root, drain_delay_s=600) as server:
+def test_shutdown_finishes_what_it_has_and_leaves_no_process(quick_root: Path) -> None:
+    with serving(models_dir=quick_root, drain_delay_s=600) as server:
         server.process.send_signal(signal.SIGTERM)
         server.wait(lambda: server.client.get("/readyz").status_code == 503, "draining", 60)
         assert_problem(server.client.get("/readyz"), 503, "draining")
@@ -105,9 +105,9 @@ def test_the_drain_delay_ends_by_itself(tmp_path: Path) -> None:
         assert "draining" in server.log()
 
 
-def test_a_second_signal_ends_the_delay_and_no_request(torch_bundle_root: Path) -> None:
+def test_a_second_signal_ends_the_delay_and_no_request(quick_root: Path) -> None:
     with (
-        serving(models_dir=torch_bundle_root, drain_delay_s=600) as server,
+        serving(models_dir=quick_root, drain_delay_s=600) as server,
         ThreadPoolExecutor(1) as pool,
     ):
         with paused(server):
@@ -128,10 +128,10 @@ def test_a_second_signal_ends_the_delay_and_no_request(torch_bundle_root: Path) 
     ids=["timeout", "second signal"],
 )
 def test_requests_that_are_dropped_at_the_end_are_told_so(
-    torch_bundle_root: Path, drain_timeout_s: int, numbers: list[signal.Signals]
+    quick_root: Path, drain_timeout_s: int, numbers: list[signal.Signals]
 ) -> None:
     with (
-        serving(models_dir=torch_bundle_root, drain_timeout_s=drain_timeout_s) as server,
+        serving(models_dir=quick_root, drain_timeout_s=drain_timeout_s) as server,
         ThreadPoolExecutor(1) as pool,
     ):
         processes = server.tree()
@@ -151,8 +151,8 @@ def test_requests_that_are_dropped_at_the_end_are_told_so(
         assert "POST /predict 503" in server.log()
 
 
-def test_a_killed_service_leaves_no_process(torch_bundle_root: Path) -> None:
-    with serving(models_dir=torch_bundle_root) as server:
+def test_a_killed_service_leaves_no_process(quick_root: Path) -> None:
+    with serving(models_dir=quick_root) as server:
         processes = server.tree()[1:]
         server.process.kill()
         server.process.wait()

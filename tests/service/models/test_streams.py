@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bundle.acceleration.accelerate import accelerate
-from bundle.acceleration.measure import Acceleration
-from bundle.format.manifest import MANIFEST_FILE
-from tests.bundles import colour_picture, make_torch_bundle, png
+from tests.bundles import colour_picture, make_quick_bundle, png
 from tests.service.conftest import serving
 from tests.service.models.disturb import paused
 from tests.tiny_networks import LABELS
@@ -30,13 +26,7 @@ WITHIN = 1e-3
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with one bundle, measured to be best in batches of 8."""
     root = tmp_path_factory.mktemp("streams")
-    bundle = make_torch_bundle(root, size=SIZE)
-    options = Acceleration(devices=("cpu",), turn_s=0)
-    done = accelerate(bundle, root, options)
-    record = json.loads((done.path / MANIFEST_FILE).read_text())
-    for artifact in record["artifacts"]:
-        artifact["speeds"][0]["batch_size"] = 8
-    (done.path / MANIFEST_FILE).write_text(json.dumps(record))
+    make_quick_bundle(root, size=SIZE, batch_size=8)
     return root
 
 

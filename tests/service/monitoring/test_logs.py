@@ -18,8 +18,8 @@ from tests.service.images import coloured
 
 
 @pytest.fixture(scope="module")
-def logging_server(torch_bundle_root: Path) -> Iterator[Server]:
-    with serving(models_dir=torch_bundle_root, log_format="json", log_client=True) as running:
+def logging_server(quick_root: Path) -> Iterator[Server]:
+    with serving(models_dir=quick_root, log_format="json", log_client=True) as running:
         yield running
 
 

@@ -19,8 +19,8 @@ from tests.service.models import fakes as models
 from tests.service.tasks import settle, until
 
 
-def test_the_end_of_a_real_process_is_one_line_and_one_restart(torch_bundle_root: Path) -> None:
-    with serving(models_dir=torch_bundle_root, runtime_threads=1) as server:
+def test_the_end_of_a_real_process_is_one_line_and_one_restart(quick_root: Path) -> None:
+    with serving(models_dir=quick_root, runtime_threads=1) as server:
         (pid,) = server.worker_pids().values()
         os.kill(pid, signal.SIGSEGV)
         server.wait(lambda: [*server.worker_pids().values()] not in ([], [pid]), "restarted")

@@ -28,11 +28,9 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def traced(torch_bundle_root: Path, collector: Collector) -> Iterator[Server]:
+def traced(quick_root: Path, collector: Collector) -> Iterator[Server]:
     """A service that sends its spans at once."""
-    with serving(
-        prefix=collector.prefix, models_dir=torch_bundle_root, log_format="json"
-    ) as running:
+    with serving(prefix=collector.prefix, models_dir=quick_root, log_format="json") as running:
         yield running
 
 

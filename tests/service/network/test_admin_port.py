@@ -61,10 +61,10 @@ def test_every_route_is_on_both_ports_or_for_operators(tmp_path: Path) -> None:
 
 
 def test_each_port_serves_what_it_should_and_both_end_without_losing_a_request(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     # One service for all of this: its start takes longer than the rest.
-    with two_ports(torch_bundle_root) as (server, admin):
+    with two_ports(quick_root) as (server, admin):
         public = server.client
         key = {"Authorization": f"Bearer {KEY}"}
         for path in OPERATORS:
@@ -98,10 +98,10 @@ def test_each_port_serves_what_it_should_and_both_end_without_losing_a_request(
 
 
 def test_without_a_key_no_path_of_the_public_port_is_told_from_another(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     pair = f"shop:{hashlib.sha256(b'secret').hexdigest()}"
-    with two_ports(torch_bundle_root, api_keys=pair) as (server, admin):
+    with two_ports(quick_root, api_keys=pair) as (server, admin):
         for path in ("/nothing", "/predict", *OPERATORS):
             assert_problem(server.client.get(path), 401, "unauthorized")
         assert admin.get("/docs").status_code == 200

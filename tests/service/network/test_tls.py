@@ -38,13 +38,13 @@ def files(tmp_path: Path) -> Pair:
 
 @pytest.fixture(scope="module")
 def running(
-    torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory
+    quick_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Pair]]:
     """A service with HTTPS, and its files, which each test leaves valid."""
     files = pair(tmp_path_factory.mktemp("tls"))
     files.write()
     with serving(
-        models_dir=torch_bundle_root,
+        models_dir=quick_root,
         trusted=trust(),
         watch_s=0.05,
         request_timeout_s=2,
@@ -157,10 +157,10 @@ def test_a_signal_has_the_certificate_read_again(tmp_path: Path, files: Pair) ->
 
 
 def test_shutdown_waits_for_a_request_and_not_for_idle_connections(
-    torch_bundle_root: Path, files: Pair
+    quick_root: Path, files: Pair
 ) -> None:
     with (
-        serving(models_dir=torch_bundle_root, trusted=trust(), **files.settings) as server,
+        serving(models_dir=quick_root, trusted=trust(), **files.settings) as server,
         httpx.Client(base_url=server.url, verify=trust()) as idle,
         ThreadPoolExecutor(1) as pool,
     ):

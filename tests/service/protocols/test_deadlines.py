@@ -36,9 +36,9 @@ def test_a_deadline_that_is_no_number_of_milliseconds_is_refused(server: Server,
 
 @pytest.mark.anyio
 async def test_a_request_that_cannot_meet_its_deadline_is_refused_at_the_door(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
-    async with application(torch_bundle_root) as (client, model):
+    async with application(quick_root) as (client, model):
         model.queue.pace.record(1, 10.0)
         with model.queue.admit(2):
             for path, body in BODIES.items():
@@ -53,9 +53,9 @@ async def test_a_request_that_cannot_meet_its_deadline_is_refused_at_the_door(
 
 
 def test_a_request_that_expires_in_the_queue_is_given_up_and_costs_no_forward_pass(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
-    with serving(models_dir=torch_bundle_root) as server:
+    with serving(models_dir=quick_root) as server:
         with paused(server):
             # One batch is taken, one is prefetched; what comes then waits.
             held = []

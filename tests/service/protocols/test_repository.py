@@ -22,10 +22,10 @@ BEARER = {"Authorization": f"Bearer {KEY}"}
 
 @pytest.fixture(scope="module")
 def administered(
-    torch_bundle_root: Path, tmp_path_factory: pytest.TempPathFactory
+    quick_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Server, Path]]:
     root = tmp_path_factory.mktemp("repository")
-    shutil.copytree(torch_bundle_root, root, dirs_exist_ok=True)
+    shutil.copytree(quick_root, root, dirs_exist_ok=True)
     with serving(models_dir=root, admin_key=KEY, watch_s=0, runtime_threads=1) as server:
         yield server, root
 

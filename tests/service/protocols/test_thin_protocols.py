@@ -162,8 +162,8 @@ def test_a_service_without_models_is_live_and_not_ready(tmp_path: Path) -> None:
         assert_problem(server.client.post("/", content=coloured()), 404, "unknown_model")
 
 
-def test_a_refused_model_says_so_in_every_protocol(torch_bundle_root: Path, tmp_path: Path) -> None:
-    root = shutil.copytree(torch_bundle_root, tmp_path / "models")
+def test_a_refused_model_says_so_in_every_protocol(quick_root: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(quick_root, tmp_path / "models")
     (root / "tiny-torch" / "1" / "model.pt").write_bytes(b"changed")
 
     with serving(ready=False, models_dir=root) as server:

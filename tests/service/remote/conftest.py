@@ -58,10 +58,10 @@ class Origin:
 
 
 @pytest.fixture
-def origin(torch_bundle_root: Path, tmp_path: Path) -> Origin:
+def origin(quick_root: Path, tmp_path: Path) -> Origin:
     root = tmp_path / "origin"
     root.mkdir()
-    return Origin(root, torch_bundle_root / "tiny-torch" / "1")
+    return Origin(root, quick_root / "tiny-torch" / "1")
 
 
 @pytest.fixture

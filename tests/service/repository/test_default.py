@@ -14,10 +14,10 @@ from tests.service.repository.test_registry import copy
 
 
 def test_the_default_model_is_the_one_that_the_repository_names(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
     for name in ("experiment", "mine"):
-        copy(torch_bundle_root, tmp_path, name)
+        copy(quick_root, tmp_path, name)
     (tmp_path / "default").write_text("mine\n")
 
     with serving(models_dir=tmp_path, runtime_threads=1) as server:
@@ -28,11 +28,9 @@ def test_the_default_model_is_the_one_that_the_repository_names(
     assert listed["default"] == "mine"
 
 
-def test_of_two_models_none_is_the_default_by_its_name(
-    torch_bundle_root: Path, tmp_path: Path
-) -> None:
+def test_of_two_models_none_is_the_default_by_its_name(quick_root: Path, tmp_path: Path) -> None:
     for name in ("experiment", "mine"):
-        copy(torch_bundle_root, tmp_path, name)
+        copy(quick_root, tmp_path, name)
 
     with serving(models_dir=tmp_path, ready=False, runtime_threads=1) as server:
         server.wait(lambda: "no default model" in server.client.get("/readyz").text, "unready", 60)
@@ -51,10 +49,10 @@ def test_of_two_models_none_is_the_default_by_its_name(
     "content", [b"mine", b"\xff", b"gone"], ids=["refused", "not text", "missing"]
 )
 def test_no_other_model_answers_in_place_of_the_default_one(
-    torch_bundle_root: Path, tmp_path: Path, content: bytes
+    quick_root: Path, tmp_path: Path, content: bytes
 ) -> None:
     for name in ("experiment", "mine"):
-        copy(torch_bundle_root, tmp_path, name)
+        copy(quick_root, tmp_path, name)
     flip_a_byte(tmp_path / "mine" / "1")
     (tmp_path / "default").write_bytes(content)
 
@@ -67,8 +65,8 @@ def test_no_other_model_answers_in_place_of_the_default_one(
     assert named.status_code == 200
 
 
-def test_a_model_may_be_called_default(torch_bundle_root: Path, tmp_path: Path) -> None:
-    copy(torch_bundle_root, tmp_path, "default")
+def test_a_model_may_be_called_default(quick_root: Path, tmp_path: Path) -> None:
+    copy(quick_root, tmp_path, "default")
 
     with serving(models_dir=tmp_path, runtime_threads=1) as server:
         assert server.predict(coloured()).json()["model"]["name"] == "default"

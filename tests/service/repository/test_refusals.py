@@ -64,13 +64,13 @@ DAMAGES = {
 
 
 def test_broken_bundles_are_refused_with_the_reason_and_the_rest_serves(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(torch_bundle_root / "tiny-torch", tmp_path / "good")
+    shutil.copytree(quick_root / "tiny-torch", tmp_path / "good")
     edit_manifest(tmp_path / "good" / "1", lambda manifest: manifest.update(name="good"))
     for name, (damage, _, _) in DAMAGES.items():
         bundle = tmp_path / name / "1"
-        shutil.copytree(torch_bundle_root / "tiny-torch" / "1", bundle)
+        shutil.copytree(quick_root / "tiny-torch" / "1", bundle)
         if name not in ("renamed", "nojson"):
             edit_manifest(bundle, partial(dict.update, name=name))
         damage(bundle)
@@ -95,9 +95,9 @@ def test_broken_bundles_are_refused_with_the_reason_and_the_rest_serves(
 
 
 def test_where_every_model_is_refused_a_request_without_a_name_is_told_why(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
-    bundle = shutil.copytree(torch_bundle_root / "tiny-torch" / "1", tmp_path / "tiny-torch" / "1")
+    bundle = shutil.copytree(quick_root / "tiny-torch" / "1", tmp_path / "tiny-torch" / "1")
     flip_a_byte(bundle)
 
     with serving(models_dir=tmp_path, ready=False) as server:

@@ -44,19 +44,19 @@ def unreadable(*folders: Path) -> Iterator[None]:
             folder.chmod(0o755)
 
 
-def copy(torch_bundle_root: Path, root: Path, name: str) -> Path:
+def copy(quick_root: Path, root: Path, name: str) -> Path:
     bundle = root / name / "1"
-    shutil.copytree(torch_bundle_root / "tiny-torch" / "1", bundle)
+    shutil.copytree(quick_root / "tiny-torch" / "1", bundle)
     edit_manifest(bundle, lambda manifest: manifest.update(name=name))
     return bundle
 
 
 def test_a_folder_that_cannot_be_read_is_a_refused_model_and_the_rest_serves(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
-    copy(torch_bundle_root, tmp_path, "good")
-    version = copy(torch_bundle_root, tmp_path, "version")
-    model = copy(torch_bundle_root, tmp_path, "model").parent
+    copy(quick_root, tmp_path, "good")
+    version = copy(quick_root, tmp_path, "version")
+    model = copy(quick_root, tmp_path, "model").parent
     (tmp_path / "default").write_text("good")
 
     with unreadable(version, model), serving(prefix=BOUND, models_dir=tmp_path) as server:
@@ -84,10 +84,10 @@ def test_a_folder_that_cannot_be_read_is_a_refused_model_and_the_rest_serves(
 
 
 def test_a_default_model_that_cannot_be_read_keeps_the_service_unready(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
-    version = copy(torch_bundle_root, tmp_path, "version")
-    model = copy(torch_bundle_root, tmp_path, "model").parent
+    version = copy(quick_root, tmp_path, "version")
+    model = copy(quick_root, tmp_path, "model").parent
     settings: dict[str, Any] = {"models_dir": tmp_path, "default_model": "model"}
 
     with unreadable(model, version), serving(ready=False, prefix=BOUND, **settings) as server:
@@ -100,9 +100,9 @@ def test_a_default_model_that_cannot_be_read_keeps_the_service_unready(
 
 
 def test_a_repository_without_a_readable_model_starts_and_says_why(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
-    model = copy(torch_bundle_root, tmp_path, "model").parent
+    model = copy(quick_root, tmp_path, "model").parent
 
     with unreadable(model), serving(ready=False, prefix=BOUND, models_dir=tmp_path) as server:
         server.wait(lambda: server.client.get("/healthz").status_code == 200, "alive")

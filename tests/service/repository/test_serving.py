@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.bundles import make_torch_bundle
+from tests.bundles import make_quick_bundle
 from tests.service.api.test_problems import assert_problem
 from tests.service.conftest import Server, serving
 from tests.service.images import coloured
@@ -46,7 +46,7 @@ class Store:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     found = {}
     for version, labels in LABELS.items():
-        found[version] = make_torch_bundle(tmp_path_factory.mktemp("made"), labels=labels)
+        found[version] = make_quick_bundle(tmp_path_factory.mktemp("made"), labels=labels)
         edit_manifest(found[version], partial(dict.update, version=version))
     return found
 

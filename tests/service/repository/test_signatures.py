@@ -30,13 +30,13 @@ def count(server: Server, metric: str) -> float:
 
 
 def test_only_signed_bundles_are_loaded_and_what_serves_serves_on(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
     alice, mallory = key_pair(tmp_path, "alice"), key_pair(tmp_path, "mallory")
     trusted, models = tmp_path / "trusted", tmp_path / "models"
     trusted.mkdir()
     alice.public.rename(trusted / "alice.pub")
-    first = Path(shutil.copytree(torch_bundle_root / "tiny-torch", models / "tiny-torch")) / "1"
+    first = Path(shutil.copytree(quick_root / "tiny-torch", models / "tiny-torch")) / "1"
     second = Path(shutil.copytree(first, tmp_path / "second"))
     edit_manifest(second, partial(dict.update, version=2))
     sign(first, alice.private)

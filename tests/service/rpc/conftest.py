@@ -40,8 +40,8 @@ def serving_grpc(*, ready: bool = True, **settings: Any) -> Iterator[GrpcServing
 
 
 @pytest.fixture(scope="session")
-def grpc_server(torch_bundle_root: Path) -> Iterator[GrpcServing]:
+def grpc_server(quick_root: Path) -> Iterator[GrpcServing]:
     """A service with `tiny-torch`, a key and low limits, for tests that leave it as it is."""
     limits: dict[str, Any] = {"max_request_bytes": 1_000_000, "request_timeout_s": 10}
-    with serving_grpc(models_dir=torch_bundle_root, admin_key=KEY, **limits) as running:
+    with serving_grpc(models_dir=quick_root, admin_key=KEY, **limits) as running:
         yield running

@@ -31,11 +31,11 @@ async def refused(call: Any) -> tuple[str, dict[str, str]]:
 
 @pytest.mark.anyio
 async def test_a_call_that_cannot_meet_its_deadline_is_refused_at_the_door(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     port = free_port()
     limits: dict[str, Any] = {"queue_size": 4, "inference_timeout_s": 3600}
-    app = create_app(Settings(models_dir=torch_bundle_root, grpc_port=port, **limits))
+    app = create_app(Settings(models_dir=quick_root, grpc_port=port, **limits))
     async with (
         app.router.lifespan_context(app),
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
@@ -64,10 +64,10 @@ async def test_a_call_that_cannot_meet_its_deadline_is_refused_at_the_door(
 
 
 def test_calls_that_are_late_or_cancelled_free_their_places_and_cost_no_forward_pass(
-    torch_bundle_root: Path,
+    quick_root: Path,
 ) -> None:
     with (
-        serving_grpc(models_dir=torch_bundle_root) as server,
+        serving_grpc(models_dir=quick_root) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -97,9 +97,9 @@ def counted(metrics: str, status: str) -> bool:
     return f'http_requests_total{{method="GRPC",route="{INFER}",status="{status}"}}' in metrics
 
 
-def test_no_accepted_call_is_lost_at_the_end(torch_bundle_root: Path) -> None:
+def test_no_accepted_call_is_lost_at_the_end(quick_root: Path) -> None:
     with (
-        serving_grpc(models_dir=torch_bundle_root, drain_delay_s=1) as server,
+        serving_grpc(models_dir=quick_root, drain_delay_s=1) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -122,9 +122,9 @@ def test_no_accepted_call_is_lost_at_the_end(torch_bundle_root: Path) -> None:
         assert error.code() == grpc.StatusCode.UNAVAILABLE
 
 
-def test_calls_that_take_longer_than_the_service_waits_are_told_so(torch_bundle_root: Path) -> None:
+def test_calls_that_take_longer_than_the_service_waits_are_told_so(quick_root: Path) -> None:
     with (
-        serving_grpc(models_dir=torch_bundle_root, drain_timeout_s=1) as server,
+        serving_grpc(models_dir=quick_root, drain_timeout_s=1) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)

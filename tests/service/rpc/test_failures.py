@@ -177,12 +177,12 @@ def test_the_repository_needs_the_key(stub: Any) -> None:
     assert stub.ServerReady(service_pb2.ServerReadyRequest()).ready
 
 
-def test_the_libraries_and_the_port_are_checked_at_the_start(torch_bundle_root: Path) -> None:
+def test_the_libraries_and_the_port_are_checked_at_the_start(quick_root: Path) -> None:
     program = "import sys; sys.modules['grpc'] = None; from service.server import main; main()"
     port = free_port()
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment(models_dir=torch_bundle_root, grpc_port=port),
+        env=environment(models_dir=quick_root, grpc_port=port),
         capture_output=True,
         text=True,
         timeout=120,
@@ -192,11 +192,11 @@ def test_the_libraries_and_the_port_are_checked_at_the_start(torch_bundle_root: 
     assert line.startswith("The service can't start: SERVICE_GRPC_PORT: gRPC needs libraries")
     assert "[service,grpc]" in line
 
-    same = refused_start(models_dir=torch_bundle_root, port=port, grpc_port=port)
+    same = refused_start(models_dir=quick_root, port=port, grpc_port=port)
     assert "SERVICE_GRPC_PORT" in same
     ports = {"port": free_port(), "admin_port": port, "grpc_port": port}
-    same = refused_start(models_dir=torch_bundle_root, **ports)
+    same = refused_start(models_dir=quick_root, **ports)
     assert "SERVICE_GRPC_PORT: gRPC can't have a port of HTTP" in same
     with socket.create_server(("127.0.0.1", port)):
-        taken = refused_start(models_dir=torch_bundle_root, port=free_port(), grpc_port=port)
+        taken = refused_start(models_dir=quick_root, port=free_port(), grpc_port=port)
     assert "SERVICE_HOST, SERVICE_GRPC_PORT" in taken

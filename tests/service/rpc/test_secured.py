@@ -37,13 +37,13 @@ def served(server: GrpcServing) -> str:
 
 
 def test_the_certificate_of_https_is_that_of_grpc_and_is_read_again(
-    torch_bundle_root: Path, tmp_path: Path
+    quick_root: Path, tmp_path: Path
 ) -> None:
     files, authority = pair(tmp_path), tmp_path / "ca.crt"
     first = files.write()
     AUTHORITY.cert_pem.write_to_path(authority)
     with serving_grpc(
-        models_dir=torch_bundle_root, trusted=trust(), watch_s=0.05, **files.settings
+        models_dir=quick_root, trusted=trust(), watch_s=0.05, **files.settings
     ) as server:
         secured = {"ssl": True, "root_certificates": str(authority)}
         with triton.InferenceServerClient(server.address, **secured) as client:
@@ -62,10 +62,10 @@ def test_the_certificate_of_https_is_that_of_grpc_and_is_read_again(
         assert "with TLS" in server.log()
 
 
-def test_a_call_is_part_of_the_trace_of_its_client(torch_bundle_root: Path) -> None:
+def test_a_call_is_part_of_the_trace_of_its_client(quick_root: Path) -> None:
     with (
         collecting() as collector,
-        serving_grpc(prefix=collector.prefix, models_dir=torch_bundle_root) as server,
+        serving_grpc(prefix=collector.prefix, models_dir=quick_root) as server,
         triton.InferenceServerClient(server.address) as client,
     ):
         best(client, traceparent=f"00-{TRACE}-{PARENT}-01")
