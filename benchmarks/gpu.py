@@ -199,6 +199,11 @@ def load(service: Service, model: Model, connections: int, seconds: float) -> di
         stdout=subprocess.PIPE,
     )
     report: dict[str, Any] = json.loads(done.stdout)
+    if "200" not in report["statuses"]:
+        raise NotRunning(
+            f"No request over {connections} connections was answered in {seconds:g} s. "
+            "Expected a longer load: --seconds."
+        )
     passed = {name: value - before.get(name, 0.0) for name, value in sums(service).items()}
     return {
         "rate": report["requests_per_second"],
