@@ -13,6 +13,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from bundle.errors import BundleError
+from bundle.format.manifest import read_manifest
 from bundle.format.repository import BundleRef, list_bundles
 from bundle.machine import tune_malloc
 from deploy.ray.host import ModelHost
@@ -90,10 +93,9 @@ class Service:
 def build(args: Args) -> Application:
     """The application for Serve: the web processes, and the deployments of the models."""
     settings = args.settings()
-    names = set(args.models or ())
-    if args.models is None:
-        names = {ref.name for ref in list_bundles(settings.models_folder)}
-    hosts = {name: _hosting(args, name) for name in sorted(names)} | {OTHERS: _hosting(args, None)}
+    hosts = {name: _hosting(args, name) for name in sorted(own_models(args))} | {
+        OTHERS: _hosting(args, None)
+    }
     deployment = serve.deployment(
         Service,
         name="Service",
@@ -118,3 +120,17 @@ def _hosting(args: Args, name: str | None) -> Application:
     )
     application: Application = deployment.bind(args, name)
     return application
+
+
+def own_models(args: Args) -> set[str]:
+    """The models that get a deployment: those that are named, or all that have a manifest.
+
+    The service refuses the others, and a replica would hold cores for nothing.
+    """
+    if args.models is not None:
+        return set(args.models)
+    found = set()
+    for ref in list_bundles(args.settings().models_folder):
+        with suppress(BundleError):
+            found.add(read_manifest(ref.path).name)
+    return found

@@ -24,6 +24,7 @@ from deploy.ray.options import Identity
 LOST: Final = (RayError, RayServeException, grpc.RpcError, TimeoutError)
 # Of a batch: a replica that has just been added may load the model first.
 PATIENCE = 2.0
+WAITING_S = 30.0
 
 log = logging.getLogger("service")
 
@@ -39,6 +40,7 @@ class RemoteProcess:
         read: reads the identity of the bundle from its folder.
         gate: limits how many models that share replicas are loaded at once; None: the deployment
             is its own, and all replicas load it.
+        waiting_s: until the log says what a model waits for.
     """
 
     def __init__(
@@ -46,12 +48,13 @@ class RemoteProcess:
         handle: DeploymentHandle[Any],
         read: Callable[[], Identity],
         gate: asyncio.Semaphore | None = None,
+        waiting_s: float = WAITING_S,
     ) -> None:
         # Plain pickle: these are values of modules that every node has.
         self._handle = handle.options(
             request_serialization="pickle", response_serialization="pickle"
         )
-        self._read, self._gate = read, gate
+        self._read, self._gate, self._waiting_s = read, gate, waiting_s
         self._info: RuntimeInfo | None = None
         self._ended = False
         self.reason: Reason | None = None
@@ -81,7 +84,11 @@ class RemoteProcess:
         self._classify = routed.options(method_name="classify")
         load = routed.options(method_name="load")
         async with self._gate or contextlib.nullcontext():
-            found = await self._ask(load, timeout_s, identity)
+            said = asyncio.get_running_loop().call_later(self._waiting_s, self._say_waiting)
+            try:
+                found = await self._ask(load, timeout_s, identity)
+            finally:
+                said.cancel()
         if self._gate is None:
             # What fails in some of them, they try again when they get a batch.
             try:
@@ -117,6 +124,13 @@ class RemoteProcess:
     def kill_now(self) -> None:
         """As `kill`, from any thread."""
         self._ended, self.reason = True, "replaced"
+
+    def _say_waiting(self) -> None:
+        log.warning(
+            "%s is not loaded yet by a replica of %s; if the cluster has no cores or GPUs left for "
+            "one, `serve status` says so",
+            *(self._identity, self._handle.deployment_name),
+        )
 
     async def _ask(self, method: DeploymentHandle[Any], timeout_s: float, *arguments: Any) -> Any:
         try:

@@ -15,15 +15,16 @@ from rich.markup import escape
 
 from bundle.errors import BundleError
 from bundle.format.manifest import read_manifest
+from bundle.worker.selection import AUTO, SOURCE
 from deploy.ray.score.errors import Refused, ScoringError
 from deploy.ray.score.plan import (
-    AUTO,
     PLAN_FILE,
     Plan,
     check_same,
     counted,
     missing,
     new_plan,
+    no_images,
     read_plan,
 )
 from deploy.ray.score.storage import Storage, open_storage
@@ -93,13 +94,25 @@ def score(
 def _asked(
     bundle: Path, images: str, artifact: str, shard: int, limit: int | None, top: int
 ) -> Plan:
-    """What the options ask for; the images are not counted yet."""
+    """What the options ask for; the images are not counted yet.
+
+    Raises:
+        Refused: There is no such bundle, artifact or image. Nothing has been written then.
+    """
     try:
         manifest = read_manifest(bundle)
     except BundleError as exc:
         raise Refused(f"{exc.code}: {exc}") from exc
-    source = open_storage(images).address
-    return new_plan(manifest, artifact, source, shard, limit, top)
+    if artifact not in (AUTO, SOURCE) and manifest.artifact(artifact) is None:
+        ids = ", ".join(each.id for each in manifest.artifacts)
+        raise Refused(
+            f"The bundle has no such artifact. Expected {AUTO}, {SOURCE}, or one of: {ids}. "
+            f"Received: {artifact}"
+        )
+    source = open_storage(images)
+    if next(source.images(), None) is None:
+        raise no_images(source.address)
+    return new_plan(manifest, artifact, source.address, shard, limit, top)
 
 
 def _planned(asked: Plan, out: Storage, errors: Console) -> tuple[Plan, list[int]]:

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 from bundle.format.manifest import Manifest
+from bundle.worker.selection import AUTO
 from deploy.ray.score.errors import FileUnreadable, Refused, Stopped
 from deploy.ray.score.storage import Storage
 
 PLAN_FILE = "_plan.json"
-AUTO = "auto"
 MAX_PLAN_BYTES = 100_000
 # Of one shard; a path has 4,096 bytes at most.
 MAX_PATHS_BYTES = 2**30
@@ -29,10 +29,10 @@ _WORDS = {
     "version": "version",
     "digest": "digest of the bundle",
     "artifact": "artifact",
-    "source": "address of the images",
-    "shard": "images of a shard",
-    "limit": "limit",
-    "top": "labels of an image",
+    "source": "--images",
+    "shard": "images of a shard (--shard)",
+    "limit": "--limit",
+    "top": "labels of an image (--top)",
     "count": "number of images",
     "sha256": "hash of their paths",
 }
@@ -129,8 +129,13 @@ def counted(plan: Plan, images: Storage, out: Storage | None = None) -> Plan:
         if out is not None:
             out.write(_paths_name(number), json.dumps(shard).encode())
     if not count:
-        raise Refused(f"There is no image. Expected files of a known type. Received: {plan.source}")
+        raise no_images(plan.source)
     return replace(plan, count=count, sha256=digest.hexdigest())
+
+
+def no_images(address: str) -> Refused:
+    """The error for a place without images."""
+    return Refused(f"There is no image. Expected files of a known type. Received: {address}")
 
 
 def _batched(paths: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -96,7 +96,8 @@ class Folder:
             yield from self._below("")
         except OSError as exc:
             raise Refused(
-                f"The images can't be listed: {exc.strerror}. Received: {exc.filename}"
+                f"The images can't be listed: {exc.strerror}. Expected a folder. "
+                f"Received: {exc.filename}"
             ) from exc
 
     def _below(self, folder: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +14,9 @@ from ray.exceptions import ActorUnavailableError
 
 from bundle.errors import BUNDLE_ERRORS, IMAGE_ERRORS, BundleError, ImageError, WorkerDied
 from bundle.worker.responses import ClassifiedBatch
+from deploy.ray.app import own_models
 from deploy.ray.host import Failed
-from deploy.ray.options import Args, Identity
+from deploy.ray.options import Args, Identity, Scale
 from deploy.ray.remote import RemoteProcess
 from service.settings import SettingsError
 
@@ -27,6 +29,8 @@ class Handle:
 
     def __init__(self, answer: Callable[[], Awaitable[Any]], method: str = "") -> None:
         self._answer, self._method = answer, method
+
+    deployment_name = "Others"
 
     def options(self, method_name: str = "", **_: str) -> Self:
         return type(self)(self._answer, method_name)
@@ -109,3 +113,30 @@ def test_models_that_lie_elsewhere_are_refused(monkeypatch: pytest.MonkeyPatch) 
         Args().settings()
 
     assert Args(models_dir=Path("models")).settings().models_dir == Path("models")
+
+
+def test_a_model_that_waits_for_a_replica_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Waiting(Handle):
+        async def remote(self, *_: object) -> Any:
+            while not caplog.records:  # noqa: ASYNC110 - the log sets no event
+                await asyncio.sleep(0)
+            return INFO
+
+    handle = Waiting(asyncio.Future)
+    process = RemoteProcess(handle, lambda: IDENTITY, asyncio.Semaphore(1), waiting_s=0)
+
+    asyncio.run(process.start(60))
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "is not loaded yet by a replica of Others" in caplog.text
+
+
+def test_models_whose_manifest_cannot_be_read_get_no_deployment(
+    tmp_path: Path, quick_root: Path
+) -> None:
+    root = shutil.copytree(quick_root, tmp_path / "models")
+    shutil.copytree(root / "tiny-torch", root / "junk")
+    (root / "junk" / "1" / "manifest.json").write_text("{")
+
+    assert own_models(Args(models_dir=root)) == {"tiny-torch"}
+    assert own_models(Args(models_dir=root, models={"junk": Scale()})) == {"junk"}

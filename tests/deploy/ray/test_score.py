@@ -135,12 +135,12 @@ def run(*options: object) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--shard", 5], "images of a shard: 4, received 5"),
-        (["--top", 1], "labels of an image: 3, received 1"),
-        (["--limit", 2], "limit: None, received 2; number of images: "),
-        (["--artifact", "openvino-fp32"], "artifact: openvino-int8, received openvino-fp32"),
+        (["--shard", 5], "images of a shard (--shard): 4, received 5"),
+        (["--top", 1], "labels of an image (--top): 3, received 1"),
+        (["--limit", 2], "--limit: None, received 2; number of images: "),
+        (["--artifact", "source"], "artifact: openvino-int8, received source"),
         (["--bundle", MODELS / "cifar10-resnet20-keras" / "1"], "model: cifar10-resnet20-pytorch"),
-        (["--images", SAMPLES], "address of the images: "),
+        (["--images", SAMPLES], "--images: "),
     ],
     ids=["shard", "top", "limit", "artifact", "model", "images"],
 )
@@ -188,6 +188,7 @@ def test_a_whole_output_needs_no_cluster(photos: Path, tmp_path: Path) -> None:
     ("options", "said"),
     [
         (["--bundle", "nowhere"], "manifest_invalid: "),
+        (["--artifact", "fp8"], "The bundle has no such artifact. Expected auto, source, or one"),
         (["--images", "nowhere"], "The images can't be listed: No such file or directory."),
         (["--images", "."], "There is no image."),
         (["--images", "ftp://host/x"], "The address can't be used: expected a folder, or an"),
@@ -196,7 +197,17 @@ def test_a_whole_output_needs_no_cluster(photos: Path, tmp_path: Path) -> None:
         (["--address", "127.0.0.1:1"], "No Ray cluster answers at 127.0.0.1:1"),
         (["--address", "nothing"], "--address is the HOST:PORT of a Ray cluster."),
     ],
-    ids=["bundle", "no folder", "no image", "scheme", "web", "output", "cluster", "address"],
+    ids=[
+        "bundle",
+        "artifact",
+        "no folder",
+        "no image",
+        "scheme",
+        "web",
+        "output",
+        "cluster",
+        "address",
+    ],
 )
 def test_wrong_use_is_one_sentence_and_status_2(
     photos: Path,
@@ -215,6 +226,7 @@ def test_wrong_use_is_one_sentence_and_status_2(
 
     assert status == 2
     assert text.rpartition("Error: ")[2].startswith(said)
+    assert (tmp_path / "out").exists() is ("--address" in options), "nothing is left behind"
 
 
 def test_two_runs_do_not_write_to_one_folder(tmp_path: Path, photos: Path) -> None:
