@@ -187,7 +187,7 @@ def answers(service: Service, photos: Sequence[bytes]) -> list[Answer]:
 
 
 def load(service: Service, model: Model, connections: int, seconds: float) -> dict[str, float]:
-    """A closed loop, and from the metrics what the model's process did meanwhile."""
+    """A closed loop, and from the metrics what the model's process did during it."""
     wanted = Load(
         service.url, [*map(str, model.images)], connections, seconds=seconds, warmup_s=WARMUP_S
     )

@@ -71,7 +71,7 @@ def record_cuda(pytorch: ModuleType, forward: Forward, images: torch.Tensor, siz
         for _ in range(WARM_UP):
             forward(inputs)
     pytorch.cuda.current_stream().wait_stream(stream)
-    # Other threads only decode meanwhile.
+    # Other threads only decode during the capture.
     with pytorch.cuda.graph(graph, capture_error_mode="thread_local"):
         outputs = forward(inputs)
 
